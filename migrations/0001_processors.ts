@@ -1,0 +1,70 @@
+/**
+ * The framework's own tables: where each subscription stands, where each document stands, and what was set aside.
+ *
+ * processor_cursor       one row per (processor, source): the last committed position, how many commits led there, and the
+ *                        epoch of the owner whose commits count
+ * processor_stream       one row per (processor, source, document, scope, branch) and 32 indexes: which operation was applied
+ *                        at each of them, as a fingerprint of 8 characters
+ * processor_dead_letter  one row per operation that was set aside, in the order of arrival
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as Effect from "effect/Effect"
+
+export const up = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`
+    CREATE TABLE processor_cursor (
+      processor TEXT NOT NULL,
+      source TEXT NOT NULL,
+      position BIGINT NOT NULL,
+      sequence BIGINT NOT NULL,
+      epoch BIGINT NOT NULL,
+      parked INTEGER NOT NULL,
+      updated_at_ms BIGINT NOT NULL,
+      PRIMARY KEY (processor, source)
+    )`
+  yield* sql`
+    CREATE TABLE processor_stream (
+      processor TEXT NOT NULL,
+      source TEXT NOT NULL,
+      document_id TEXT NOT NULL,
+      scope TEXT NOT NULL,
+      branch TEXT NOT NULL,
+      page INTEGER NOT NULL,
+      last_index INTEGER NOT NULL,
+      last_skip INTEGER NOT NULL,
+      slots TEXT NOT NULL,
+      PRIMARY KEY (processor, source, document_id, scope, branch, page)
+    ) ${sql.literal(sql.onDialectOrElse({ sqlite: () => "WITHOUT ROWID", orElse: () => "" }))}`
+  yield* sql`
+    CREATE TABLE processor_dead_letter (
+      processor TEXT NOT NULL,
+      source TEXT NOT NULL,
+      ordinal BIGINT NOT NULL,
+      position BIGINT NOT NULL,
+      drive_id TEXT,
+      document_id TEXT NOT NULL,
+      document_type TEXT NOT NULL,
+      scope TEXT NOT NULL,
+      branch TEXT NOT NULL,
+      op_index INTEGER NOT NULL,
+      op_skip INTEGER NOT NULL,
+      op_hash TEXT NOT NULL,
+      operation TEXT NOT NULL,
+      cause TEXT NOT NULL,
+      reason TEXT NOT NULL,
+      attempts INTEGER NOT NULL,
+      parked_at_ms BIGINT NOT NULL,
+      PRIMARY KEY (processor, source, ordinal)
+    )`
+  yield* sql`
+    CREATE INDEX processor_dead_letter_document
+      ON processor_dead_letter (processor, source, document_id, ordinal)`
+})
+
+export const down = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`DROP TABLE processor_dead_letter`
+  yield* sql`DROP TABLE processor_stream`
+  yield* sql`DROP TABLE processor_cursor`
+})

@@ -1,0 +1,65 @@
+/**
+ * A document model: a document type and the input Schema of each of its operation types.
+ *
+ *     const Todo = DocumentModel.make("acme/todo", { ADD: Schema.Struct({ id: Schema.String }) })
+ *
+ * Every model also knows the operations that each Powerhouse document has whatever its type ({@link systemOperations});
+ * they have no declared input. Any other type of operation is unknown to the model, and that is an error, not silence.
+ */
+import type * as Either from "effect/Either"
+import type * as ParseResult from "effect/ParseResult"
+import * as Schema from "effect/Schema"
+import { DocumentType } from "./Strand.js"
+
+/** The input Schemas of a model by operation type. Inputs are decoded without services, so `R` is `never`. */
+export type Operations = { readonly [type: string]: Schema.Schema.AnyNoContext }
+
+export interface DocumentModel<Ops extends Operations> {
+  readonly type: DocumentType
+  readonly operations: Ops
+  /** Whether operations of this type belong to the model, declared or common to all documents. */
+  readonly knows: (operationType: string) => boolean
+  /** Decodes the input of a declared operation; `undefined` for a type that the model does not declare. */
+  readonly decode: (
+    operationType: string,
+    input: unknown
+  ) => Either.Either<Input<Ops>, ParseResult.ParseError> | undefined
+}
+
+export type Input<Ops extends Operations> = Schema.Schema.Type<Ops[keyof Ops]>
+
+/**
+ * Operations that any document may carry: the base reducer's (document-model `core/actions`) and the reactor's own in the
+ * `document` scope.
+ */
+export const systemOperations: ReadonlySet<string> = new Set([
+  "NOOP",
+  "UNDO",
+  "REDO",
+  "PRUNE",
+  "LOAD_STATE",
+  "SET_NAME",
+  "SET_PREFERRED_EDITOR",
+  "CREATE_DOCUMENT",
+  "UPGRADE_DOCUMENT",
+  "DELETE_DOCUMENT",
+  "ADD_RELATIONSHIP",
+  "UPDATE_RELATIONSHIP",
+  "REMOVE_RELATIONSHIP"
+])
+
+/** Declares a model. Decoders are built once, here. Throws a `ParseError` when the type is not clean text. */
+export const make = <const Ops extends Operations>(type: string, operations: Ops): DocumentModel<Ops> => {
+  const decoders = new Map(
+    Object.entries(operations).map(([name, schema]) => [name, Schema.decodeUnknownEither(schema)] as const)
+  )
+  return {
+    type: Schema.decodeUnknownSync(DocumentType)(type),
+    operations,
+    knows: (operationType) => decoders.has(operationType) || systemOperations.has(operationType),
+    decode: (operationType, input) =>
+      decoders.get(operationType)?.(input) as
+        | Either.Either<Input<Ops>, ParseResult.ParseError>
+        | undefined
+  }
+}

@@ -1,0 +1,233 @@
+/**
+ * A batch: the strands that are committed together.
+ *
+ *     source ──▶ filter ──▶ │ waiting strands │ ──▶ batch ──▶ commit
+ *              (a fiber)      bounded room                     (the subscription)
+ *
+ * Strands gather while the last commit runs; when the subscription is free it takes what there is, so a lone strand waits
+ * for nobody and a backlog fills batches to their bounds. When the room is full the source is not read any further.
+ *
+ * Invariants: strands leave in the order they came; `position` is that of the last strand that left whole, or further
+ * where only unwanted strands follow it, so a cursor set to it never passes an operation that was not in a batch.
+ */
+import type * as Chunk from "effect/Chunk"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { Position } from "../domain/Position.js"
+import type { Strand } from "../domain/Strand.js"
+
+export interface Batch {
+  readonly strands: ReadonlyArray<Strand>
+  readonly position: Position
+  /** How many operations the strands hold together. */
+  readonly operations: number
+}
+
+/** The bounds of a batch and of what waits for the next one. */
+export interface Limits {
+  /** Operations in a batch; a longer strand is committed in pieces. At least 1. */
+  readonly operations: number
+  /** Bytes in a batch, as sources estimate them; one strand may exceed it alone. At least 1. */
+  readonly bytes: number
+  /** How long a batch that is not full waits for more, in milliseconds; 0: a lone strand waits for nobody. */
+  readonly lingerMillis: number
+  /** Unwanted strands after which the cursor moves although nothing matched. */
+  readonly unwanted: number
+  /** How long a cursor may stand behind unwanted strands, in milliseconds. */
+  readonly unwantedMillis: number
+}
+
+export const defaults: Limits = {
+  operations: 1_000,
+  bytes: 8 * 1024 * 1024,
+  lingerMillis: 0,
+  unwanted: 10_000,
+  unwantedMillis: 5_000
+}
+
+export interface Batches<E> {
+  /** The next batch, as soon as there is anything to commit; `None` once the source has ended and all is taken. */
+  readonly take: Effect.Effect<Option.Option<Batch>, E>
+  /** What waits to be taken. */
+  readonly waiting: Effect.Effect<{ readonly operations: number; readonly oldest: string | undefined }>
+}
+
+/**
+ * Starts reading `strands` in a fiber of the scope, keeping those that are `wanted`. The room holds two batches, so the
+ * next one is read while the last one commits. A failure of the source is raised by `take` after everything read before it
+ * has been taken.
+ */
+export const form = <E, R>(
+  strands: Stream.Stream<Strand, E, R>,
+  options: { readonly after: Position; readonly wanted: (strand: Strand) => boolean; readonly limits: Limits }
+): Effect.Effect<Batches<E>, never, R | Scope.Scope> =>
+  Effect.gen(function*() {
+    const room = new Room(options.after, options.limits)
+    const news = yield* Effect.makeLatch(false)
+    const space = yield* Effect.makeLatch(true)
+
+    const put = (chunk: Chunk.Chunk<Strand>) =>
+      Effect.suspend(() => {
+        for (const strand of chunk) room.put(strand, options.wanted(strand))
+        if (room.isFull) space.unsafeClose()
+        news.unsafeOpen()
+        return space.await
+      })
+
+    yield* Stream.runForEachChunk(strands, put).pipe(
+      Effect.exit,
+      Effect.flatMap((exit) =>
+        Effect.suspend(() => {
+          room.end = exit
+          return news.open
+        })
+      ),
+      Effect.forkScoped
+    )
+
+    const leave = Effect.sync(() => {
+      const batch = room.take()
+      if (!room.isFull) space.unsafeOpen()
+      return Option.some(batch)
+    })
+
+    /** Gives more strands until `deadline` to join a batch that is not full yet. */
+    const lingerUntil = (deadline: number): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        if (room.fillsBatch || room.end !== undefined) return Effect.void
+        news.unsafeClose()
+        return Effect.flatMap(Clock.currentTimeMillis, (now) =>
+          now >= deadline ? Effect.void : news.await.pipe(
+            Effect.timeoutOption(deadline - now),
+            Effect.zipRight(lingerUntil(deadline))
+          ))
+      })
+
+    const linger = Effect.suspend(() =>
+      options.limits.lingerMillis === 0 || room.isEmpty
+        ? Effect.void
+        : Effect.flatMap(Clock.currentTimeMillis, (now) => lingerUntil(now + options.limits.lingerMillis))
+    )
+
+    const next: Effect.Effect<Option.Option<Batch>, E> = Effect.suspend(() => {
+      if (room.hasWork) return Effect.zipRight(linger, leave)
+      const end = room.end as Exit.Exit<void, E> | undefined
+      if (end !== undefined) return Exit.isSuccess(end) ? Effect.succeedNone : Effect.failCause(end.cause)
+      news.unsafeClose()
+      const wait = room.unwanted === 0
+        ? news.await
+        : news.await.pipe(
+          Effect.timeoutTo({
+            duration: options.limits.unwantedMillis,
+            onSuccess: () => undefined,
+            onTimeout: () => {
+              room.pressing = true
+            }
+          })
+        )
+      return Effect.zipRight(wait, next)
+    })
+
+    return {
+      take: next,
+      waiting: Effect.sync(() => ({ operations: room.operations, oldest: room.oldest }))
+    }
+  })
+
+/** The strands that wait, and how far the source has been read. */
+class Room {
+  private strands: Array<Strand> = []
+  /** Where in {@link strands} the waiting ones start; what lies before has left. */
+  private start = 0
+  /** How many operations of the first waiting strand have left. */
+  private offset = 0
+  private bytes = 0
+  /** The position up to which everything wanted has left. */
+  private left: Position
+  private seen: Position
+  operations = 0
+  unwanted = 0
+  /** Whether unwanted strands have waited long enough for the cursor to move past them. */
+  pressing = false
+  end: Exit.Exit<void, unknown> | undefined = undefined
+
+  constructor(after: Position, private readonly limits: Limits) {
+    this.left = after
+    this.seen = after
+  }
+
+  get isEmpty(): boolean {
+    return this.start === this.strands.length
+  }
+
+  get fillsBatch(): boolean {
+    return this.operations >= this.limits.operations || this.bytes >= this.limits.bytes
+  }
+
+  get isFull(): boolean {
+    return this.operations >= 2 * this.limits.operations || this.bytes >= 2 * this.limits.bytes
+  }
+
+  /** Whether there is a batch to take: strands, or an overdue move of the cursor past unwanted ones. */
+  get hasWork(): boolean {
+    return !this.isEmpty ||
+      (this.unwanted > 0 && (this.pressing || this.unwanted >= this.limits.unwanted || this.end !== undefined))
+  }
+
+  get oldest(): string | undefined {
+    return this.strands[this.start]?.operations[this.offset]?.timestamp
+  }
+
+  put(strand: Strand, wanted: boolean): void {
+    this.seen = strand.position
+    if (!wanted || strand.operations.length === 0) {
+      this.unwanted++
+      return
+    }
+    this.strands.push(strand)
+    this.operations += strand.operations.length
+    this.bytes += strand.bytes
+  }
+
+  take(): Batch {
+    const strands: Array<Strand> = []
+    let operations = 0
+    let bytes = 0
+    while (!this.isEmpty && operations < this.limits.operations && (bytes === 0 || bytes < this.limits.bytes)) {
+      const strand = this.strands[this.start]!
+      const take = Math.min(strand.operations.length - this.offset, this.limits.operations - operations)
+      const whole = this.offset + take === strand.operations.length
+      strands.push(
+        whole && this.offset === 0
+          ? strand
+          : { ...strand, operations: strand.operations.slice(this.offset, this.offset + take) }
+      )
+      operations += take
+      bytes += strand.bytes
+      if (whole) {
+        this.start++
+        this.offset = 0
+        this.left = strand.position
+        this.bytes -= strand.bytes
+      } else {
+        this.offset += take
+      }
+    }
+    this.operations -= operations
+    if (this.isEmpty) {
+      this.strands = []
+      this.start = 0
+      this.left = this.seen
+      this.unwanted = 0
+      this.pressing = false
+    } else if (this.start > 1_024) {
+      this.strands = this.strands.slice(this.start)
+      this.start = 0
+    }
+    return { strands, position: this.left, operations }
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * A source: a named, ordered, replayable supply of strands.
+ *
+ *     strands(after) ──▶ strand ──▶ strand ──▶ …      positions ascend, each strand once
+ *
+ * Invariants: `strands(p)` supplies exactly the strands whose position is above `p`, in ascending order, the same ones each
+ * time it is asked; a strand whose position has been supplied never gains a predecessor. A stream that ends says that the
+ * source is finished; a live source never ends.
+ */
+import * as Chunk from "effect/Chunk"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { Received } from "../domain/Name.js"
+import { inputFlaw } from "../domain/Operation.js"
+import type { Operation } from "../domain/Operation.js"
+import { make as position } from "../domain/Position.js"
+import type { Position } from "../domain/Position.js"
+import type { Strand } from "../domain/Strand.js"
+
+export const SourceName = Received.pipe(Schema.brand("SourceName"))
+export type SourceName = typeof SourceName.Type
+
+/** The supply cannot be reached or broke off: worth trying again. */
+export class SourceUnavailable extends Data.TaggedError("SourceUnavailable")<{
+  readonly source: string
+  /** What could not be done, and what to do about it. */
+  readonly reason: string
+  readonly cause?: unknown
+}> {
+  override get message(): string {
+    return `source ${this.source} is not available: ${this.reason}`
+  }
+}
+
+/** The supply holds something that is not a strand: trying again reads the same. */
+export class MalformedSource extends Data.TaggedError("MalformedSource")<{
+  readonly source: string
+  /** Where in the supply, in words a person can look up: a file and a line. */
+  readonly at: string
+  readonly reason: string
+  readonly cause?: unknown
+}> {
+  override get message(): string {
+    return `source ${this.source}, ${this.at}: ${this.reason}`
+  }
+}
+
+export type SourceError = SourceUnavailable | MalformedSource
+
+export class Source extends Context.Tag("effect-processors/Source")<Source, {
+  /** Names the cursors that follow this source; choose it once and keep it. */
+  readonly name: SourceName
+  /** The strands above a position, in order. */
+  readonly strands: (after: Position) => Stream.Stream<Strand, SourceError>
+  /** The highest position there is now, where the source knows it without reading through. */
+  readonly head: Effect.Effect<Option.Option<Position>, SourceError>
+}>() {}
+
+/** Brands a source's name; throws a `ParseError` when it is empty, too long or not clean text. */
+export const name: (text: string) => SourceName = Schema.decodeUnknownSync(SourceName)
+
+/** A strand whose position is yet to be given. */
+export type Unplaced = Omit<Strand, "position">
+
+/** A finite source over strands that are at hand; the first has position 1. */
+export const fromIterable = (sourceName: string, strands: Iterable<Unplaced>): Context.Tag.Service<Source> => {
+  const placed = Array.from(strands, (strand, i): Strand => ({
+    ...strand,
+    position: position(BigInt(i + 1)),
+    operations: strand.operations.map(gate)
+  }))
+  return {
+    name: name(sourceName),
+    strands: (after) => Stream.fromChunk(Chunk.unsafeFromArray(placed.slice(Number(after)))),
+    head: Effect.succeed(Option.some(position(BigInt(placed.length))))
+  }
+}
+
+const gate = (operation: Operation): Operation => {
+  const flaw = operation.flaw ?? inputFlaw(operation.input)
+  return flaw === undefined ? operation : { ...operation, flaw }
+}
+
+/** {@link fromIterable} as a Layer. */
+export const layerIterable = (sourceName: string, strands: Iterable<Unplaced>): Layer.Layer<Source> =>
+  Layer.sync(Source, () => fromIterable(sourceName, strands))
