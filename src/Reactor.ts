@@ -1,0 +1,232 @@
+/**
+ * A reactor: many subscriptions, opened and closed together.
+ *
+ *     Reactor.layer(A, B, C)   follows the source for as long as the scope is open
+ *     Reactor.run(A, B, C)     follows a source that ends, and reports
+ *
+ * Tables are migrated before any subscription opens. Each subscription is supervised by itself: one that fails opens again
+ * from its cursor after a growing, jittered pause; one that cannot go on is reported as halted; the others never notice.
+ */
+import type * as SqlClient from "@effect/sql/SqlClient"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as PubSub from "effect/PubSub"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { Position } from "./domain/Position.js"
+import { Source } from "./ingest/Source.js"
+import * as Fault from "./process/Fault.js"
+import type { Processor, Services } from "./process/Processor.js"
+import type { Commit } from "./store/Commit.js"
+import * as Incident from "./store/Incident.js"
+import * as Migrator from "./store/Migrator.js"
+import * as Subscription from "./Subscription.js"
+import type { SubscriptionError } from "./Subscription.js"
+import * as Pulse from "./vitals/Pulse.js"
+
+export class Reactor extends Context.Tag("effect-processors/Reactor")<Reactor, {
+  /** Every commit from now on, and up to 64 before. A slow observer misses the oldest; it holds nobody up. */
+  readonly commits: Stream.Stream<Commit>
+  /** Every incident from now on, and up to 64 before: parked, skipped, retrying, waiting, reopening, halted. */
+  readonly incidents: Stream.Stream<Incident.Incident>
+  /** How each subscription stands. */
+  readonly outcomes: Effect.Effect<ReadonlyArray<Outcome>>
+  /** Waits until every subscription has ended or halted; for ever on a live source. */
+  readonly ended: Effect.Effect<void>
+}>() {}
+
+/** How one subscription stands. */
+export interface Outcome {
+  readonly processor: string
+  readonly source: string
+  readonly phase: Pulse.Phase
+  /** Why it halted or waits. */
+  readonly failure: unknown
+  readonly position: Position | undefined
+  /** Dead letters that wait. */
+  readonly waiting: number
+  readonly totals: Pulse.Totals
+}
+
+/** What may be set for a reactor; every default is here. */
+export class Settings extends Context.Reference<Settings>()("effect-processors/Reactor/Settings", {
+  defaultValue: (): Settings.Values => ({
+    concurrency: 8,
+    reopenings: Schedule.exponential("100 millis").pipe(
+      Schedule.either(Schedule.spaced("30 seconds")),
+      Schedule.jittered,
+      Schedule.intersect(Schedule.recurs(10))
+    )
+  })
+}) {}
+
+export declare namespace Settings {
+  interface Values {
+    /** How many subscriptions may be inside a transaction at once. At least 1; at most the pool's connections makes sense. */
+    readonly concurrency: number
+    /** Pauses before a failed subscription opens again. Starts over once it commits; when it ends, the subscription halts. */
+    readonly reopenings: Schedule.Schedule<unknown>
+  }
+}
+
+/** A processor with every failure decided. */
+export type Decided = Processor<never, unknown>
+
+/** Follows the source with these processors until the scope closes. Fails if a migration does. */
+export const layer = <const Processors extends ReadonlyArray<Decided>>(
+  ...processors: Processors
+): Layer.Layer<
+  Reactor | Pulse.Pulses,
+  Migrator.MigrationFailed,
+  Services<Processors[number]> | Source | SqlClient.SqlClient
+> => Layer.scoped(Reactor, start(processors)).pipe(Layer.provideMerge(Pulse.layer))
+
+/** Follows a source that ends with these processors, and tells how each fared. */
+export const run = <const Processors extends ReadonlyArray<Decided>>(
+  ...processors: Processors
+): Effect.Effect<
+  ReadonlyArray<Outcome>,
+  Migrator.MigrationFailed,
+  Services<Processors[number]> | Source | SqlClient.SqlClient
+> =>
+  Effect.flatMap(Reactor, (reactor) => Effect.zipRight(reactor.ended, reactor.outcomes)).pipe(
+    Effect.provide(layer(...processors))
+  )
+
+const start = <const Processors extends ReadonlyArray<Decided>>(
+  processors: Processors
+): Effect.Effect<
+  Context.Tag.Service<Reactor>,
+  Migrator.MigrationFailed,
+  Services<Processors[number]> | Source | SqlClient.SqlClient | Pulse.Pulses | Scope.Scope
+> =>
+  Effect.gen(function*() {
+    const names = processors.map((processor) => processor.name)
+    const twice = names.find((name, i) => names.indexOf(name) !== i)
+    if (twice !== undefined) return yield* Effect.dieMessage(`two processors of one reactor are named ${twice}`)
+    yield* Migrator.prepare
+    for (const processor of processors) yield* Migrator.up(processor.namespace, processor.migrations)
+
+    const settings = yield* Settings
+    const pulses = yield* Pulse.Pulses
+    const source = yield* Source
+    const permits = yield* Effect.makeSemaphore(settings.concurrency)
+    const observers: Observers = {
+      commits: yield* PubSub.sliding<Commit>({ capacity: 1_024, replay: 64 }),
+      incidents: yield* PubSub.sliding<Incident.Incident>({ capacity: 1_024, replay: 64 })
+    }
+    const fibers = yield* Effect.forEach(
+      processors as ReadonlyArray<Processor<never, Services<Processors[number]>>>,
+      (processor) =>
+        Effect.gen(function*() {
+          const key = { processor: processor.name, source: source.name }
+          const pulse = new Pulse.Pulse(key, source.head, yield* Clock.currentTimeMillis)
+          yield* pulses.add(pulse)
+          const fiber = yield* Effect.forkScoped(
+            supervise(processor, pulse, observers, permits.withPermits(1), settings)
+          )
+          pulse.isGone = () => fiber.unsafePoll() !== null && pulse.phase !== "ended" && pulse.phase !== "halted"
+          return fiber
+        })
+    )
+    return {
+      commits: Stream.fromPubSub(observers.commits),
+      incidents: Stream.fromPubSub(observers.incidents),
+      outcomes: Effect.map(pulses.all, (all) => all.map(outcome)),
+      ended: Effect.asVoid(Fiber.awaitAll(fibers))
+    }
+  })
+
+interface Observers {
+  readonly commits: PubSub.PubSub<Commit>
+  readonly incidents: PubSub.PubSub<Incident.Incident>
+}
+
+/** Runs a subscription, and again from its cursor when it fails, until it ends or cannot go on. */
+const supervise = <R>(
+  processor: Processor<never, R>,
+  pulse: Pulse.Pulse,
+  observers: Observers,
+  turn: NonNullable<Subscription.Options["turn"]>,
+  settings: Settings.Values
+): Effect.Effect<void, never, R | Source | SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const report = (incident: Incident.Incident) =>
+      Effect.zipRight(log(incident), Effect.asVoid(PubSub.publish(observers.incidents, incident)))
+    const pauses = yield* Schedule.driver(settings.reopenings)
+    const outage = yield* Schedule.driver(Subscription.patience)
+    const halt = (failure: unknown) =>
+      Effect.gen(function*() {
+        pulse.enter("halted", yield* Clock.currentTimeMillis, failure)
+        yield* report(Incident.Halted({ ...pulse.key, failure }))
+      })
+    for (let attempt = 1;; attempt++) {
+      const before = pulse.totals.commits
+      const exit = yield* Subscription.commits(processor, { pulse, report, turn }).pipe(
+        Stream.runForEachChunk((commits) => PubSub.publishAll(observers.commits, commits)),
+        Effect.exit
+      )
+      if (Exit.isSuccess(exit)) return
+      const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
+      if (failure === undefined) {
+        if (Cause.isInterruptedOnly(exit.cause)) return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
+        return yield* halt(Cause.squash(exit.cause))
+      }
+      const reaction = react(failure)
+      if (reaction === "halt") return yield* halt(failure)
+      if (pulse.totals.commits > before) {
+        attempt = 1
+        yield* Effect.zipRight(pauses.reset, outage.reset)
+      }
+      pulse.enter("reopening", yield* Clock.currentTimeMillis, failure)
+      yield* report(Incident.Reopening({ ...pulse.key, failure, attempt }))
+      const next = reaction === "wait" ? Effect.ignore(outage.next(undefined)) : pauses.next(failure)
+      const goesOn = yield* Effect.match(next, { onFailure: () => false, onSuccess: () => true })
+      if (!goesOn) return yield* halt(failure)
+    }
+  })
+
+/** Whether opening again can help: at once and for ever for a database that is away, a bounded number of times otherwise. */
+const react = (failure: SubscriptionError): "halt" | "reopen" | "wait" => {
+  switch (failure._tag) {
+    case "SqlError":
+      return Fault.classify(failure) === "drift" ? "halt" : "wait"
+    case "CommitUnknown":
+      return "wait"
+    case "CursorConflict":
+    case "SourceUnavailable":
+      return "reopen"
+    default:
+      return "halt"
+  }
+}
+
+const log = (incident: Incident.Incident): Effect.Effect<void> => {
+  const what = Fault.describe(incident.failure)
+  const where = { processor: incident.processor, source: incident.source }
+  return Incident.match(incident, {
+    Parked: () => Effect.logWarning(`parked: ${what}`),
+    Skipped: () => Effect.logWarning(`skipped: ${what}`),
+    Retrying: ({ attempt }) => Effect.logInfo(`retrying (${attempt}): ${what}`),
+    Waiting: ({ attempt }) => Effect.logWarning(`waiting for the database (${attempt}): ${what}`),
+    Reopening: ({ attempt }) => Effect.logWarning(`opening again (${attempt}): ${what}`),
+    Halted: () => Effect.logError(`halted: ${what}`)
+  }).pipe(Effect.annotateLogs(where))
+}
+
+const outcome = (pulse: Pulse.Pulse): Outcome => ({
+  processor: pulse.key.processor,
+  source: pulse.key.source,
+  phase: pulse.phase,
+  failure: pulse.failure,
+  position: pulse.position,
+  waiting: pulse.parked,
+  totals: pulse.totals
+})

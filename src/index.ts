@@ -1,0 +1,35 @@
+/**
+ * The contents page: what the framework offers, in the order of the flow.
+ */
+export * as DocumentModel from "./domain/DocumentModel.js"
+export * as Namespace from "./domain/Namespace.js"
+export * as Operation from "./domain/Operation.js"
+export * as Position from "./domain/Position.js"
+export * as Strand from "./domain/Strand.js"
+
+export * as Batch from "./ingest/Batch.js"
+export * as Envelope from "./ingest/Envelope.js"
+export * as Filter from "./ingest/Filter.js"
+export * as Ndjson from "./ingest/Ndjson.js"
+export * as Source from "./ingest/Source.js"
+
+export * as Failure from "./process/Failure.js"
+export * as Fault from "./process/Fault.js"
+export * as Migration from "./process/Migration.js"
+export * as Policy from "./process/Policy.js"
+export * as Processor from "./process/Processor.js"
+
+export * as Commit from "./store/Commit.js"
+export * as Cursors from "./store/Cursors.js"
+export * as DeadLetters from "./store/DeadLetters.js"
+export * as Incident from "./store/Incident.js"
+export * as Migrator from "./store/Migrator.js"
+export * as StoreUnavailable from "./store/StoreUnavailable.js"
+export * as Transaction from "./store/Transaction.js"
+
+export * as Health from "./vitals/Health.js"
+export * as Metrics from "./vitals/Metrics.js"
+export * as Pulse from "./vitals/Pulse.js"
+
+export * as Reactor from "./Reactor.js"
+export * as Subscription from "./Subscription.js"

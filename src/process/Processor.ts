@@ -1,0 +1,235 @@
+/**
+ * A processor: a name, a namespace, a filter, migrations, and the handler that turns strands into writes.
+ *
+ *     Processor.make("todo-list", { namespace: "todos", filter, migrations, handler })   Processor<E, R>
+ *       .pipe(Processor.withPolicy(Policy.standard))                                     Processor<never, R>
+ *
+ * `E` is the set of failures that nobody has decided about yet. A policy takes tags out of it, and a reactor accepts only
+ * what is left with none.
+ */
+import type * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import { TreeFormatter } from "effect/ParseResult"
+import { pipeArguments } from "effect/Pipeable"
+import type { Pipeable } from "effect/Pipeable"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { Covariant } from "effect/Types"
+import type * as DocumentModel from "../domain/DocumentModel.js"
+import { Chosen } from "../domain/Name.js"
+import * as Namespace from "../domain/Namespace.js"
+import type { Operation } from "../domain/Operation.js"
+import type { Strand } from "../domain/Strand.js"
+import type { Limits } from "../ingest/Batch.js"
+import * as Filter from "../ingest/Filter.js"
+import type { Attempt } from "./Attempt.js"
+import { MalformedOperation, subject, UnknownOperation } from "./Failure.js"
+import * as Migration from "./Migration.js"
+import type * as Policy from "./Policy.js"
+
+export const ProcessorName = Chosen.pipe(Schema.brand("ProcessorName"))
+export type ProcessorName = typeof ProcessorName.Type
+
+/** What turns the strands of one commit into writes. Built by {@link onStrands}, {@link onBatch} or {@link onOperations}. */
+export interface Handler<out E, out R> {
+  readonly run: (strands: ReadonlyArray<Strand>, attempt: Attempt) => Effect.Effect<void, E, R>
+}
+
+const TypeId: unique symbol = Symbol.for("effect-processors/Processor")
+
+export interface Processor<out E, out R> extends Pipeable {
+  readonly [TypeId]: { readonly _E: Covariant<E>; readonly _R: Covariant<R> }
+  /** Names the cursor; choose it once and keep it. */
+  readonly name: ProcessorName
+  readonly namespace: Namespace.Namespace
+  readonly filter: Filter.Filter
+  readonly filterDialect: Filter.Dialect
+  readonly migrations: Migration.Migrations
+  readonly limits: Partial<Limits>
+  readonly policy: Policy.Table
+  /** Built once per subscription, in a scope that closes with it. */
+  readonly handler: Effect.Effect<Handler<unknown, R>, SqlError, R | Scope.Scope>
+}
+
+/** The failures that are still undecided. */
+export type Failure<P> = P extends Processor<infer E, unknown> ? E : never
+
+/** The services a processor needs. */
+export type Services<P> = P extends Processor<unknown, infer R> ? R : never
+
+export interface Options<E extends Policy.Tagged, R, RB> {
+  /** `a-z`, `0-9` and `_`, a letter first, at most 48 characters. */
+  readonly namespace: string
+  /** The strands that are wanted; all of them when left out. */
+  readonly filter?: Filter.Filter
+  /** Which generation's wildcard rules the filter follows: `drive` (the default) or `reactor`. */
+  readonly filterDialect?: Filter.Dialect
+  /** The steps of the namespace's schema. */
+  readonly migrations?: Migration.Migrations
+  /** Bounds of a batch, where the defaults of `Batch.defaults` do not fit. */
+  readonly batch?: Partial<Limits>
+  /**
+   * The handler, or an effect that builds it: run once per subscription, its finalizers are the processor's onDisconnect.
+   */
+  readonly handler: Handler<E, R> | Effect.Effect<Handler<E, R>, SqlError, RB>
+}
+
+/**
+ * Declares a processor. The result can fail with whatever the handler fails with and with what the engine raises itself;
+ * {@link withPolicy} decides. Throws a `ParseError` when the name or the namespace is not allowed.
+ */
+export const make = <E extends Policy.Tagged, R = never, RB = never>(
+  name: string,
+  options: Options<E, R, RB>
+): Processor<E | Policy.EngineFailure, R | Exclude<RB, Scope.Scope> | SqlClient.SqlClient> =>
+  fromParts({
+    name: Schema.decodeUnknownSync(ProcessorName)(name),
+    namespace: Namespace.make(options.namespace),
+    filter: options.filter ?? Filter.all,
+    filterDialect: options.filterDialect ?? "drive",
+    migrations: options.migrations ?? Migration.none,
+    limits: options.batch ?? {},
+    policy: new Map(),
+    handler: Effect.isEffect(options.handler) ? options.handler : Effect.succeed(options.handler)
+  })
+
+type Parts<R> = Omit<Processor<unknown, R>, typeof TypeId | "pipe">
+
+// The phantom type parameters make this the one place where a processor's type is asserted instead of inferred.
+const fromParts = <E, R>(parts: object): Processor<E, R> =>
+  ({
+    ...parts,
+    [TypeId]: { _E: (_: never) => _, _R: (_: never) => _ },
+    pipe() {
+      return pipeArguments(this, arguments)
+    }
+  }) as unknown as Processor<E, R>
+
+/**
+ * Decides failures by tag and takes them out of `E`. A tag of `Policy.standard` may be decided again, and the later decision
+ * counts; any other tag that the processor cannot fail with, or not any more, does not compile.
+ */
+export const withPolicy = <
+  E extends Policy.Tagged,
+  P extends
+    & Policy.Policy<E | Policy.StandardFailure>
+    & {
+      readonly [Tag in Exclude<keyof P, (E | Policy.StandardFailure)["_tag"]>]: Policy.NoSuchFailure<Tag, E["_tag"]>
+    }
+>(policy: P) =>
+<R>(self: Processor<E, R>): Processor<Exclude<E, { readonly _tag: Policy.Decides<P> }>, R> => {
+  const parts: Parts<R> = self
+  return fromParts({ ...parts, policy: new Map([...self.policy, ...Object.entries(policy)]) })
+}
+
+/**
+ * A handler over the Stream of a batch's strands, in order, already rid of redelivered operations. The stream is drained
+ * inside the batch's transaction; whatever it fails with, the policy decides.
+ */
+export const onStrands = <E, R>(
+  handle: (strands: Stream.Stream<Strand>) => Stream.Stream<unknown, E, R>
+): Handler<E, R> => ({
+  run: (strands) => Stream.runDrain(handle(Stream.fromChunk(Chunk.unsafeFromArray(strands))))
+})
+
+/** A handler that takes the whole batch at once, for bulk statements. Never called with no strands. */
+export const onBatch = <E, R>(
+  handle: (strands: ReadonlyArray<Strand>) => Effect.Effect<unknown, E, R>
+): Handler<E, R> => ({ run: (strands) => Effect.asVoid(handle(strands)) })
+
+/** What an operation's handler is given. */
+export interface Received<Type extends string, Input> {
+  readonly type: Type
+  /** The input as the model's Schema decodes it. */
+  readonly input: Input
+  readonly operation: Operation
+  readonly strand: Strand
+}
+
+type Handlers<Ops extends DocumentModel.Operations> = {
+  readonly [Type in keyof Ops & string]?: (
+    received: Received<Type, Schema.Schema.Type<Ops[Type]>>
+  ) => Effect.Effect<unknown, unknown, unknown>
+}
+
+/** What a handler would have to hold under the name of an operation that its model does not have. Nothing is of this type. */
+export interface NoSuchOperation<out Name, out Known> {
+  readonly [noSuchOperation]: readonly [Name, Known]
+}
+
+declare const noSuchOperation: unique symbol
+
+type HandlerEffect<H> = {
+  [Type in keyof H]: H[Type] extends (received: never) => infer Result
+    ? Extract<Result, Effect.Effect<unknown, unknown, unknown>>
+    : never
+}[keyof H]
+
+/**
+ * A handler with one function per operation of a model. Operations that the model declares and the handler leaves out, and
+ * those that every document has, pass by; so do operations that the document's own reducer refused, which changed nothing.
+ * An operation that the model does not know fails with `UnknownOperation`, an input that does not fit its Schema with
+ * `MalformedOperation`. Strands of other document types pass by.
+ */
+export const onOperations = <
+  Ops extends DocumentModel.Operations,
+  H extends Handlers<Ops> & { readonly [Name in Exclude<keyof H, keyof Ops>]: NoSuchOperation<Name, keyof Ops> }
+>(
+  model: DocumentModel.DocumentModel<Ops>,
+  handlers: H
+): Handler<
+  Effect.Effect.Error<HandlerEffect<H>> | MalformedOperation | UnknownOperation,
+  Effect.Effect.Context<HandlerEffect<H>>
+> => {
+  type E = Effect.Effect.Error<HandlerEffect<H>>
+  type R = Effect.Effect.Context<HandlerEffect<H>>
+  type Handle = (received: Received<string, unknown>) => Effect.Effect<unknown, E, R>
+  const handles = new Map(Object.entries(handlers) as Iterable<readonly [string, Handle]>)
+  return {
+    run: Effect.fnUntraced(function*(strands, attempt) {
+      const clock = yield* Effect.clock
+      for (const strand of strands) {
+        if (strand.documentType !== model.type) continue
+        for (const operation of strand.operations) {
+          if (operation.error !== undefined) continue
+          attempt.current = { strand, operation }
+          const handle = handles.get(operation.type)
+          if (handle === undefined) {
+            if (model.knows(operation.type)) continue
+            return yield* new UnknownOperation({ ...subject(strand, operation), documentType: model.type })
+          }
+          const input = model.decode(operation.type, operation.input)
+          if (input === undefined || Either.isLeft(input)) {
+            return yield* malformed(strand, operation, input?.left)
+          }
+          const started = clock.unsafeCurrentTimeNanos()
+          yield* handle({ type: operation.type, input: input.right, operation, strand })
+          attempt.record(operation.type, clock.unsafeCurrentTimeNanos() - started)
+        }
+      }
+      attempt.current = undefined
+    })
+  }
+}
+
+const malformed = (
+  strand: Strand,
+  operation: Operation,
+  cause: Parameters<typeof TreeFormatter.formatErrorSync>[0] | undefined
+) =>
+  new MalformedOperation({
+    ...subject(strand, operation),
+    reason: cause === undefined
+      ? "the input does not fit the model"
+      : `the input does not fit the model: ${TreeFormatter.formatErrorSync(cause)}`,
+    cause
+  })
+
+/** One handler of several: each gets the whole batch, in the order given. For processors that follow several models. */
+export const merge = <E, R, E2, R2>(first: Handler<E, R>, second: Handler<E2, R2>): Handler<E | E2, R | R2> => ({
+  run: (strands, attempt) => Effect.zipRight(first.run(strands, attempt), second.run(strands, attempt))
+})

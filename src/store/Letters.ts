@@ -1,0 +1,354 @@
+/**
+ * A letter: one operation set aside, with its cause, waiting for its document to be put right.
+ *
+ *     document ── letter 1 (cause) ── letter 2 (Queued) ── letter 3 (Queued) …     in the order of arrival
+ *
+ * Invariants: a document with letters takes no further operation, except one that fills the gap its letters wait behind;
+ * a letter is written in the transaction that moves the cursor past its operation, and removed in the one that applies it.
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import type { Operation } from "../domain/Operation.js"
+import * as Position from "../domain/Position.js"
+import type { Strand, Stream } from "../domain/Strand.js"
+import * as Fault from "../process/Fault.js"
+import type { Key } from "./Cursors.js"
+import * as Rows from "./Rows.js"
+
+/** The cause of a letter that only waits for the ones before it. */
+export const queued = "Queued"
+
+/** The cause of a letter that waits for operations before it which have not come. It leaves by itself when they do. */
+export const gap = "StrandGap"
+
+/** Whether a letter waits for more than other operations, so that its document waits for someone to put it right. */
+export const blocks = (letter: Pick<Draft, "cause">): boolean => letter.cause !== queued && letter.cause !== gap
+
+/** An operation to be set aside. */
+export interface Draft {
+  readonly strand: Strand
+  readonly operation: Operation
+  /** The failure's tag, {@link gap} or {@link queued}. */
+  readonly cause: string
+  /** The failure in words, or what it waits for. */
+  readonly reason: string
+}
+
+export interface Letter extends Draft {
+  /** Its place in the order of arrival at the subscription. */
+  readonly ordinal: bigint
+  /** How often it was tried, the first time included. */
+  readonly attempts: number
+  readonly parkedAtMillis: number
+}
+
+/** How a failure is kept in a letter. */
+export const causeOf = (failure: unknown): Pick<Draft, "cause" | "reason"> => ({
+  cause: typeof failure === "object" && failure !== null && "_tag" in failure && typeof failure._tag === "string"
+    ? failure._tag
+    : "Failure",
+  reason: Fault.describe(failure)
+})
+
+/** The letters of one document, as far as a commit needs to know them. */
+export class Queue {
+  /** Whether a letter waits for more than missing operations, so that nothing may pass it. */
+  isBlocked = false
+  private readonly streams: Array<{ readonly scope: string; readonly branch: string; hasGap: boolean }> = []
+  private readonly known: Array<{ readonly stream: Stream; readonly operation: Identity }> = []
+
+  add(stream: Pick<Stream, "scope" | "branch">, cause: string): void {
+    if (blocks({ cause })) this.isBlocked = true
+    const entry = this.find(stream)
+    if (entry === undefined) this.streams.push({ scope: stream.scope, branch: stream.branch, hasGap: cause === gap })
+    else if (cause === gap) entry.hasGap = true
+  }
+
+  /** Whether letters of this very stream wait behind a gap in it. */
+  hasGapIn(stream: Stream): boolean {
+    return this.find(stream)?.hasGap === true
+  }
+
+  remember(stream: Stream, operation: Identity): void {
+    this.known.push({ stream, operation })
+  }
+
+  /** Whether this very operation is among the letters. */
+  holds(stream: Stream, operation: Identity): boolean {
+    return this.known.some((each) =>
+      each.stream.scope === stream.scope && each.stream.branch === stream.branch &&
+      each.operation.index === operation.index && each.operation.skip === operation.skip &&
+      each.operation.hash === operation.hash
+    )
+  }
+
+  private find(stream: Pick<Stream, "scope" | "branch">) {
+    return this.streams.find((each) => each.scope === stream.scope && each.branch === stream.branch)
+  }
+}
+
+type Identity = Pick<Operation, "index" | "skip" | "hash">
+
+/** The queues of the documents of `strands` that have letters, by document id. Two statements, the second only if any has. */
+export const queues = (
+  key: Key,
+  strands: ReadonlyArray<Strand>
+): Effect.Effect<Map<string, Queue>, SqlError, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const found = new Map<string, Queue>()
+    const summaries = yield* sql<{
+      readonly document_id: string
+      readonly scope: string
+      readonly branch: string
+      readonly cause: string
+    }>`
+      SELECT DISTINCT l.document_id, l.scope, l.branch, l.cause
+      FROM ${Rows.table(sql, "wanted", { document_id: "text" }, documents(strands))}
+      CROSS JOIN processor_dead_letter AS l
+      WHERE l.processor = ${key.processor} AND l.source = ${key.source} AND l.document_id = wanted.document_id`
+    for (const row of summaries) {
+      const queue = found.get(row.document_id) ?? new Queue()
+      queue.add(row as unknown as Stream, row.cause)
+      found.set(row.document_id, queue)
+    }
+    if (found.size === 0) return found
+    const incoming = strands.filter((strand) => found.has(strand.documentId)).flatMap((strand) =>
+      strand.operations.map((operation) => ({
+        document_id: strand.documentId,
+        scope: strand.scope,
+        branch: strand.branch,
+        op_index: operation.index,
+        op_skip: operation.skip,
+        op_hash: operation.hash
+      }))
+    )
+    const known = yield* sql<typeof incoming[number]>`
+      SELECT DISTINCT l.document_id, l.scope, l.branch, l.op_index, l.op_skip, l.op_hash
+      FROM ${
+      Rows.table(sql, "wanted", {
+        document_id: "text",
+        scope: "text",
+        branch: "text",
+        op_index: "integer",
+        op_skip: "integer",
+        op_hash: "text"
+      }, incoming)
+    }
+      CROSS JOIN processor_dead_letter AS l
+      WHERE l.processor = ${key.processor} AND l.source = ${key.source} AND l.document_id = wanted.document_id
+        AND l.scope = wanted.scope AND l.branch = wanted.branch AND l.op_index = wanted.op_index
+        AND l.op_skip = wanted.op_skip AND l.op_hash = wanted.op_hash`
+    for (const row of known) {
+      found.get(row.document_id)?.remember(row as unknown as Stream, {
+        index: row.op_index,
+        skip: row.op_skip,
+        hash: row.op_hash
+      })
+    }
+    return found
+  })
+
+/** Appends drafts, in order, behind the letters that are there. One statement, or none. */
+export const append = (
+  key: Key,
+  drafts: ReadonlyArray<Draft>
+): Effect.Effect<void, SqlError, SqlClient.SqlClient> =>
+  drafts.length === 0 ? Effect.void : Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const now = yield* Clock.currentTimeMillis
+    const rows = drafts.map((draft, i) => ({
+      place: i + 1,
+      position: String(draft.strand.position),
+      drive_id: draft.strand.driveId ?? null,
+      document_id: draft.strand.documentId,
+      document_type: draft.strand.documentType,
+      scope: draft.strand.scope,
+      branch: draft.strand.branch,
+      op_index: draft.operation.index,
+      op_skip: draft.operation.skip,
+      op_hash: draft.operation.hash,
+      operation: textOf(draft.operation),
+      cause: draft.cause,
+      reason: clean(draft.reason)
+    }))
+    const columns = {
+      place: "integer",
+      position: "text",
+      drive_id: "text",
+      document_id: "text",
+      document_type: "text",
+      scope: "text",
+      branch: "text",
+      op_index: "integer",
+      op_skip: "integer",
+      op_hash: "text",
+      operation: "text",
+      cause: "text",
+      reason: "text"
+    } as const
+    yield* sql`
+      INSERT INTO processor_dead_letter
+        (processor, source, ordinal, position, drive_id, document_id, document_type, scope, branch,
+         op_index, op_skip, op_hash, operation, cause, reason, attempts, parked_at_ms)
+      SELECT ${key.processor}, ${key.source}, place + (
+          SELECT COALESCE(MAX(ordinal), 0) FROM processor_dead_letter
+          WHERE processor = ${key.processor} AND source = ${key.source}),
+        CAST(position AS BIGINT), drive_id, document_id, document_type, scope, branch,
+        op_index, op_skip, op_hash, operation, cause, reason,
+        CASE WHEN cause IN (${queued}, ${gap}) THEN 0 ELSE 1 END, CAST(${now} AS BIGINT)
+      FROM ${Rows.table(sql, "drafts", columns, rows)}
+      WHERE TRUE`
+  })
+
+/** Takes letters away: their operations were applied, left out or dropped. */
+export const remove = (
+  key: Key,
+  ordinals: ReadonlyArray<bigint>
+): Effect.Effect<void, SqlError, SqlClient.SqlClient> =>
+  ordinals.length === 0 ? Effect.void : Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.asVoid(sql`
+      DELETE FROM processor_dead_letter
+      WHERE processor = ${key.processor} AND source = ${key.source}
+        AND ordinal IN (SELECT CAST(ordinal AS BIGINT) FROM ${
+      Rows.table(sql, "gone", { ordinal: "text" }, ordinals.map((ordinal) => ({ ordinal: String(ordinal) })))
+    })`))
+
+/** Notes that a letter was tried again and what it failed with. */
+export const failedAgain = (
+  key: Key,
+  ordinal: bigint,
+  failure: unknown
+): Effect.Effect<void, SqlError, SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) => {
+    const { cause, reason } = causeOf(failure)
+    return Effect.asVoid(sql`
+      UPDATE processor_dead_letter
+      SET cause = ${cause}, reason = ${clean(reason)}, attempts = attempts + 1
+      WHERE processor = ${key.processor} AND source = ${key.source} AND ordinal = ${ordinal}`)
+  })
+
+/** Which letters to read. */
+export interface Selection {
+  readonly documentId?: string | undefined
+  readonly cause?: string | undefined
+  readonly ordinal?: bigint | undefined
+  /** At most so many, the first in the order of arrival; 1,000 when left out. */
+  readonly limit?: number | undefined
+}
+
+interface Row {
+  readonly ordinal: string
+  readonly position: string
+  readonly drive_id: string | null
+  readonly document_id: string
+  readonly document_type: string
+  readonly scope: string
+  readonly branch: string
+  readonly operation: string
+  readonly cause: string
+  readonly reason: string
+  readonly attempts: number
+  readonly parked_at_ms: string
+}
+
+/** Reads letters in the order of arrival. */
+export const read = (
+  key: Key,
+  selection: Selection = {}
+): Effect.Effect<ReadonlyArray<Letter>, SqlError, SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.map(
+      sql<Row>`
+        SELECT CAST(ordinal AS TEXT) AS ordinal, CAST(position AS TEXT) AS position, drive_id, document_id,
+          document_type, scope, branch, operation, cause, reason, attempts, CAST(parked_at_ms AS TEXT) AS parked_at_ms
+        FROM processor_dead_letter
+        WHERE ${
+        sql.and([
+          sql`processor = ${key.processor}`,
+          sql`source = ${key.source}`,
+          ...(selection.documentId === undefined ? [] : [sql`document_id = ${selection.documentId}`]),
+          ...(selection.ordinal === undefined ? [] : [sql`ordinal = ${selection.ordinal}`]),
+          ...(selection.cause === undefined ? [] : [sql`cause = ${selection.cause}`])
+        ])
+      }
+        ORDER BY processor_dead_letter.ordinal
+        LIMIT ${selection.limit ?? 1_000}`,
+      (rows) => rows.map(fromRow)
+    ))
+
+/** The first blocking letter of each of these documents that has one. */
+export const firstBlocking = (
+  key: Key,
+  strands: ReadonlyArray<Strand>
+): Effect.Effect<ReadonlyMap<string, bigint>, SqlError, SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.map(
+      sql<{ readonly document_id: string; readonly ordinal: string }>`
+        SELECT l.document_id, CAST(MIN(l.ordinal) AS TEXT) AS ordinal
+        FROM ${Rows.table(sql, "wanted", { document_id: "text" }, documents(strands))}
+        CROSS JOIN processor_dead_letter AS l
+        WHERE l.processor = ${key.processor} AND l.source = ${key.source} AND l.document_id = wanted.document_id
+          AND l.cause NOT IN (${queued}, ${gap})
+        GROUP BY l.document_id`,
+      (rows) => new Map(rows.map((row) => [row.document_id, BigInt(row.ordinal)]))
+    ))
+
+const documents = (strands: ReadonlyArray<Strand>) =>
+  Array.from(new Set(strands.map((strand) => strand.documentId)), (document_id) => ({ document_id }))
+
+/** Documents that have letters and none that blocks, by id, those that sort after `last`. At most `limit`. */
+export const heldDocuments = (
+  key: Key,
+  last: string,
+  limit: number
+): Effect.Effect<ReadonlyArray<string>, SqlError, SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.map(
+      sql<{ readonly document_id: string }>`
+        SELECT document_id FROM processor_dead_letter
+        WHERE processor = ${key.processor} AND source = ${key.source} AND document_id > ${last}
+        GROUP BY document_id
+        HAVING MAX(CASE WHEN cause IN (${queued}, ${gap}) THEN 0 ELSE 1 END) = 0
+        ORDER BY document_id
+        LIMIT ${limit}`,
+      (rows) => rows.map((row) => row.document_id)
+    ))
+
+const fromRow = (row: Row): Letter => {
+  const operation = JSON.parse(row.operation) as Operation
+  return {
+    ordinal: BigInt(row.ordinal),
+    strand: {
+      position: Position.fromSql(row.position),
+      driveId: row.drive_id ?? undefined,
+      documentId: row.document_id,
+      documentType: row.document_type,
+      scope: row.scope,
+      branch: row.branch,
+      operations: [operation],
+      bytes: row.operation.length
+    } as unknown as Strand,
+    operation,
+    cause: row.cause,
+    reason: row.reason,
+    attempts: row.attempts,
+    parkedAtMillis: Number(row.parked_at_ms)
+  }
+}
+
+/**
+ * An operation as JSON. An input that nests too deep even to be written (thousands of levels; the operation is malformed
+ * then) is left out: it can still be read in the source, at the letter's position.
+ */
+const textOf = (operation: Operation): string =>
+  Either.getOrElse(
+    Either.try(() => JSON.stringify(operation)),
+    () => JSON.stringify({ ...operation, input: undefined })
+  )
+
+/** A reason may quote hostile input; both databases must be able to store it. */
+const clean = (text: string): string => text.toWellFormed().replaceAll("\u0000", "\\u0000").slice(0, 4_000)

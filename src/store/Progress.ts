@@ -1,0 +1,223 @@
+/**
+ * Progress: which operations of each document have been applied, so that a redelivered one is dropped and a missing one is
+ * noticed.
+ *
+ *     stream (document, scope, branch)     page 0: indexes 0–31    page 1: indexes 32–63    …
+ *                                          one fingerprint per index: of the skip and hash applied there
+ *
+ * Invariants: a stream's head is the highest index applied; every index up to it was applied, superseded by a later skip,
+ * or given up. An operation is told by (document, scope, branch, index, skip, hash), never by its id, which the real
+ * system uses again. Kept in the same transaction as the writes it speaks of.
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+import type { Operation } from "../domain/Operation.js"
+import type { Strand, Stream } from "../domain/Strand.js"
+import type { Key } from "./Cursors.js"
+import * as Rows from "./Rows.js"
+
+/**
+ * What an operation is to a stream:
+ * - `next`: it continues the stream, or supersedes its end;
+ * - `redelivered`: exactly this operation was applied;
+ * - `superseded`: a later operation took its place before it came, or it was given up;
+ * - `gap`: operations before it are missing;
+ * - `rewritten`: another operation was applied at its index.
+ */
+export type Placement = "next" | "redelivered" | "superseded" | "gap" | "rewritten"
+
+const pageSize = 32
+const slotSize = 8
+/** The number under which a stream's newest page is kept, so that any page from some index on is one range with it. */
+const newest = 2_147_483_647
+const emptySlot = " ".repeat(slotSize)
+
+/** One stream's progress: read from its rows, advanced in memory, written back. */
+export class StreamProgress {
+  /** The highest index applied; -1 before the first. */
+  head = -1
+  private headSkip = 0
+  private readonly pages = new Map<number, Array<string>>()
+  private readonly changed = new Set<number>()
+
+  constructor(readonly scope: string, readonly branch: string) {}
+
+  /** Takes in one row. */
+  restore(row: Row): void {
+    if (row.page === newest) {
+      this.head = row.last_index
+      this.headSkip = row.last_skip
+    }
+    this.pages.set(row.page === newest ? pageOf(row.last_index) : row.page, splitSlots(row.slots))
+  }
+
+  place(operation: Operation): Placement {
+    const { index, skip } = operation
+    if (index > this.head) return index - skip <= this.head + 1 ? "next" : "gap"
+    const slot = this.pages.get(pageOf(index))?.[index % pageSize] ?? emptySlot
+    if (slot === fingerprint(operation)) return "redelivered"
+    // The real system gives a longer undo the index of the shorter one it replaces.
+    if (index === this.head && skip !== this.headSkip) return skip > this.headSkip ? "next" : "superseded"
+    return slot === emptySlot ? "superseded" : "rewritten"
+  }
+
+  /** Records that the operation was applied, or deliberately left out: the stream goes on after it. */
+  advance(operation: Operation): void {
+    const page = pageOf(operation.index)
+    const slots = this.pages.get(page) ?? new Array<string>(pageSize).fill(emptySlot)
+    slots[operation.index % pageSize] = fingerprint(operation)
+    this.pages.set(page, slots)
+    this.changed.add(page)
+    if (operation.index >= this.head) {
+      // The page that was the newest one is filed under its own number from now on.
+      if (this.head >= 0) this.changed.add(pageOf(this.head))
+      this.head = operation.index
+      this.headSkip = operation.skip
+    }
+  }
+
+  /** The rows to write back. */
+  changes(documentId: string): ReadonlyArray<Row> {
+    return Array.from(this.changed, (page) => ({
+      document_id: documentId,
+      scope: this.scope,
+      branch: this.branch,
+      page: page === pageOf(this.head) ? newest : page,
+      last_index: this.head,
+      last_skip: this.headSkip,
+      slots: this.pages.get(page)!.join("")
+    }))
+  }
+}
+
+/** The progress of the documents of one commit. */
+export class Progress {
+  private readonly documents = new Map<string, Array<StreamProgress>>()
+
+  /** The stream's progress; a stream that was never seen starts before its first operation. */
+  of(stream: Stream): StreamProgress {
+    const streams = this.documents.get(stream.documentId)
+    const known = streams?.find((each) => each.scope === stream.scope && each.branch === stream.branch)
+    if (known !== undefined) return known
+    const fresh = new StreamProgress(stream.scope, stream.branch)
+    if (streams === undefined) this.documents.set(stream.documentId, [fresh])
+    else streams.push(fresh)
+    return fresh
+  }
+
+  restore(row: Row): void {
+    this.of({ documentId: row.document_id, scope: row.scope, branch: row.branch } as Stream).restore(row)
+  }
+
+  changes(): ReadonlyArray<Row> {
+    const rows: Array<Row> = []
+    for (const [documentId, streams] of this.documents) {
+      for (const stream of streams) rows.push(...stream.changes(documentId))
+    }
+    return rows
+  }
+}
+
+interface Row {
+  readonly document_id: string
+  readonly scope: string
+  readonly branch: string
+  readonly page: number
+  readonly last_index: number
+  readonly last_skip: number
+  readonly slots: string
+}
+
+/** Reads the progress of the streams of `strands`, as far back as their operations reach. One statement. */
+export const load = (
+  key: Key,
+  strands: ReadonlyArray<Strand>
+): Effect.Effect<Progress, SqlError, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const progress = new Progress()
+    const lowest = new Map<StreamProgress, { readonly stream: Stream; page: number }>()
+    for (const strand of strands) {
+      const stream = progress.of(strand)
+      const entry = lowest.get(stream) ?? { stream: strand, page: Number.MAX_SAFE_INTEGER }
+      for (const operation of strand.operations) entry.page = Math.min(entry.page, pageOf(operation.index))
+      lowest.set(stream, entry)
+    }
+    const wanted = Rows.table(
+      sql,
+      "wanted",
+      { document_id: "text", scope: "text", branch: "text", page: "integer" },
+      Array.from(lowest.values(), ({ page, stream }) => ({
+        document_id: stream.documentId,
+        scope: stream.scope,
+        branch: stream.branch,
+        page
+      }))
+    )
+    const rows = yield* sql<Row>`
+      SELECT s.document_id, s.scope, s.branch, s.page, s.last_index, s.last_skip, s.slots
+      FROM ${wanted}
+      CROSS JOIN processor_stream AS s
+      WHERE s.processor = ${key.processor} AND s.source = ${key.source}
+        AND s.document_id = wanted.document_id AND s.scope = wanted.scope AND s.branch = wanted.branch
+        AND s.page >= wanted.page`
+    for (const row of rows) progress.restore(row)
+    return progress
+  })
+
+/** Writes back what changed. One statement, or none. */
+export const save = (key: Key, progress: Progress): Effect.Effect<void, SqlError, SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) => {
+    const changes = progress.changes()
+    if (changes.length === 0) return Effect.void
+    const rows = Rows.table(
+      sql,
+      "changed",
+      {
+        document_id: "text",
+        scope: "text",
+        branch: "text",
+        page: "integer",
+        last_index: "integer",
+        last_skip: "integer",
+        slots: "text"
+      },
+      changes
+    )
+    // SQLite takes ON CONFLICT after a SELECT for a join constraint unless the SELECT has a WHERE.
+    return Effect.asVoid(sql`
+      INSERT INTO processor_stream
+        (processor, source, document_id, scope, branch, page, last_index, last_skip, slots)
+      SELECT ${key.processor}, ${key.source}, document_id, scope, branch, page, last_index, last_skip, slots
+      FROM ${rows}
+      WHERE TRUE
+      ON CONFLICT (processor, source, document_id, scope, branch, page)
+      DO UPDATE SET last_index = excluded.last_index, last_skip = excluded.last_skip, slots = excluded.slots`)
+  })
+
+const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+/**
+ * 48 bits over skip and hash, in 8 characters. Two FNV-1a sums with different starts; what it must tell apart is an
+ * operation and its replacement at one index, not an adversary's choice.
+ */
+export const fingerprint = (operation: Operation): string => {
+  let a = 0x811c9dc5 ^ operation.skip
+  let b = 0x01000193 + operation.skip
+  for (let i = 0; i < operation.hash.length; i++) {
+    const unit = operation.hash.charCodeAt(i)
+    a = Math.imul(a ^ unit, 0x01000193)
+    b = Math.imul(b ^ unit, 0x85ebca6b)
+    b ^= b >>> 13
+  }
+  return letters(a ^ (a >>> 15)) + letters(b ^ (b >>> 16))
+}
+
+const letters = (sum: number): string =>
+  alphabet[sum & 63]! + alphabet[(sum >>> 6) & 63]! + alphabet[(sum >>> 12) & 63]! + alphabet[(sum >>> 18) & 63]!
+
+const pageOf = (index: number) => Math.floor(index / pageSize)
+
+const splitSlots = (text: string): Array<string> =>
+  Array.from({ length: pageSize }, (_, i) => text.slice(i * slotSize, (i + 1) * slotSize))

@@ -1,0 +1,76 @@
+/**
+ * A release: which letters of a document may leave, and in which order.
+ *
+ * Each stream's letters leave in index order, as far as they are contiguous with what was applied. A stream that waits for
+ * missing operations goes first; a letter that only waits behind others leaves once all that came before it have.
+ */
+import type * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+import type { Key } from "./Cursors.js"
+import * as Letters from "./Letters.js"
+import * as Progress from "./Progress.js"
+
+/** The letters of a document that missing operations have set free, in the order to apply them; none while one blocks. */
+export const free = (
+  key: Key,
+  documentId: string
+): Effect.Effect<ReadonlyArray<Letters.Letter>, SqlError, SqlClient.SqlClient> =>
+  Effect.flatMap(
+    Letters.read(key, { documentId, limit: Number.MAX_SAFE_INTEGER }),
+    (letters) => letters.some(Letters.blocks) ? Effect.succeed([]) : inOrder(key, letters)
+  )
+
+/** Letters of one document in the order to apply them, as far as they are contiguous with what was applied. */
+export const inOrder = (
+  key: Key,
+  letters: ReadonlyArray<Letters.Letter>
+): Effect.Effect<ReadonlyArray<Letters.Letter>, SqlError, SqlClient.SqlClient> =>
+  letters.length === 0
+    ? Effect.succeed([])
+    : Effect.map(Progress.load(key, letters.map((each) => each.strand)), (progress) => arrange(letters, progress))
+
+/** One stream's letters, those that have left behind {@link next}. */
+interface Lane {
+  readonly stream: Progress.StreamProgress
+  readonly letters: Array<Letters.Letter>
+  next: number
+  hasGap: boolean
+}
+
+const arrange = (
+  letters: ReadonlyArray<Letters.Letter>,
+  progress: Progress.Progress
+): ReadonlyArray<Letters.Letter> => {
+  const lanes = new Map<Progress.StreamProgress, Lane>()
+  for (const letter of letters) {
+    const stream = progress.of(letter.strand)
+    const lane = lanes.get(stream) ?? { stream, letters: [], next: 0, hasGap: false }
+    lane.letters.push(letter)
+    lane.hasGap = lane.hasGap || letter.cause === Letters.gap
+    lanes.set(stream, lane)
+  }
+  for (const lane of lanes.values()) {
+    lane.letters.sort((a, b) => a.operation.index - b.operation.index || a.operation.skip - b.operation.skip)
+  }
+  const left = new Set(letters)
+  const arranged: Array<Letters.Letter> = []
+  for (;;) {
+    const oldest = left.values().next().value
+    if (oldest === undefined) return arranged
+    const own = progress.of(oldest.strand)
+    const ready = Array.from(lanes.values()).filter(canGo)
+    const lane = ready.find((each) => each.hasGap) ?? ready.find((each) => each.stream === own)
+    const letter = lane?.letters[lane.next]
+    if (lane === undefined || letter === undefined) return arranged
+    lane.next++
+    left.delete(letter)
+    if (lane.stream.place(letter.operation) === "next") lane.stream.advance(letter.operation)
+    arranged.push(letter)
+  }
+}
+
+const canGo = (lane: Lane): boolean => {
+  const letter = lane.letters[lane.next]
+  return letter !== undefined && lane.stream.place(letter.operation) !== "gap"
+}

@@ -1,0 +1,113 @@
+/**
+ * A segment: a stretch of a batch that is tried as one commit.
+ *
+ *     batch ═ segment ──fails──▶ segment · segment ──▶ … ──▶ one operation, and a verdict for it
+ *
+ * Invariant: the segments of a batch, one after another, hold its operations once each and in order; a segment's
+ * `position` is the last strand's that the operations up to its end hold whole, so a cursor never passes an operation that
+ * is still to be tried.
+ */
+import type { Operation } from "../domain/Operation.js"
+import type { Position } from "../domain/Position.js"
+import type { Strand } from "../domain/Strand.js"
+import type { Batch } from "../ingest/Batch.js"
+import type { Letter } from "./Letters.js"
+
+export interface Segment {
+  readonly strands: ReadonlyArray<Strand>
+  readonly operations: number
+  /** Where the cursor stands before and after; the same for letters. */
+  readonly from: Position
+  readonly position: Position
+  /** The letters that the operations were taken from; empty for operations that come from the source. */
+  readonly letters: ReadonlyMap<Operation, bigint>
+}
+
+/** Whether the segment holds the letter with this ordinal. */
+export const holds = (segment: Segment, ordinal: bigint): boolean =>
+  segment.strands.some((strand) => strand.operations.some((operation) => segment.letters.get(operation) === ordinal))
+
+const none: ReadonlyMap<Operation, bigint> = new Map()
+
+/** A batch as it came, after a cursor at `from`. */
+export const fromBatch = (batch: Batch, from: Position): Segment => ({
+  strands: batch.strands,
+  operations: batch.operations,
+  from,
+  position: batch.position,
+  letters: none
+})
+
+/** Letters to be tried again, in the order given, beside a cursor that stays at `position`. */
+export const fromLetters = (letters: ReadonlyArray<Letter>, position: Position): Segment => ({
+  strands: letters.map((letter) => letter.strand),
+  operations: letters.length,
+  from: position,
+  position,
+  letters: new Map(letters.map((letter) => [letter.operation, letter.ordinal]))
+})
+
+export const isFromLetters = (segment: Segment): boolean => segment.letters.size > 0
+
+/** Cuts after the first `at` operations; `at` is between 1 and one less than there are. */
+export const split = (segment: Segment, at: number): readonly [Segment, Segment] => {
+  const before: Array<Strand> = []
+  let left = at
+  let position = segment.from
+  for (const [i, strand] of segment.strands.entries()) {
+    const count = strand.operations.length
+    if (count <= left) {
+      before.push(strand)
+      left -= count
+      position = isFromLetters(segment) ? segment.position : strand.position
+      if (left > 0) continue
+      return [
+        { ...segment, strands: before, operations: at, position: noFurther(segment, position) },
+        {
+          ...segment,
+          strands: segment.strands.slice(i + 1),
+          operations: segment.operations - at,
+          from: noFurther(segment, position)
+        }
+      ]
+    }
+    before.push({ ...strand, operations: strand.operations.slice(0, left) })
+    const rest = { ...strand, operations: strand.operations.slice(left) }
+    return [
+      { ...segment, strands: before, operations: at, position },
+      {
+        ...segment,
+        strands: [rest, ...segment.strands.slice(i + 1)],
+        operations: segment.operations - at,
+        from: position
+      }
+    ]
+  }
+  return [segment, { ...segment, strands: [], operations: 0, from: segment.position }]
+}
+
+/** The operation by itself, and what of the segment lies before and after it: one segment each, or none. */
+export const around = (segment: Segment, operation: Operation): {
+  readonly before: ReadonlyArray<Segment>
+  readonly itself: Segment
+  readonly after: ReadonlyArray<Segment>
+} => {
+  const at = segment.strands.flatMap((strand) => strand.operations).indexOf(operation)
+  const [before, from] = at > 0 ? split(segment, at) : [undefined, segment]
+  const [itself, after] = from.operations > 1 ? split(from, 1) : [from, undefined]
+  return {
+    before: before === undefined ? [] : [before],
+    itself,
+    after: after === undefined ? [] : [after]
+  }
+}
+
+/** Two halves of a segment of at least two operations. */
+export const halves = (segment: Segment): ReadonlyArray<Segment> => split(segment, segment.operations >> 1)
+
+/**
+ * The last strand of a batch may be a piece of a longer one whose remainder comes with the next batch; then the batch's own
+ * position stays before it. No part of the batch may go further than the batch itself.
+ */
+const noFurther = (segment: Segment, position: Position): Position =>
+  position > segment.position ? segment.position : position

@@ -1,0 +1,156 @@
+/**
+ * A transaction: everything in it is in the database, or nothing is, and the caller knows which.
+ *
+ *     reserve ─▶ BEGIN ─▶ body, on a leased connection ─▶ COMMIT ─▶ lease ends, connection returned, a turn for others
+ *                           │ fails, or is interrupted
+ *                           └▶ ROLLBACK
+ *
+ * It stands in for `sql.withTransaction`, whose failures of BEGIN, COMMIT and ROLLBACK are defects, which reports success
+ * when PostgreSQL answers COMMIT with ROLLBACK, and which lets a fiber that outlives the body write on its connection.
+ * Here
+ *
+ * - a failed BEGIN or COMMIT is a typed failure, and a COMMIT whose outcome is not known is `CommitUnknown`;
+ * - the body's connection is a lease: once the body has ended, a statement on it fails instead of running;
+ * - statements are not interrupted half-way (PostgreSQL would cancel whatever the connection runs next); an interruption
+ *   waits for the one that runs, which the server's `statement_timeout` and the socket watchdog bound;
+ * - SQLite begins IMMEDIATE, since a deferred transaction cannot be upgraded once another process has written;
+ * - the event loop gets a turn after each transaction, without which one busy SQLite subscription starves all others.
+ *
+ * Inside the body `sql.withTransaction` makes savepoints, as usual; run them one after another, never side by side.
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { Connection } from "@effect/sql/SqlConnection"
+import { SqlError } from "@effect/sql/SqlError"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Fault from "../process/Fault.js"
+
+/** COMMIT was sent and its answer was lost: the writes are in the database or they are not. Read before deciding. */
+export class CommitUnknown extends Data.TaggedError("CommitUnknown")<{ readonly cause: unknown }> {
+  override get message(): string {
+    return `the outcome of COMMIT is not known: ${Fault.describe(this.cause)}`
+  }
+}
+
+/** PostgreSQL answered COMMIT with ROLLBACK: a statement had failed, and the body went on as if it had not. */
+export class RolledBack extends Data.TaggedError("RolledBack")<{}> {
+  override get message(): string {
+    return "the database rolled back instead of committing, because a statement had failed and its failure was swallowed"
+  }
+}
+
+export type TransactionError = SqlError | CommitUnknown | RolledBack
+
+/** Runs `body` in a transaction of its own. Not to be used inside another one: it would wait for its own connection. */
+export const run = <A, E, R>(
+  body: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | TransactionError, R | SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.acquireUseRelease(
+        Scope.make(),
+        (scope) =>
+          Effect.flatMap(
+            restore(Scope.extend(sql.reserve, scope)),
+            (connection) => onConnection(sql, connection, restore(body))
+          ),
+        (scope, exit) => Scope.close(scope, exit)
+      )
+    )).pipe(Effect.ensuring(turn))
+
+const onConnection = <A, E, R>(sql: SqlClient.SqlClient, connection: Connection, body: Effect.Effect<A, E, R>) =>
+  Effect.gen(function*() {
+    yield* begin(sql, connection)
+    const lease = new Lease(connection)
+    const exit = yield* Effect.exit(Effect.provideService(body, SqlClient.TransactionConnection, [lease, 0]))
+    lease.end()
+    if (Exit.isSuccess(exit)) {
+      yield* commit(connection)
+    } else {
+      yield* rollback(connection)
+    }
+    return yield* exit
+  })
+
+const begin = (sql: SqlClient.SqlClient, connection: Connection): Effect.Effect<void, SqlError> => {
+  const statement = connection.executeRaw(
+    sql.onDialectOrElse({ sqlite: () => "BEGIN IMMEDIATE", orElse: () => "BEGIN" }),
+    []
+  )
+  // A connection that was left inside a transaction is put right rather than refused for ever.
+  return Effect.catchIf(
+    statement,
+    (error) => /within a transaction/.test(Fault.describe(error)),
+    () => Effect.zipRight(rollback(connection), statement)
+  )
+}
+
+const commit = (connection: Connection): Effect.Effect<void, TransactionError> =>
+  connection.executeRaw("COMMIT", []).pipe(
+    Effect.catchAll((error): Effect.Effect<never, SqlError | CommitUnknown> =>
+      Effect.zipRight(
+        rollback(connection),
+        Effect.fail(Fault.leavesCommitUnknown(error) ? new CommitUnknown({ cause: error }) : error)
+      )
+    ),
+    Effect.flatMap((result) => commandOf(result) === "ROLLBACK" ? Effect.fail(new RolledBack()) : Effect.void)
+  )
+
+/**
+ * Leaves the transaction. A failure is logged and not raised: the caller already has the failure that matters, the server
+ * rolls back by itself when the connection goes, and a pool that is guarded drops a connection in any other state.
+ */
+const rollback = (connection: Connection): Effect.Effect<void> =>
+  connection.executeRaw("ROLLBACK", []).pipe(
+    Effect.catchAll((error) => Effect.logDebug("ROLLBACK was not answered", Fault.describe(error))),
+    Effect.asVoid
+  )
+
+/** The command tag of a `pg` result; SQLite's results have none. */
+const commandOf = (result: unknown): unknown =>
+  typeof result === "object" && result !== null && "command" in result ? result.command : undefined
+
+const turn: Effect.Effect<void> = Effect.async((resume) => {
+  const handle = setImmediate(() => resume(Effect.void))
+  return Effect.sync(() => clearImmediate(handle))
+})
+
+/** A connection for the time of a body. */
+class Lease implements Connection {
+  private ended = false
+
+  constructor(private readonly connection: Connection) {}
+
+  end(): void {
+    this.ended = true
+  }
+
+  private guard<A>(statement: () => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
+    return Effect.uninterruptible(Effect.suspend(() => this.ended ? Effect.fail(outlived()) : statement()))
+  }
+
+  execute: Connection["execute"] = (sql, params, transformRows) =>
+    this.guard(() => this.connection.execute(sql, params, transformRows))
+
+  executeRaw: Connection["executeRaw"] = (sql, params) => this.guard(() => this.connection.executeRaw(sql, params))
+
+  executeValues: Connection["executeValues"] = (sql, params) =>
+    this.guard(() => this.connection.executeValues(sql, params))
+
+  executeUnprepared: Connection["executeUnprepared"] = (sql, params, transformRows) =>
+    this.guard(() => this.connection.executeUnprepared(sql, params, transformRows))
+
+  executeStream: Connection["executeStream"] = (sql, params, transformRows) =>
+    Stream.suspend(() =>
+      this.ended ? Stream.fail(outlived()) : this.connection.executeStream(sql, params, transformRows)
+    )
+}
+
+const outlived = () =>
+  new SqlError({
+    message: "the transaction of this connection has ended",
+    cause: new Error("a fiber that outlived its handler used the handler's transaction")
+  })

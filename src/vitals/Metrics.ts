@@ -1,0 +1,76 @@
+/**
+ * Metrics: what a subscription counts and times, under the processor's name. Any exporter of Effect metrics shows them.
+ *
+ * | name                                   | kind      | tags                  | unit         |
+ * | processor_operations_total             | counter   | processor             | operations   |
+ * | processor_commits_total                | counter   | processor             | commits      |
+ * | processor_commit_duration_ms           | histogram | processor             | milliseconds |
+ * | processor_handler_duration_ms          | histogram | processor, operation  | milliseconds |
+ * | processor_retries_total                | counter   | processor             | retries      |
+ * | processor_parked                       | gauge     | processor             | dead letters |
+ * | processor_redelivered_total            | counter   | processor             | operations   |
+ * | processor_lag_ms                       | gauge     | processor             | milliseconds |
+ */
+import * as Metric from "effect/Metric"
+import * as MetricBoundaries from "effect/MetricBoundaries"
+import type { Commit } from "../store/Commit.js"
+
+const commitDuration = MetricBoundaries.exponential({ start: 1, factor: 2, count: 16 })
+const handlerDuration = MetricBoundaries.exponential({ start: 0.01, factor: 2, count: 20 })
+
+export const operations = Metric.counter("processor_operations_total", { incremental: true })
+export const commits = Metric.counter("processor_commits_total", { incremental: true })
+export const commitDurationMillis = Metric.histogram("processor_commit_duration_ms", commitDuration)
+export const handlerDurationMillis = Metric.histogram("processor_handler_duration_ms", handlerDuration)
+export const retries = Metric.counter("processor_retries_total", { incremental: true })
+export const parked = Metric.gauge("processor_parked")
+export const redelivered = Metric.counter("processor_redelivered_total", { incremental: true })
+export const lagMillis = Metric.gauge("processor_lag_ms")
+
+/** The metrics of one processor, tagged once; updates cost nanoseconds. */
+export class Meter {
+  private readonly operations = this.tag(operations)
+  private readonly commits = this.tag(commits)
+  private readonly commitDuration = this.tag(commitDurationMillis)
+  private readonly retries = this.tag(retries)
+  private readonly parked = this.tag(parked)
+  private readonly redelivered = this.tag(redelivered)
+  private readonly lag = this.tag(lagMillis)
+  private readonly handlers = new Map<string, Metric.Metric.Histogram<number>>()
+
+  constructor(private readonly processor: string) {}
+
+  committed(commit: Commit): void {
+    this.operations.unsafeUpdate(commit.operations, [])
+    this.commits.unsafeUpdate(1, [])
+    this.commitDuration.unsafeUpdate(commit.durationMillis, [])
+    this.parked.unsafeUpdate(commit.waiting, [])
+    this.redelivered.unsafeUpdate(commit.redelivered, [])
+    for (const [type, { count, nanos }] of commit.handled) {
+      this.handler(type).unsafeUpdate(Number(nanos) / count / 1e6, [])
+    }
+  }
+
+  retried(): void {
+    this.retries.unsafeUpdate(1, [])
+  }
+
+  /** How old the oldest operation is that was read and is not committed. */
+  behind(millis: number): void {
+    this.lag.unsafeUpdate(millis, [])
+  }
+
+  private handler(type: string): Metric.Metric.Histogram<number> {
+    const known = this.handlers.get(type)
+    if (known !== undefined) return known
+    const fresh = Metric.tagged(this.tag(handlerDurationMillis), "operation", type)
+    // Operation types come from outside: past this many they share one histogram, so that tags stay bounded.
+    const shared = this.handlers.size >= 200 ? this.tag(handlerDurationMillis) : fresh
+    this.handlers.set(type, shared)
+    return shared
+  }
+
+  private tag<Type, In, Out>(metric: Metric.Metric<Type, In, Out>): Metric.Metric<Type, In, Out> {
+    return Metric.tagged(metric, "processor", this.processor)
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * A pulse: what a subscription tells of itself while it runs, and the last thing it told when it does not.
+ *
+ *     opening ─▶ idle ⇄ working ─▶ ended
+ *        ▲         │ database away: waiting
+ *        └─────────┴─▶ reopening ─▶ … ─▶ halted
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Option from "effect/Option"
+import type { Position } from "../domain/Position.js"
+import type { SourceError } from "../ingest/Source.js"
+import type { Commit } from "../store/Commit.js"
+import type { Cursor, Key } from "../store/Cursors.js"
+
+export type Phase = "opening" | "idle" | "working" | "waiting" | "reopening" | "ended" | "halted"
+
+/** Counts since the subscription was started, over all its re-openings. */
+export interface Totals {
+  readonly commits: number
+  readonly operations: number
+  readonly redelivered: number
+  readonly superseded: number
+  readonly parked: number
+  readonly skipped: number
+  readonly released: number
+}
+
+const nothing: Totals = {
+  commits: 0,
+  operations: 0,
+  redelivered: 0,
+  superseded: 0,
+  parked: 0,
+  skipped: 0,
+  released: 0
+}
+
+/** One subscription's pulse. Written by the subscription alone, read by anyone. */
+export class Pulse {
+  phase: Phase = "opening"
+  /** When the phase began, in milliseconds since 1970. */
+  sinceMillis: number
+  /** When the loop last showed that it is alive. */
+  beatMillis: number
+  position: Position | undefined = undefined
+  /** Dead letters that wait. */
+  parked = 0
+  totals: Totals = nothing
+  /** Why it is not working, in the phases `waiting`, `reopening` and `halted`. */
+  failure: unknown = undefined
+  /** The timestamp of the oldest operation that was read and is not committed. */
+  oldestWaiting: Effect.Effect<string | undefined> = Effect.succeed(undefined)
+  /** The highest position of its source, where the source knows. */
+  head: Effect.Effect<Option.Option<Position>, SourceError>
+  /** Whether the fiber of the subscription has ended without saying so. */
+  isGone: () => boolean = () => false
+
+  constructor(readonly key: Key, head: Effect.Effect<Option.Option<Position>, SourceError>, nowMillis: number) {
+    this.head = head
+    this.sinceMillis = nowMillis
+    this.beatMillis = nowMillis
+  }
+
+  enter(phase: Phase, nowMillis: number, failure?: unknown): void {
+    if (phase !== this.phase) this.sinceMillis = nowMillis
+    this.phase = phase
+    this.beatMillis = nowMillis
+    this.failure = failure
+  }
+
+  opened(cursor: Cursor): void {
+    this.position = cursor.position
+    this.parked = cursor.parked
+  }
+
+  committed(commit: Commit): void {
+    this.position = commit.position
+    this.parked = commit.waiting
+    this.totals = {
+      commits: this.totals.commits + 1,
+      operations: this.totals.operations + commit.operations,
+      redelivered: this.totals.redelivered + commit.redelivered,
+      superseded: this.totals.superseded + commit.superseded,
+      parked: this.totals.parked + commit.parked,
+      skipped: this.totals.skipped + commit.skipped,
+      released: this.totals.released + commit.released
+    }
+  }
+}
+
+/** The pulses of a reactor's subscriptions. */
+export class Pulses extends Context.Tag("effect-processors/Pulses")<Pulses, {
+  /** All subscriptions that were ever started, in the order they were. */
+  readonly all: Effect.Effect<ReadonlyArray<Pulse>>
+  readonly add: (pulse: Pulse) => Effect.Effect<void>
+}>() {}
+
+export const layer: Layer.Layer<Pulses> = Layer.sync(Pulses, () => {
+  const pulses: Array<Pulse> = []
+  return {
+    all: Effect.sync(() => pulses.slice()),
+    add: (pulse) => Effect.sync(() => void pulses.push(pulse))
+  }
+})
