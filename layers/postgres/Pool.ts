@@ -1,0 +1,84 @@
+/**
+ * The pool: at most `maxConnections` sessions, each lent to one scope at a time.
+ *
+ *     lease ──▶ from the pool, or opened ──▶ session ──▶ given back when the scope closes
+ *        └ none within `connectTimeout`, or interrupted ──▶ no session is lost
+ */
+import type { Connection } from "@effect/sql/SqlConnection"
+import { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Pg from "pg"
+import { StoreUnavailable } from "../../src/store/StoreUnavailable.js"
+import * as Diagnosis from "./Diagnosis.js"
+import { Session } from "./Session.js"
+import type { Settings } from "./Settings.js"
+import * as Sockets from "./Sockets.js"
+
+/** A pool without a session yet. Closing it waits for nothing: see `Sockets`. */
+export const make = (settings: Settings, options: Pg.ClientConfig): Effect.Effect<Pg.Pool, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const pool = new Pg.Pool({ ...options, max: settings.maxConnections, idleTimeoutMillis: settings.idleMillis })
+      // A session that breaks while nobody uses it leaves the pool by itself; the next statement opens another.
+      pool.on("error", () => undefined)
+      pool.on("connect", Sockets.watch)
+      return pool
+    }),
+    // Waits for nothing: the sockets, released after the pool, are what has to be gone.
+    (pool) => Effect.sync(() => pool.end(() => undefined))
+  )
+
+/** A session for as long as the scope is open. Afterwards statements on it fail, whoever still holds it. */
+export const lease = (settings: Settings, pool: Pg.Pool): Connection.Acquirer =>
+  Effect.uninterruptibleMask((restore) => {
+    let held: Pg.PoolClient | undefined
+    let abandoned = false
+    return restore(Effect.async<Pg.PoolClient, SqlError>((resume) => {
+      pool.connect((cause, client) => {
+        if (client === undefined) {
+          resume(Effect.fail(new SqlError({ cause, message: "Failed to acquire connection" })))
+        } else if (abandoned) {
+          client.release()
+        } else {
+          held = client
+          resume(Effect.succeed(client))
+        }
+      })
+    })).pipe(
+      Effect.onInterrupt(() =>
+        Effect.sync(() => {
+          abandoned = true
+          held?.release()
+        })
+      ),
+      Effect.map((client) => new Session(client, settings.socketMillis)),
+      Effect.tap((session) => Effect.addFinalizer(() => Effect.sync(() => session.giveBack())))
+    )
+  })
+
+/** Opens the first session, and makes sure that nothing on the way to the server has taken our time-outs away. */
+export const probe = (settings: Settings, pool: Pg.Pool): Effect.Effect<void, StoreUnavailable> =>
+  Effect.scoped(Effect.flatMap(
+    lease(settings, pool),
+    (session) => session.execute("SELECT name, setting FROM pg_settings WHERE name LIKE '%\\_timeout'", [], undefined)
+  )).pipe(
+    Effect.mapError((error) => Diagnosis.unavailable(settings, error.cause)),
+    Effect.flatMap((rows: ReadonlyArray<{ readonly name: string; readonly setting: string }>) => {
+      const found = new Map(rows.map((row) => [row.name, Number(row.setting)]))
+      const lost = [
+        ["statement_timeout", settings.statementMillis],
+        ["lock_timeout", settings.lockMillis],
+        ["idle_in_transaction_session_timeout", settings.idleInTransactionMillis]
+      ] as const
+      const missing = lost.find(([name, millis]) => found.get(name) !== millis)
+      return missing === undefined ? Effect.void : new StoreUnavailable({
+        store: "pg",
+        target: Diagnosis.targetOf(settings),
+        reason: `the session does not have the ${missing[0]} of ${missing[1]} ms that it was opened with`,
+        hint: "connect to the server itself, or through a pooler that passes start-up parameters on",
+        transient: false,
+        cause: new Error(`${missing[0]} is ${String(found.get(missing[0]))} ms`)
+      })
+    })
+  )

@@ -1,0 +1,143 @@
+/**
+ * A session: the only way to a leased client, and the judge of whether that may be used again.
+ *
+ *     statement ──▶ sent ──▶ awaited, under a time-out ──▶ answered
+ *     given back ─┬ nothing awaited, and idle, says the server ──▶ pool
+ *                 └ anything else ──────────────────────────────▶ destroyed
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { Connection } from "@effect/sql/SqlConnection"
+import { SqlError } from "@effect/sql/SqlError"
+import * as Chunk from "effect/Chunk"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import type * as Pg from "pg"
+import * as Int8 from "./Int8.js"
+import { socketOf } from "./Sockets.js"
+
+/** Rows read at a time by `stream`. */
+const fetchRows = 128
+
+/** What the protocol can count in one statement. */
+const parametersMax = 65_535
+
+/** program_limit_exceeded: what the server would say if the protocol let it see that many. */
+const tooComplex = "54000"
+
+/** Statements on it are not interrupted. Those sent after it was given back fail. */
+export class Session implements Connection {
+  private awaited = 0
+  private ended = false
+  private cursors = 0
+  private readonly client: Pg.PoolClient
+  private readonly socketMillis: number
+
+  constructor(client: Pg.PoolClient, socketMillis: number) {
+    this.client = client
+    this.socketMillis = socketMillis
+  }
+
+  /** Ends the lease. The client is destroyed unless the server has said that it is idle. */
+  giveBack(): void {
+    this.ended = true
+    this.client.release(!this.isIdle())
+  }
+
+  /** Whether the server's last word was that the session is outside a transaction, and nothing was asked since. */
+  private isIdle(): boolean {
+    return this.awaited === 0 && this.isReady() && this.client.getTransactionStatus() === "I"
+  }
+
+  /** Whether that last word has come: `pg` keeps note of it, which its types leave out. */
+  private isReady(): boolean {
+    return (this.client as unknown as { readonly readyForQuery?: boolean }).readyForQuery === true
+  }
+
+  private send(text: string, values: ReadonlyArray<unknown>, rowMode?: "array"): Effect.Effect<Answer, SqlError> {
+    return Effect.uninterruptible(Effect.withFiberRuntime((fiber) => {
+      const safeIntegers = Context.get(fiber.currentContext, SqlClient.SafeIntegers)
+      return Effect.async<Answer, SqlError>((resume) => {
+        const fail = (cause: unknown) =>
+          resume(Effect.fail(new SqlError({ cause, message: "Failed to execute statement" })))
+        if (this.ended) return fail(new Error("the connection was used after it had been given back"))
+        if (values.length > parametersMax) {
+          return fail(Object.assign(new Error(`more than ${parametersMax} parameters`), { code: tooComplex }))
+        }
+        const query = {
+          text,
+          values: values as Array<unknown>,
+          ...(rowMode === undefined ? {} : { rowMode }),
+          ...(safeIntegers ? { types: Int8.typesSafe } : {})
+        }
+        this.await()
+        this.client.query(query, (error: Error | null, answer: unknown) =>
+          this.settle(() => {
+            this.answered()
+            if (error) fail(error)
+            else resume(Effect.succeed(answer as Answer))
+          }))
+      })
+    }))
+  }
+
+  /** An error is reported before the server is ready for more, and in which state; so its word is waited for. */
+  private settle(done: () => void): void {
+    const socket = socketOf(this.client)
+    if (this.isReady() || socket === undefined || socket.destroyed) return done()
+    const once = () => {
+      this.client.off("drain", once).off("end", once)
+      done()
+    }
+    this.client.on("drain", once).on("end", once)
+  }
+
+  private await(): void {
+    this.awaited++
+    socketOf(this.client)?.setTimeout(this.socketMillis)
+  }
+
+  private answered(): void {
+    this.awaited--
+    if (this.awaited === 0) socketOf(this.client)?.setTimeout(0)
+  }
+
+  execute: Connection["execute"] = (text, params, transformRows) => {
+    const rows = Effect.map(this.send(text, params), rowsOf)
+    return transformRows === undefined ? rows : Effect.map(rows, transformRows)
+  }
+
+  executeRaw: Connection["executeRaw"] = (text, params) => this.send(text, params)
+
+  executeValues: Connection["executeValues"] = (text, params) =>
+    Effect.map(this.send(text, params, "array"), (answer) => rowsOf(answer) as ReadonlyArray<ReadonlyArray<unknown>>)
+
+  executeUnprepared: Connection["executeUnprepared"] = (text, params, transformRows) =>
+    this.execute(text, params, transformRows)
+
+  executeStream: Connection["executeStream"] = (text, params, transformRows) =>
+    Stream.unwrapScoped(Effect.gen(this, function*() {
+      const name = `effect_processors_${++this.cursors}`
+      const isOwn = this.client.getTransactionStatus() === "I"
+      if (isOwn) yield* this.send("BEGIN", [])
+      // Ending the transaction, or the session, ends the cursor; that of somebody else's transaction is closed alone.
+      yield* Effect.addFinalizer(() => Effect.ignore(this.send(isOwn ? "COMMIT" : `CLOSE ${name}`, [])))
+      yield* this.send(`DECLARE ${name} NO SCROLL CURSOR FOR ${text}`, params)
+      const fetch = this.execute(`FETCH FORWARD ${fetchRows} FROM ${name}`, [], transformRows)
+      return Stream.repeatEffectChunkOption(fetch.pipe(
+        Effect.mapError(Option.some),
+        Effect.flatMap((rows) =>
+          rows.length === 0 ? Effect.fail(Option.none()) : Effect.succeed(Chunk.unsafeFromArray(rows))
+        )
+      ))
+    }))
+}
+
+/** A `pg` result, or one for each statement of a text that holds several. */
+type Answer = Pg.QueryResult | ReadonlyArray<Pg.QueryResult>
+
+const rowsOf = (answer: Answer): ReadonlyArray<object> =>
+  isMany(answer) ? answer.map((result) => result.rows) : answer.rows
+
+const isMany = (answer: Answer): answer is ReadonlyArray<Pg.QueryResult> => Array.isArray(answer)

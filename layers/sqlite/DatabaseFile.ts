@@ -1,0 +1,73 @@
+/**
+ * The database file: open, as durable as its settings say, and known to be readable and, if asked for, writable.
+ *
+ *     open ─▶ pragmas, read back ─▶ first read ─▶ first write lock ─▶ close
+ *        └────────── StoreUnavailable ──────────────────┘
+ */
+import Database from "better-sqlite3"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { StoreUnavailable } from "../../src/store/StoreUnavailable.js"
+import { codeOf } from "./Code.js"
+import * as Diagnosis from "./Diagnosis.js"
+import type { Settings } from "./Settings.js"
+
+/**
+ * The write-ahead log is cut back to this many bytes after a checkpoint; by itself it keeps the size of its worst day.
+ */
+const walBytesMax = 64 * 1024 * 1024
+
+/** Opens the file until the scope closes. One that is only read is not configured, and nobody asks for its lock. */
+export const open = (settings: Settings): Effect.Effect<Database.Database, StoreUnavailable, Scope.Scope> => {
+  const attempt = <A>(step: () => A): Effect.Effect<A, StoreUnavailable> =>
+    Effect.try({ try: step, catch: (cause) => Diagnosis.unavailable(settings, cause) })
+  return Effect.acquireRelease(
+    attempt(() =>
+      new Database(settings.filename, {
+        readonly: settings.readonly,
+        fileMustExist: settings.readonly,
+        timeout: settings.busyTimeoutMillis
+      })
+    ),
+    (db) =>
+      Effect.try(() => db.close()).pipe(
+        Effect.catchAll((error) => Effect.logWarning("closing the SQLite file failed", error.error))
+      )
+  ).pipe(
+    Effect.tap((db) => attempt(() => settings.readonly ? readFirst(db) : configure(db, settings)))
+  )
+}
+
+/** Sets what a file does not remember, and reads back what durability and integrity rest on. */
+const configure = (db: Database.Database, settings: Settings): void => {
+  expect(db, "journal_mode", db.memory ? "memory" : "wal", "WAL")
+  expect(db, "synchronous", settings.synchronous === "full" ? 2 : 1, settings.synchronous)
+  expect(db, "foreign_keys", 1, "ON")
+  expect(db, "busy_timeout", settings.busyTimeoutMillis, String(settings.busyTimeoutMillis))
+  // On macOS alone does an fsync stop short of the disk, and this asks for the one that does not.
+  db.pragma(`fullfsync = ${settings.synchronous === "full" ? "ON" : "OFF"}`)
+  db.pragma(`cache_size = -${settings.cacheKibibytes}`)
+  db.pragma(`journal_size_limit = ${walBytesMax}`)
+  readFirst(db)
+  writeFirst(db)
+}
+
+const expect = (db: Database.Database, pragma: string, wanted: string | number, value: string): void => {
+  db.pragma(`${pragma} = ${value}`)
+  const found = db.pragma(pragma, { simple: true })
+  if (found !== wanted) throw new Error(`${pragma} is ${String(found)} and cannot be set to ${wanted}`)
+}
+
+const readFirst = (db: Database.Database): void => void db.exec("SELECT count(*) FROM sqlite_schema")
+
+/**
+ * Takes the write lock and gives it back. Finding it taken is as good: that this file is read-only is said before that.
+ */
+const writeFirst = (db: Database.Database): void => {
+  try {
+    db.exec("BEGIN IMMEDIATE")
+    db.exec("ROLLBACK")
+  } catch (cause) {
+    if (!codeOf(cause).startsWith("SQLITE_BUSY")) throw cause
+  }
+}

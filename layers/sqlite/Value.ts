@@ -1,0 +1,39 @@
+/**
+ * A value: on its way into SQLite it means what it means on PostgreSQL, and on its way out no integer is rounded.
+ *
+ *     true ─▶ 1   undefined ─▶ NULL   Date ─▶ ISO text   1 ─▶ integer 1
+ *     integer ─▶ number, beyond 2^53 ─▶ bigint
+ */
+
+/** A parameter as the driver takes it. Throws a `TypeError` for a list or an object. */
+export const bind = (value: unknown): unknown => {
+  switch (typeof value) {
+    case "number":
+      // The driver would bind 1 as 1.0, which a TEXT column keeps as "1.0".
+      return Number.isSafeInteger(value) ? BigInt(value) : value
+    case "boolean":
+      return value ? 1n : 0n
+    case "undefined":
+      return null
+    case "object": {
+      if (value === null || ArrayBuffer.isView(value)) return value
+      if (value instanceof Date) return value.toISOString()
+      throw new TypeError("a parameter is a list or an object; give its members, or its JSON text")
+    }
+    default:
+      return value
+  }
+}
+
+/** An integer as a `number` where that is exact; anything else stays what it is. */
+export const narrow = (value: unknown): unknown =>
+  typeof value === "bigint" && value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER
+    ? Number(value)
+    : value
+
+/** `narrow` for every column, in place. */
+export const narrowRow = (row: Record<string, unknown>): void => {
+  for (const column in row) {
+    if (typeof row[column] === "bigint") row[column] = narrow(row[column])
+  }
+}
