@@ -6,6 +6,7 @@
  * `@effect/sql` takes the columns of the first row for all of them: what others have beyond that is dropped, what they
  * lack becomes NULL. Nothing is changed about statements whose rows are even.
  */
+
 import type * as Statement from "@effect/sql/Statement"
 import * as Data from "effect/Data"
 

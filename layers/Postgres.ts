@@ -26,6 +26,7 @@
  *   of the same transaction. It takes a SELECT or VALUES, and a consumer pauses at most `idleInTransactionTimeout`;
  * - `listen` has a session of its own and fails when that is lost, so that its caller can listen again.
  */
+
 import * as Reactivity from "@effect/experimental/Reactivity"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as SqlClient from "@effect/sql/SqlClient"

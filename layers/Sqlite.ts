@@ -19,6 +19,7 @@
  *
  * The connection is synchronous: while a statement runs, or waits for another process's lock, nothing else does.
  */
+
 import * as Reactivity from "@effect/experimental/Reactivity"
 import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import * as SqlClient from "@effect/sql/SqlClient"

@@ -3,6 +3,7 @@
  *
  *     Reactor.run(TodoList).pipe(Effect.provide(Test.layer(strands)))
  */
+
 import type * as SqlClient from "@effect/sql/SqlClient"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
@@ -17,7 +18,7 @@ import * as Sqlite from "./Sqlite.js"
 export const layer = (
   strands: Iterable<Source.Unplaced>
 ): Layer.Layer<SqlClient.SqlClient | Source.Source, StoreUnavailable> =>
-  Layer.merge(Sqlite.layerMemory, Source.layerIterable("test", strands))
+  Layer.merge(Layer.fresh(Sqlite.layerMemory), Source.layerIterable("test", strands))
 
 /** What may be said of a strand; the rest is filled in. */
 export interface StrandOptions {

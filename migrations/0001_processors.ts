@@ -1,12 +1,15 @@
 /**
  * The framework's own tables: where each subscription stands, where each document stands, and what was set aside.
  *
- * processor_cursor       one row per (processor, source): the last committed position, how many commits led there, and the
- *                        epoch of the owner whose commits count
- * processor_stream       one row per (processor, source, document, scope, branch) and 32 indexes: which operation was applied
- *                        at each of them, as a fingerprint of 8 characters
- * processor_dead_letter  one row per operation that was set aside, in the order of arrival
+ * processor_cursor       one row per (processor, source): the last committed position, how many commits led there, the
+ *                        epoch of the owner whose commits count, how many dead letters wait, the ordinal of the last
+ *                        that was ever written, and when the row was last claimed or moved
+ * processor_stream       one row per (processor, source, document, scope, branch) and page of 32 indexes: which operation was
+ *                        applied at each of them, as 8 characters, blank where none was. The page with the highest index
+ *                        goes by the number 2147483647 and has that index and its skip; on other pages these two are stale
+ * processor_dead_letter  one row per operation that was set aside; ordinals are in the order of arrival
  */
+
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
 
@@ -20,6 +23,7 @@ export const up = Effect.gen(function*() {
       sequence BIGINT NOT NULL,
       epoch BIGINT NOT NULL,
       parked INTEGER NOT NULL,
+      ordinal BIGINT NOT NULL,
       updated_at_ms BIGINT NOT NULL,
       PRIMARY KEY (processor, source)
     )`

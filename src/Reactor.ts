@@ -7,6 +7,7 @@
  * Tables are migrated before any subscription opens. Each subscription is supervised by itself: one that fails opens again
  * from its cursor after a growing, jittered pause; one that cannot go on is reported as halted; the others never notice.
  */
+
 import type * as SqlClient from "@effect/sql/SqlClient"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -23,8 +24,12 @@ import * as Stream from "effect/Stream"
 import type { Position } from "./domain/Position.js"
 import { Source } from "./ingest/Source.js"
 import * as Fault from "./process/Fault.js"
+import * as Pauses from "./process/Pauses.js"
 import type { Processor, Services } from "./process/Processor.js"
+import { patience } from "./store/Commit.js"
+import { Halted } from "./store/Commit.js"
 import type { Commit } from "./store/Commit.js"
+import type { Key } from "./store/Cursors.js"
 import * as Incident from "./store/Incident.js"
 import * as Migrator from "./store/Migrator.js"
 import * as Subscription from "./Subscription.js"
@@ -43,9 +48,7 @@ export class Reactor extends Context.Tag("effect-processors/Reactor")<Reactor, {
 }>() {}
 
 /** How one subscription stands. */
-export interface Outcome {
-  readonly processor: string
-  readonly source: string
+export interface Outcome extends Key {
   readonly phase: Pulse.Phase
   /** Why it halted or waits. */
   readonly failure: unknown
@@ -69,7 +72,7 @@ export class Settings extends Context.Reference<Settings>()("effect-processors/R
 
 export declare namespace Settings {
   interface Values {
-    /** How many subscriptions may be inside a transaction at once. At least 1; at most the pool's connections makes sense. */
+    /** How many subscriptions may commit at once. At least 1; at most the pool's connections makes sense. */
     readonly concurrency: number
     /** Pauses before a failed subscription opens again. Starts over once it commits; when it ends, the subscription halts. */
     readonly reopenings: Schedule.Schedule<unknown>
@@ -86,7 +89,12 @@ export const layer = <const Processors extends ReadonlyArray<Decided>>(
   Reactor | Pulse.Pulses,
   Migrator.MigrationFailed,
   Services<Processors[number]> | Source | SqlClient.SqlClient
-> => Layer.scoped(Reactor, start(processors)).pipe(Layer.provideMerge(Pulse.layer))
+> =>
+  Layer.scopedContext(Effect.gen(function*() {
+    const pulses = yield* Pulse.make
+    const reactor = yield* start(processors, pulses)
+    return Context.make(Reactor, reactor).pipe(Context.add(Pulse.Pulses, pulses))
+  }))
 
 /** Follows a source that ends with these processors, and tells how each fared. */
 export const run = <const Processors extends ReadonlyArray<Decided>>(
@@ -101,21 +109,20 @@ export const run = <const Processors extends ReadonlyArray<Decided>>(
   )
 
 const start = <const Processors extends ReadonlyArray<Decided>>(
-  processors: Processors
+  processors: Processors,
+  pulses: Context.Tag.Service<Pulse.Pulses>
 ): Effect.Effect<
   Context.Tag.Service<Reactor>,
   Migrator.MigrationFailed,
-  Services<Processors[number]> | Source | SqlClient.SqlClient | Pulse.Pulses | Scope.Scope
+  Services<Processors[number]> | Source | SqlClient.SqlClient | Scope.Scope
 > =>
   Effect.gen(function*() {
     const names = processors.map((processor) => processor.name)
     const twice = names.find((name, i) => names.indexOf(name) !== i)
     if (twice !== undefined) return yield* Effect.dieMessage(`two processors of one reactor are named ${twice}`)
-    yield* Migrator.prepare
-    for (const processor of processors) yield* Migrator.up(processor.namespace, processor.migrations)
+    yield* migrate(processors)
 
     const settings = yield* Settings
-    const pulses = yield* Pulse.Pulses
     const source = yield* Source
     const permits = yield* Effect.makeSemaphore(settings.concurrency)
     const observers: Observers = {
@@ -144,6 +151,19 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
     }
   })
 
+/** The framework's own tables, then every namespace's, side by side. */
+const migrate = (
+  processors: ReadonlyArray<Decided>
+): Effect.Effect<void, Migrator.MigrationFailed, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const own = yield* Migrator.prepare
+    const summaries = [own, ...yield* Migrator.upAll(processors)]
+    const steps = summaries.flatMap((summary) => summary.steps)
+    if (steps.length === 0) return
+    const durationMillis = Math.max(...summaries.map((summary) => summary.durationMillis))
+    yield* Effect.logInfo(`${steps.length} migrations applied, the slowest namespace took ${durationMillis} ms`)
+  }).pipe(Effect.mapError(Migrator.asFailed))
+
 interface Observers {
   readonly commits: PubSub.PubSub<Commit>
   readonly incidents: PubSub.PubSub<Incident.Incident>
@@ -160,14 +180,14 @@ const supervise = <R>(
   Effect.gen(function*() {
     const report = (incident: Incident.Incident) =>
       Effect.zipRight(log(incident), Effect.asVoid(PubSub.publish(observers.incidents, incident)))
-    const pauses = yield* Schedule.driver(settings.reopenings)
-    const outage = yield* Schedule.driver(Subscription.patience)
+    const reopenings = yield* Pauses.make(settings.reopenings)
+    const outage = yield* Pauses.make(patience)
     const halt = (failure: unknown) =>
       Effect.gen(function*() {
         pulse.enter("halted", yield* Clock.currentTimeMillis, failure)
         yield* report(Incident.Halted({ ...pulse.key, failure }))
       })
-    for (let attempt = 1;; attempt++) {
+    for (;;) {
       const before = pulse.totals.commits
       const exit = yield* Subscription.commits(processor, { pulse, report, turn }).pipe(
         Stream.runForEachChunk((commits) => PubSub.publishAll(observers.commits, commits)),
@@ -175,25 +195,22 @@ const supervise = <R>(
       )
       if (Exit.isSuccess(exit)) return
       const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
-      if (failure === undefined) {
-        if (Cause.isInterruptedOnly(exit.cause)) return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
-        return yield* halt(Cause.squash(exit.cause))
-      }
+      // An interruption that gets this far came from within, such as a handler's own fiber; one from outside ends this loop.
+      if (failure === undefined) return yield* halt(Cause.squash(exit.cause))
       const reaction = react(failure)
       if (reaction === "halt") return yield* halt(failure)
-      if (pulse.totals.commits > before) {
-        attempt = 1
-        yield* Effect.zipRight(pauses.reset, outage.reset)
-      }
+      if (pulse.totals.commits > before) yield* Effect.zipRight(reopenings.reset, outage.reset)
       pulse.enter("reopening", yield* Clock.currentTimeMillis, failure)
-      yield* report(Incident.Reopening({ ...pulse.key, failure, attempt }))
-      const next = reaction === "wait" ? Effect.ignore(outage.next(undefined)) : pauses.next(failure)
-      const goesOn = yield* Effect.match(next, { onFailure: () => false, onSuccess: () => true })
-      if (!goesOn) return yield* halt(failure)
+      const pauses = reaction === "wait" ? outage : reopenings
+      const goesOn = yield* pauses.next(failure, (attempt) =>
+        report(Incident.Reopening({ ...pulse.key, failure, attempt })))
+      if (!goesOn) {
+        return yield* halt(failure)
+      }
     }
   })
 
-/** Whether opening again can help: at once and for ever for a database that is away, a bounded number of times otherwise. */
+/** Whether opening again can help: for ever where the database is away, a bounded number of times otherwise, or never. */
 const react = (failure: SubscriptionError): "halt" | "reopen" | "wait" => {
   switch (failure._tag) {
     case "SqlError":
@@ -210,7 +227,12 @@ const react = (failure: SubscriptionError): "halt" | "reopen" | "wait" => {
 
 const log = (incident: Incident.Incident): Effect.Effect<void> => {
   const what = Fault.describe(incident.failure)
-  const where = { processor: incident.processor, source: incident.source }
+  const subject = "subject" in incident
+    ? incident.subject
+    : incident.failure instanceof Halted
+    ? incident.failure.at
+    : undefined
+  const where = { processor: incident.processor, source: incident.source, ...subject }
   return Incident.match(incident, {
     Parked: () => Effect.logWarning(`parked: ${what}`),
     Skipped: () => Effect.logWarning(`skipped: ${what}`),
@@ -222,8 +244,7 @@ const log = (incident: Incident.Incident): Effect.Effect<void> => {
 }
 
 const outcome = (pulse: Pulse.Pulse): Outcome => ({
-  processor: pulse.key.processor,
-  source: pulse.key.source,
+  ...pulse.key,
   phase: pulse.phase,
   failure: pulse.failure,
   position: pulse.position,

@@ -1,15 +1,18 @@
 /**
  * A subscription: one processor following one source, from its cursor on, in order, one commit at a time.
  *
- *     claim the cursor ─▶ build the handler ─▶ strands after the cursor ─▶ filter ─▶ batch ─▶ commit ─▶ Commit, Commit, …
+ *     build the handler ─▶ claim the cursor ─▶ strands after the cursor ─▶ filter ─▶ batch ─▶ commit ─▶ Commit, Commit, …
  *
  * It is a Stream of commits: a reactor merges many of them, a test or a backfill drains one. When the Stream ends, fails or
  * is interrupted, the handler's finalizers have run and nothing of the subscription is left but what it committed.
  */
+
 import type * as SqlClient from "@effect/sql/SqlClient"
 import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Batch from "./ingest/Batch.js"
@@ -17,17 +20,16 @@ import * as Filter from "./ingest/Filter.js"
 import { Source } from "./ingest/Source.js"
 import type { SourceError } from "./ingest/Source.js"
 import type { Processor } from "./process/Processor.js"
-import * as Commit from "./store/Commit.js"
+import type * as Commit from "./store/Commit.js"
 import * as Cursors from "./store/Cursors.js"
 import type { Incident } from "./store/Incident.js"
+import * as Narrowing from "./store/Narrowing.js"
 import type { TransactionError } from "./store/Transaction.js"
 import { Meter } from "./vitals/Metrics.js"
 import { Pulse } from "./vitals/Pulse.js"
 
 /** What ends a subscription before its source ends. */
 export type SubscriptionError = Commit.CommitError | SourceError | TransactionError
-
-export { patience } from "./store/Commit.js"
 
 /** What a reactor adds to a subscription; a subscription that runs by itself needs none of it. */
 export interface Options {
@@ -56,24 +58,19 @@ export const commits = <R>(
 const open = <R>(processor: Processor<never, R>, options: Options) =>
   Effect.gen(function*() {
     const source = yield* Source
-    const pulse = options.pulse ??
-      new Pulse({ processor: processor.name, source: source.name }, source.head, yield* Clock.currentTimeMillis)
-    const meter = new Meter(processor.name)
-    const enter = (phase: Pulse["phase"], failure?: unknown) =>
-      Effect.map(Clock.currentTimeMillis, (now) => pulse.enter(phase, now, failure))
-    yield* enter("opening")
+    const key = { processor: processor.name, source: source.name }
+    const pulse = options.pulse ?? new Pulse(key, source.head, yield* Clock.currentTimeMillis)
+    const vitals = new Vitals(pulse, new Meter(processor.name), options.report)
+    yield* vitals.enter("opening")
+    const done: Array<Commit.Commit> = []
     const owner: Commit.Owner<R> = {
       handler: yield* processor.handler,
       policy: processor.policy,
-      cursor: yield* Cursors.claim({ processor: processor.name, source: source.name }),
+      cursor: yield* Cursors.claim(key),
       fenced: true,
-      report: (incident) =>
-        Effect.gen(function*() {
-          if (incident._tag === "Waiting") yield* enter("waiting", incident.failure)
-          if (incident._tag === "Waiting" || incident._tag === "Retrying") meter.retried()
-          yield* options.report?.(incident) ?? Effect.void
-        }),
-      turn: options.turn ?? ((commit) => commit)
+      report: (incident) => vitals.report(incident),
+      committed: (commit) => Effect.zipRight(Effect.sync(() => done.push(commit)), vitals.committed(commit)),
+      turn: (commit) => Effect.zipRight(vitals.trying, (options.turn ?? identity)(commit))
     }
     pulse.opened(owner.cursor)
     const batches = yield* Batch.form(source.strands(owner.cursor.position), {
@@ -81,38 +78,107 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
       wanted: Filter.compile(processor.filter, processor.filterDialect),
       limits: { ...Batch.defaults, ...processor.limits }
     })
-    pulse.oldestWaiting = Effect.map(batches.waiting, (waiting) => waiting.oldest)
+    vitals.waiting = Effect.map(batches.waiting, (waiting) => waiting.oldest)
 
-    const commit = (work: Effect.Effect<ReadonlyArray<Commit.Commit>, Commit.CommitError, R | SqlClient.SqlClient>) =>
-      enter("working").pipe(
-        Effect.zipRight(work),
-        Effect.tap((done) =>
-          Effect.sync(() => {
-            for (const each of done) {
-              pulse.committed(each)
-              meter.committed(each)
-            }
-          })
-        ),
-        Effect.map(Chunk.unsafeFromArray)
+    const first = Narrowing.releaseHeld(owner)
+    const next = Effect.zipRight(vitals.enter("idle"), batches.take).pipe(
+      Effect.flatMap((batch): Effect.Effect<void, SubscriptionError | typeof ended, R | SqlClient.SqlClient> =>
+        Option.isNone(batch)
+          ? Effect.zipRight(vitals.enter("ended"), Effect.fail(ended))
+          : vitals.during(batch.value, Narrowing.batch(owner, batch.value))
       )
-
-    let isFirst = true
-    return Effect.suspend((): Effect.Effect<
-      Chunk.Chunk<Commit.Commit>,
-      Option.Option<SubscriptionError>,
-      R | SqlClient.SqlClient
-    > => {
-      if (isFirst) {
-        isFirst = false
-        return Effect.mapError(commit(Commit.releaseHeld(owner)), Option.some)
-      }
-      return enter("idle").pipe(
-        Effect.zipRight(Effect.mapError(batches.take, Option.some)),
-        Effect.flatMap(Option.match({
-          onNone: () => Effect.zipRight(enter("ended"), Effect.fail(Option.none())),
-          onSome: (batch) => Effect.mapError(commit(Commit.batch(owner, batch)), Option.some)
-        }))
-      )
-    })
+    )
+    return pulling<SubscriptionError, R | SqlClient.SqlClient>(done, first, next)
   })
+
+/** What a pull fails with when the source has ended. */
+const ended = Symbol("ended")
+
+/**
+ * Runs `first`, then `next` again and again, each for the commits that it adds to `done`. Commits made before a failure are
+ * supplied before it fails.
+ */
+const pulling = <E, R>(
+  done: Array<Commit.Commit>,
+  first: Effect.Effect<void, E, R>,
+  next: Effect.Effect<void, E | typeof ended, R>
+): Effect.Effect<Chunk.Chunk<Commit.Commit>, Option.Option<E>, R> => {
+  let work: Effect.Effect<void, E | typeof ended, R> = first
+  return Effect.suspend(() => Effect.exit(work)).pipe(
+    Effect.flatMap((exit) => {
+      work = Exit.isSuccess(exit) ? next : Effect.failCause(exit.cause)
+      return Exit.isSuccess(exit) || done.length > 0
+        ? Effect.succeed(Chunk.unsafeFromArray(done.splice(0)))
+        : Effect.failCause(exit.cause)
+    }),
+    Effect.mapError((failure) => failure === ended ? Option.none() : Option.some(failure))
+  )
+}
+
+/** What a subscription tells of itself, to its pulse, its metrics and its reactor. */
+class Vitals {
+  /** The timestamp of the oldest operation that waits to be taken. */
+  waiting: Effect.Effect<string | undefined> = Effect.succeed(undefined)
+  /** The timestamp of the first operation of the batch being committed. */
+  private working: string | undefined = undefined
+
+  constructor(
+    private readonly pulse: Pulse,
+    private readonly meter: Meter,
+    private readonly pass: Options["report"]
+  ) {
+    pulse.oldestWaiting = Effect.suspend(() => this.working === undefined ? this.waiting : Effect.succeed(this.working))
+  }
+
+  enter(phase: Pulse["phase"], failure?: unknown): Effect.Effect<void> {
+    return Effect.map(Clock.currentTimeMillis, (now) => this.pulse.enter(phase, now, failure))
+  }
+
+  /** A transaction begins: a pause between two tries of an operation is over. */
+  readonly trying: Effect.Effect<void> = Effect.suspend(() =>
+    this.pulse.phase === "retrying" ? this.enter("working") : Effect.void
+  )
+
+  /** Commits a batch, during which its first operation is the oldest that waits. */
+  during<A, E, R>(batch: Batch.Batch, commit: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return Effect.suspend(() => {
+      this.working = batch.strands[0]?.operations[0]?.timestamp
+      return this.enter("working")
+    }).pipe(
+      Effect.zipRight(this.measure),
+      Effect.zipRight(commit),
+      Effect.ensuring(Effect.suspend(() => {
+        this.working = undefined
+        return this.measure
+      }))
+    )
+  }
+
+  /** A commit shows that the loop is alive, and that whatever it waited for is back. */
+  committed(commit: Commit.Commit): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.pulse.committed(commit)
+      this.meter.committed(commit)
+      return this.enter("working")
+    })
+  }
+
+  report(incident: Incident): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (incident._tag !== "Waiting" && incident._tag !== "Retrying") return Effect.void
+      this.meter.retried()
+      return Effect.zipRight(
+        this.measure,
+        this.enter(incident._tag === "Waiting" ? "waiting" : "retrying", incident.failure)
+      )
+    }).pipe(Effect.zipRight(Effect.suspend(() => this.pass?.(incident) ?? Effect.void)))
+  }
+
+  private readonly measure: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.zipWith(
+      this.pulse.oldestWaiting,
+      Clock.currentTimeMillis,
+      (oldest, now) => this.meter.behind(oldest === undefined ? 0 : Math.max(0, now - Date.parse(oldest)))
+    )
+  )
+}

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url"
 export interface Reading {
   /** Operations read, redelivered ones included. */
   readonly operations: number
-  /** From the first byte read to the last commit, in seconds; the start of the process is not in it. */
+  /** From opening the database to closing it, in seconds; the start of the process is not in it. */
   readonly seconds: number
   /** The largest resident set of the process, in megabytes. */
   readonly peakMegabytes: number

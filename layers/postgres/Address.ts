@@ -3,6 +3,7 @@
  *
  *     postgresql://user:password@host:port/database?sslmode=verify-full&channel_binding=require
  */
+
 import * as ConfigError from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"

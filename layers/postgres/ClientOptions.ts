@@ -2,6 +2,7 @@
  * The client options: what `pg` opens every session with, so that it takes nothing from the environment and both sides
  * notice when the other is gone.
  */
+
 import * as Redacted from "effect/Redacted"
 import * as Tls from "node:tls"
 import type * as Pg from "pg"

@@ -3,6 +3,7 @@
  *
  *     cause ──▶ its message, or its code (an errno, an SQLSTATE) ──▶ StoreUnavailable
  */
+
 import { StoreUnavailable } from "../../src/store/StoreUnavailable.js"
 import type { Settings } from "./Settings.js"
 

@@ -1,6 +1,7 @@
 /**
  * An int8: a `number` where that is exact and a `bigint` beyond 2^53, so that nothing is rounded.
  */
+
 import * as Pg from "pg"
 
 type Parser = (text: string) => unknown

@@ -4,6 +4,7 @@
  *     connect ──▶ LISTEN ──▶ notifications ──▶ stream
  *                   └ asked every `listenPing`; an error, an end or silence ──▶ SqlError
  */
+
 import { SqlError } from "@effect/sql/SqlError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

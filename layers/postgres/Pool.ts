@@ -4,6 +4,7 @@
  *     lease ──▶ from the pool, or opened ──▶ session ──▶ given back when the scope closes
  *        └ none within `connectTimeout`, or interrupted ──▶ no session is lost
  */
+
 import type { Connection } from "@effect/sql/SqlConnection"
 import { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"

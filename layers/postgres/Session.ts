@@ -5,6 +5,7 @@
  *     given back ─┬ nothing awaited, and idle, says the server ──▶ pool
  *                 └ anything else ──────────────────────────────▶ destroyed
  */
+
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
 import { SqlError } from "@effect/sql/SqlError"
@@ -72,12 +73,17 @@ export class Session implements Connection {
           ...(safeIntegers ? { types: Int8.typesSafe } : {})
         }
         this.await()
-        this.client.query(query, (error: Error | null, answer: unknown) =>
+        let isTold = false
+        this.client.query(query, (error: Error | null, answer: unknown) => {
+          // `pg` reports a parameter that it cannot write as an error, and then once more as a success.
+          if (isTold) return
+          isTold = true
           this.settle(() => {
             this.answered()
             if (error) fail(error)
             else resume(Effect.succeed(answer as Answer))
-          }))
+          })
+        })
       })
     }))
   }

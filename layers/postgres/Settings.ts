@@ -4,6 +4,7 @@
  *     the parts, or else the url's address, or else the defaults ──▶ TLS or none ──▶ within bounds ──▶ settings
  *      └────────────────────────── ConfigError ───────────────────────────┴────────────────┘
  */
+
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Duration from "effect/Duration"
@@ -130,9 +131,9 @@ export const make = (options: Options): Effect.Effect<Settings, ConfigError.Conf
     const url = options.url === undefined ? undefined : yield* Address.fromUrl(options.url)
     const host = options.host ?? url?.host
     const username = options.username ?? url?.username
-    if (host === undefined || host === "") return yield* refuse("host", "is missing, as is a url that has one")
+    if (host === undefined || host === "") return yield* refuse("host", "is missing: give it, or a url that has one")
     if (username === undefined || username === "") {
-      return yield* refuse("username", "is missing, as is a url that has one")
+      return yield* refuse("username", "is missing: give it, or a url that has one")
     }
     const statementMillis = yield* millisOf("statementTimeout", options.statementTimeout ?? defaults.statementTimeout)
     const settings: Settings = {

@@ -5,6 +5,7 @@
  *                 ├ silent for longer than its time-out ──▶ destroyed
  *                 └ scope closes ──▶ `closeMillis` to say goodbye ──▶ destroyed
  */
+
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Net from "node:net"

@@ -5,6 +5,7 @@
  *
  * Every failure is an `SqlError` whose cause carries a `code`: SQLite's own, or for a refused parameter the nearest.
  */
+
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
 import { SqlError } from "@effect/sql/SqlError"

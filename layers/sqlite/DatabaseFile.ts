@@ -4,6 +4,7 @@
  *     open ─▶ pragmas, read back ─▶ first read ─▶ first write lock ─▶ close
  *        └────────── StoreUnavailable ──────────────────┘
  */
+
 import Database from "better-sqlite3"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"

@@ -3,6 +3,8 @@
  *
  *     cause ──▶ its code, and what is found in the file's place ──▶ StoreUnavailable
  */
+
+import * as Option from "effect/Option"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { StoreUnavailable } from "../../src/store/StoreUnavailable.js"
@@ -24,7 +26,7 @@ const diagnose = (
     return { reason: "its directory does not exist", hint: `create ${directory} first`, transient: false }
   }
   if (code.startsWith("SQLITE_CANTOPEN") || code.startsWith("SQLITE_READONLY")) {
-    const file = Fs.statSync(filename, { throwIfNoEntry: false })
+    const file = Option.getOrUndefined(Option.liftThrowable(() => Fs.statSync(filename))())
     if (file?.isDirectory() === true) {
       return { reason: "it is a directory", hint: "name a file inside it", transient: false }
     }

@@ -4,6 +4,7 @@
  *     transaction ──▶ lease ──▶ connection ──▶ given back when the scope closes; rolled back if still inside
  *     statement ────▶ lease ──▶ connection ──▶ given back at once
  */
+
 import type { Connection } from "@effect/sql/SqlConnection"
 import type { SqlError } from "@effect/sql/SqlError"
 import type Database from "better-sqlite3"

@@ -1,6 +1,7 @@
 /**
  * The settings of an SQLite store: its options with every choice made, or a `ConfigError` that names the option.
  */
+
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Effect from "effect/Effect"

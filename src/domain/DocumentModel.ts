@@ -6,6 +6,7 @@
  * Every model also knows the operations that each Powerhouse document has whatever its type ({@link systemOperations});
  * they have no declared input. Any other type of operation is unknown to the model, and that is an error, not silence.
  */
+
 import type * as Either from "effect/Either"
 import type * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"

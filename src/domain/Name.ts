@@ -1,10 +1,11 @@
 /**
  * A name: short text that identifies something, checked against an allow-list before it is used anywhere.
  *
- * Two kinds exist. A *chosen* name is written by the author of a program (a processor, a namespace, a source): it is
- * lower case ASCII and may become part of an SQL identifier. A *received* name comes with an operation (a document id, a
- * scope): any clean text of bounded length, only ever passed as a parameter.
+ * Two kinds exist. A *chosen* name is written by the author of a program (a processor; a namespace is stricter still): it
+ * is lower case ASCII. A *received* name comes with an operation (a document id, a scope) or stands for where operations
+ * come from (a source): any clean text of bounded length, only ever passed as a parameter.
  */
+
 import * as Schema from "effect/Schema"
 
 /** The longest received name, in UTF-16 code units. */
@@ -17,7 +18,13 @@ export const isClean = (text: string): boolean => text.isWellFormed() && !/[\u00
 export const Received = Schema.String.pipe(
   Schema.minLength(1),
   Schema.maxLength(receivedMax),
-  Schema.filter((text) => isClean(text) || "text without control characters or lone surrogates")
+  Schema.filter(isClean),
+  Schema.annotations({
+    message: () => ({
+      message: `text of 1 to ${receivedMax} characters, without control characters and lone surrogates`,
+      override: true
+    })
+  })
 )
 
 /** Lower-case ASCII letters, digits, `_` and `-`, a letter first, at most 48 characters. */

@@ -6,6 +6,7 @@
  * system gives a re-appended operation its old id. `input` is whatever the producer sent and is decoded only where a
  * handler wants it.
  */
+
 import * as Schema from "effect/Schema"
 import { isClean, Received } from "./Name.js"
 
@@ -23,10 +24,18 @@ export type OperationType = typeof OperationType.Type
 /** ISO 8601 in UTC, as the real system writes it: `2026-11-21T17:27:02.007Z`. */
 export const Timestamp = Schema.String.pipe(
   Schema.pattern(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z$/),
-  Schema.filter((text) => !Number.isNaN(Date.parse(text)) || "an instant that exists"),
+  Schema.filter((text) => isInstant(text) || "an instant that exists"),
   Schema.brand("Timestamp")
 )
 export type Timestamp = typeof Timestamp.Type
+
+/** Parsing alone takes 30 February for 2 March, which PostgreSQL refuses. */
+const isInstant = (text: string): boolean => {
+  const [year = 0, month = 0, day = 0] = text.slice(0, "2026-11-21".length).split("-").map(Number)
+  const isLeap = year % 4 === 0 && (year % 100 !== 0 || year % 400 === 0)
+  const days = month === 2 ? (isLeap ? 29 : 28) : [4, 6, 9, 11].includes(month) ? 30 : 31
+  return day <= days && !Number.isNaN(Date.parse(text))
+}
 
 /** Text without NUL and lone surrogates, so that both databases store it as it is. */
 export const Storable = Schema.String.pipe(Schema.filter((text) => textFlaw(text) ?? true))

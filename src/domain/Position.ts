@@ -5,6 +5,7 @@
  * one is above {@link origin}. What the number means is the source's own business. At most 2^63 - 1, the BIGINT that both
  * databases store.
  */
+
 import * as Schema from "effect/Schema"
 
 /** The largest position, 2^63 - 1. */

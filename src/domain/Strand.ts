@@ -6,6 +6,7 @@
  * Invariants: `position` is the strand's place in its source; `operations` are in the order in which they are to be
  * applied. A strand without operations says that a document exists and carries nothing to apply.
  */
+
 import * as Schema from "effect/Schema"
 import { Received } from "./Name.js"
 import { Operation } from "./Operation.js"

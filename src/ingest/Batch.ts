@@ -10,11 +10,13 @@
  * Invariants: strands leave in the order they came; `position` is that of the last strand that left whole, or further
  * where only unwanted strands follow it, so a cursor set to it never passes an operation that was not in a batch.
  */
+
 import type * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Position } from "../domain/Position.js"
@@ -31,15 +33,24 @@ export interface Batch {
 export interface Limits {
   /** Operations in a batch; a longer strand is committed in pieces. At least 1. */
   readonly operations: number
-  /** Bytes in a batch, as sources estimate them; one strand may exceed it alone. At least 1. */
+  /** Bytes that close a batch, as sources estimate them; the strand that reaches the bound may exceed it. At least 1. */
   readonly bytes: number
   /** How long a batch that is not full waits for more, in milliseconds; 0: a lone strand waits for nobody. */
   readonly lingerMillis: number
-  /** Unwanted strands after which the cursor moves although nothing matched. */
+  /** Unwanted strands after which the cursor moves although nothing matched. At least 1. */
   readonly unwanted: number
   /** How long a cursor may stand behind unwanted strands, in milliseconds. */
   readonly unwantedMillis: number
 }
+
+const Bound = Schema.Int.pipe(Schema.positive())
+const Millis = Schema.Finite.pipe(Schema.nonNegative())
+
+/** Limits that can be; throws a `ParseError` for others, such as a batch of no operations, which would never end. */
+export const checked: (limits: Partial<Limits>) => Partial<Limits> = Schema.decodeUnknownSync(Schema.partialWith(
+  Schema.Struct({ operations: Bound, bytes: Bound, lingerMillis: Millis, unwanted: Bound, unwantedMillis: Millis }),
+  { exact: true }
+))
 
 export const defaults: Limits = {
   operations: 1_000,
@@ -118,18 +129,21 @@ export const form = <E, R>(
       const end = room.end as Exit.Exit<void, E> | undefined
       if (end !== undefined) return Exit.isSuccess(end) ? Effect.succeedNone : Effect.failCause(end.cause)
       news.unsafeClose()
-      const wait = room.unwanted === 0
-        ? news.await
-        : news.await.pipe(
-          Effect.timeoutTo({
-            duration: options.limits.unwantedMillis,
-            onSuccess: () => undefined,
-            onTimeout: () => {
-              room.pressing = true
-            }
-          })
-        )
-      return Effect.zipRight(wait, next)
+      return Effect.zipRight(room.unwanted === 0 ? news.await : press, next)
+    })
+
+    /** Waits for news, but no longer than the cursor may stand behind unwanted strands, however steadily they come. */
+    const press = Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      room.behindSince ??= now
+      return news.await.pipe(
+        Effect.timeoutTo({
+          duration: Math.max(0, room.behindSince + options.limits.unwantedMillis - now),
+          onSuccess: () => undefined,
+          onTimeout: () => {
+            room.pressing = true
+          }
+        })
+      )
     })
 
     return {
@@ -153,6 +167,8 @@ class Room {
   unwanted = 0
   /** Whether unwanted strands have waited long enough for the cursor to move past them. */
   pressing = false
+  /** Since when the cursor has stood behind unwanted strands alone, in milliseconds. */
+  behindSince: number | undefined = undefined
   end: Exit.Exit<void, unknown> | undefined = undefined
 
   constructor(after: Position, private readonly limits: Limits) {
@@ -224,6 +240,7 @@ class Room {
       this.left = this.seen
       this.unwanted = 0
       this.pressing = false
+      this.behindSince = undefined
     } else if (this.start > 1_024) {
       this.strands = this.strands.slice(this.start)
       this.start = 0

@@ -8,6 +8,7 @@
  * no more; a block may be overwritten by the next `next`. All that can be unpacked of data that end too early is supplied
  * before the failure; of damaged data, what the reads before the damage unpack to. The file is closed with the scope.
  */
+
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"

@@ -16,6 +16,7 @@
  * too (SET_NAME). A strand is in wire form when it has no `state`, which in-process strands always have and the wire never
  * has, and each input it carries is text.
  */
+
 import * as Data from "effect/Data"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"

@@ -13,6 +13,7 @@
  *
  * Sources: document-drive `resolveStorageUnitsFilterComponent`, reactor `matchesFilter`.
  */
+
 import type { Strand } from "../domain/Strand.js"
 
 export interface Filter {

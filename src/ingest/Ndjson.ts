@@ -14,6 +14,7 @@
  * counted, never parsed, and files before it are not opened; the strands before a failure are supplied before it fails, but
  * for those that share a block with damage to gzip data.
  */
+
 import * as Chunk from "effect/Chunk"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

@@ -7,6 +7,7 @@
  * time it is asked; a strand whose position has been supplied never gains a predecessor. A stream that ends says that the
  * source is finished; a live source never ends.
  */
+
 import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"

@@ -1,6 +1,7 @@
 /**
  * A failure that the engine raises about one operation, naming the operation.
  */
+
 import * as Data from "effect/Data"
 import { quote } from "../domain/Operation.js"
 import type { Operation } from "../domain/Operation.js"
@@ -25,7 +26,8 @@ export const subject = (stream: Stream, operation: Operation): Subject => ({
   type: operation.type
 })
 
-const show = (at: Subject): string =>
+/** The operation in words: its type, index, document, scope and branch. */
+export const show = (at: Subject): string =>
   `${quote(at.type)} at index ${at.index} of document ${quote(at.documentId)} (${quote(at.scope)}, ${quote(at.branch)})`
 
 /** The operation does not fit its model, or holds what cannot be stored safely. `reason` says what and where. */
@@ -59,5 +61,12 @@ export class StrandGap extends Data.TaggedError("StrandGap")<Subject & { readonl
 export class HistoryRewritten extends Data.TaggedError("HistoryRewritten")<Subject & { readonly head: number }> {
   override get message(): string {
     return `${show(this)}: a different operation was applied at this index, and the document stands at ${this.head}`
+  }
+}
+
+/** The handler has a bug: it threw, or died. No policy is asked; the subscription halts before the operation. */
+export class Defect extends Data.TaggedError("Defect")<{ readonly cause: unknown }> {
+  override get message(): string {
+    return `the handler died: ${this.cause instanceof Error ? this.cause.message : String(this.cause)}`
   }
 }

@@ -12,19 +12,23 @@
  * driver's error behind the `SqlError`. A handler's own failure is poison, unless its `cause` is a SQL failure: an outage
  * that a handler wraps in an error of its own is still an outage.
  */
+
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Predicate from "effect/Predicate"
 
 export type Fault = "unknown" | "infrastructure" | "conflict" | "poison" | "drift"
 
+/** What a failure can be told to be by itself; `unknown` is what only a COMMIT without an answer is. */
+export type Told = Exclude<Fault, "unknown">
+
 /** Sorts any failure. Never throws. */
-export const classify = (failure: unknown): Fault => {
+export const classify = (failure: unknown): Told => {
   const sqlError = sqlErrorIn(failure)
   if (sqlError === undefined) return "poison"
   const driver = driverError(sqlError.cause)
   if (driver.code === undefined) return isBindFailure(driver.error) ? "poison" : "infrastructure"
   if (driver.code.startsWith("SQLITE_")) return classifySqlite(driver.code, driver.message)
-  return /^[0-9A-Z]{5}$/.test(driver.code) ? classifySqlState(driver.code) : "infrastructure"
+  return sqlState.test(driver.code) ? classifySqlState(driver.code) : "infrastructure"
 }
 
 /**
@@ -35,7 +39,7 @@ export const leavesCommitUnknown = (failure: unknown): boolean => {
   const { code } = driverError(failure.cause)
   if (code === undefined) return true
   if (code.startsWith("SQLITE_")) return code.startsWith("SQLITE_IOERR")
-  return !/^[0-9A-Z]{5}$/.test(code) || /^(08|57P0[123])/.test(code)
+  return !sqlState.test(code) || /^(08|57P0[123]|58)/.test(code)
 }
 
 /** The driver's own code for a failure: a SQLSTATE, an `SQLITE_…` result code or a system error such as `ECONNRESET`. */
@@ -51,8 +55,17 @@ export const describe = (failure: unknown): string => {
   if (typeof failure !== "object" || failure === null) return String(failure)
   const tag = "_tag" in failure && typeof failure._tag === "string" ? failure._tag : undefined
   const message = "message" in failure && typeof failure.message === "string" ? failure.message : ""
-  return message === "" ? tag ?? "failure without a message" : message
+  return message === "" ? [tag ?? "failure without a message", fieldsOf(failure)].join(" ").trimEnd() : message
 }
+
+/** The fields of a failure that has no message of its own, as JSON, at most 200 characters. */
+const fieldsOf = (failure: object): string => {
+  const fields = Object.entries(failure).filter(([key, value]) => key !== "_tag" && key !== "cause" && isPlain(value))
+  return fields.length === 0 ? "" : JSON.stringify(Object.fromEntries(fields)).slice(0, 200)
+}
+
+const isPlain = (value: unknown): boolean =>
+  typeof value === "string" || typeof value === "number" || typeof value === "boolean" || value === null
 
 /** Told by its tag: a program may hold more than one copy of the module. */
 const isSqlError = (failure: unknown): failure is SqlError => Predicate.isTagged(failure, "SqlError")
@@ -68,10 +81,13 @@ const sqlErrorIn = (failure: unknown): SqlError | undefined => {
   return undefined
 }
 
-const classifySqlState = (state: string): Fault => {
+/** A class of the SQL standard or of PostgreSQL, and not the system's `EPIPE`. */
+const sqlState = /^(?:[0-9][0-9A-Z]|F0|HV|P0|XX)[0-9A-Z]{3}$/
+
+const classifySqlState = (state: string): Told => {
   if (state === "40001" || state === "40P01") return "conflict"
   if (/^(22|23|54|P0)/.test(state)) return "poison"
-  if (/^(08|53|28)/.test(state) || infrastructureStates.has(state)) return "infrastructure"
+  if (/^(08|53|58|28)/.test(state) || infrastructureStates.has(state)) return "infrastructure"
   return "drift"
 }
 
@@ -89,7 +105,7 @@ const infrastructureStates: ReadonlySet<string> = new Set([
   "3D000"
 ])
 
-const classifySqlite = (code: string, message: string): Fault => {
+const classifySqlite = (code: string, message: string): Told => {
   if (code === "SQLITE_BUSY_SNAPSHOT") return "conflict"
   if (/^SQLITE_(BUSY|LOCKED|FULL|IOERR|CANTOPEN|READONLY|NOMEM|PROTOCOL|INTERRUPT)/.test(code)) return "infrastructure"
   if (/^SQLITE_(CONSTRAINT|TOOBIG|MISMATCH|RANGE)/.test(code)) return "poison"
@@ -99,7 +115,7 @@ const classifySqlite = (code: string, message: string): Fault => {
 }
 
 const compileFailure =
-  /no such (table|column|function|module|index|savepoint)|syntax error|has no column|already exists|incomplete input|transaction|values for \d+ columns|unrecognized token/
+  /no such (table|column|function|module|index|savepoint)|syntax error|has no column|already exists|incomplete input|transaction|values for \d+ columns|values were supplied|unrecognized token/
 
 const isBindFailure = (error: unknown): boolean =>
   (error instanceof TypeError || error instanceof RangeError) && !/not open/.test(error.message)

@@ -8,6 +8,7 @@
  * A policy is asked only about poison: failures of the handler itself and statements refused for their data. A database
  * that is away is waited out, a conflict is run again, and neither ever reaches a policy.
  */
+
 import type { SqlError } from "@effect/sql/SqlError"
 import type * as Schedule from "effect/Schedule"
 import type { HistoryRewritten, MalformedOperation, StrandGap, UnknownOperation } from "./Failure.js"

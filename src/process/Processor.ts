@@ -7,6 +7,7 @@
  * `E` is the set of failures that nobody has decided about yet. A policy takes tags out of it, and a reactor accepts only
  * what is left with none.
  */
+
 import type * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Chunk from "effect/Chunk"
@@ -24,7 +25,7 @@ import { Chosen } from "../domain/Name.js"
 import * as Namespace from "../domain/Namespace.js"
 import type { Operation } from "../domain/Operation.js"
 import type { Strand } from "../domain/Strand.js"
-import type { Limits } from "../ingest/Batch.js"
+import * as Batch from "../ingest/Batch.js"
 import * as Filter from "../ingest/Filter.js"
 import type { Attempt } from "./Attempt.js"
 import { MalformedOperation, subject, UnknownOperation } from "./Failure.js"
@@ -49,7 +50,7 @@ export interface Processor<out E, out R> extends Pipeable {
   readonly filter: Filter.Filter
   readonly filterDialect: Filter.Dialect
   readonly migrations: Migration.Migrations
-  readonly limits: Partial<Limits>
+  readonly limits: Partial<Batch.Limits>
   readonly policy: Policy.Table
   /** Built once per subscription, in a scope that closes with it. */
   readonly handler: Effect.Effect<Handler<unknown, R>, SqlError, R | Scope.Scope>
@@ -71,7 +72,7 @@ export interface Options<E extends Policy.Tagged, R, RB> {
   /** The steps of the namespace's schema. */
   readonly migrations?: Migration.Migrations
   /** Bounds of a batch, where the defaults of `Batch.defaults` do not fit. */
-  readonly batch?: Partial<Limits>
+  readonly batch?: Partial<Batch.Limits>
   /**
    * The handler, or an effect that builds it: run once per subscription, its finalizers are the processor's onDisconnect.
    */
@@ -80,7 +81,7 @@ export interface Options<E extends Policy.Tagged, R, RB> {
 
 /**
  * Declares a processor. The result can fail with whatever the handler fails with and with what the engine raises itself;
- * {@link withPolicy} decides. Throws a `ParseError` when the name or the namespace is not allowed.
+ * {@link withPolicy} decides. Throws a `ParseError` when the name, the namespace or a bound of the batch is not allowed.
  */
 export const make = <E extends Policy.Tagged, R = never, RB = never>(
   name: string,
@@ -92,7 +93,7 @@ export const make = <E extends Policy.Tagged, R = never, RB = never>(
     filter: options.filter ?? Filter.all,
     filterDialect: options.filterDialect ?? "drive",
     migrations: options.migrations ?? Migration.none,
-    limits: options.batch ?? {},
+    limits: Batch.checked(options.batch ?? {}),
     policy: new Map(),
     handler: Effect.isEffect(options.handler) ? options.handler : Effect.succeed(options.handler)
   })
@@ -196,7 +197,7 @@ export const onOperations = <
         if (strand.documentType !== model.type) continue
         for (const operation of strand.operations) {
           if (operation.error !== undefined) continue
-          attempt.current = { strand, operation }
+          attempt.current = operation
           const handle = handles.get(operation.type)
           if (handle === undefined) {
             if (model.knows(operation.type)) continue

@@ -9,6 +9,7 @@
  * can be told from one that never happened even where the position did not move. There is no way to move a cursor outside
  * a transaction that also holds the writes.
  */
+
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Clock from "effect/Clock"
@@ -32,6 +33,8 @@ export interface Cursor extends Key {
   readonly epoch: bigint
   /** Dead letters that wait. */
   readonly parked: number
+  /** The ordinal of the last dead letter ever written. */
+  readonly ordinal: bigint
 }
 
 /** Another owner has claimed the subscription. Its commits count from now on; ours are refused. */
@@ -55,6 +58,7 @@ interface Row {
   readonly sequence: string
   readonly epoch: string
   readonly parked: number
+  readonly ordinal: string
 }
 
 const fromRow = (key: Key, row: Row): Cursor => ({
@@ -63,14 +67,18 @@ const fromRow = (key: Key, row: Row): Cursor => ({
   position: Position.fromSql(row.position),
   sequence: BigInt(row.sequence),
   epoch: BigInt(row.epoch),
-  parked: row.parked
+  parked: row.parked,
+  ordinal: BigInt(row.ordinal)
 })
+
+const columns = `CAST(position AS TEXT) AS position, CAST(sequence AS TEXT) AS sequence, CAST(epoch AS TEXT) AS epoch,
+  parked, CAST(ordinal AS TEXT) AS ordinal`
 
 const select = (key: Key, lock: boolean) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     Effect.map(
       sql<Row>`
-        SELECT CAST(position AS TEXT) AS position, CAST(sequence AS TEXT) AS sequence, CAST(epoch AS TEXT) AS epoch, parked
+        SELECT ${sql.literal(columns)}
         FROM processor_cursor
         WHERE processor = ${key.processor} AND source = ${key.source}
         ${sql.literal(sql.onDialectOrElse({ sqlite: () => "", orElse: () => lock ? "FOR UPDATE" : "" }))}`,
@@ -94,13 +102,13 @@ export const claim = (
     const sql = yield* SqlClient.SqlClient
     const now = yield* Clock.currentTimeMillis
     yield* sql`
-      INSERT INTO processor_cursor (processor, source, position, sequence, epoch, parked, updated_at_ms)
-      VALUES (${key.processor}, ${key.source}, 0, 0, 0, 0, ${now})
+      INSERT INTO processor_cursor (processor, source, position, sequence, epoch, parked, ordinal, updated_at_ms)
+      VALUES (${key.processor}, ${key.source}, 0, 0, 0, 0, 0, ${now})
       ON CONFLICT (processor, source) DO NOTHING`
     const [row] = yield* sql<Row>`
       UPDATE processor_cursor SET epoch = epoch + 1, updated_at_ms = ${now}
       WHERE processor = ${key.processor} AND source = ${key.source}
-      RETURNING CAST(position AS TEXT) AS position, CAST(sequence AS TEXT) AS sequence, CAST(epoch AS TEXT) AS epoch, parked`
+      RETURNING ${sql.literal(columns)}`
     return yield* row === undefined
       ? Effect.dieMessage("the cursor row that was just written is not there")
       : Effect.succeed(fromRow(key, row))
@@ -118,20 +126,21 @@ export const hold = (
   })
 
 /**
- * Moves the cursor to `position`, with `parkedDelta` dead letters more or fewer, if it is still where `held` says. The last
+ * Moves the cursor to `position` and counts dead letters that came and went, if it is still where `held` says. The last
  * statement of a commit: a transaction that has failed without anyone noticing fails here.
  */
 export const advance = (
   held: Cursor,
   position: Position.Position,
-  parkedDelta: number
+  letters: { readonly written: number; readonly removed: number }
 ): Effect.Effect<Cursor, SqlError | Fenced | CursorConflict, SqlClient.SqlClient> =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const now = yield* Clock.currentTimeMillis
     const rows = yield* sql<{ readonly parked: number }>`
       UPDATE processor_cursor
-      SET position = ${position}, sequence = sequence + 1, parked = parked + ${parkedDelta}, updated_at_ms = ${now}
+      SET position = ${position}, sequence = sequence + 1, parked = parked + ${letters.written - letters.removed},
+        ordinal = ordinal + ${letters.written}, updated_at_ms = ${now}
       WHERE processor = ${held.processor} AND source = ${held.source}
         AND epoch = ${held.epoch} AND sequence = ${held.sequence} AND position = ${held.position}
       RETURNING parked`
@@ -139,15 +148,27 @@ export const advance = (
     if (row === undefined) {
       return yield* Effect.flatMap(select(held, false), (found) => Effect.fail(refusal(held, found)))
     }
-    return { ...held, position, sequence: held.sequence + 1n, parked: row.parked }
+    return {
+      ...held,
+      position,
+      sequence: held.sequence + 1n,
+      parked: row.parked,
+      ordinal: held.ordinal + BigInt(letters.written)
+    }
   })
 
-/** Counts dead letters that came or went without the position moving. The last statement of such a transaction. */
-export const countParked = (held: Cursor, parkedDelta: number): Effect.Effect<void, SqlError, SqlClient.SqlClient> =>
+/**
+ * Counts dead letters that came or went beside the owner, who does not notice: neither position nor sequence moves. The last
+ * statement of such a transaction.
+ */
+export const countParked = (held: Cursor, parkedDelta: number): Effect.Effect<Cursor, SqlError, SqlClient.SqlClient> =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
-    Effect.asVoid(sql`
-      UPDATE processor_cursor SET parked = parked + ${parkedDelta}
-      WHERE processor = ${held.processor} AND source = ${held.source}`))
+    Effect.as(
+      sql`
+        UPDATE processor_cursor SET parked = parked + ${parkedDelta}
+        WHERE processor = ${held.processor} AND source = ${held.source}`,
+      { ...held, parked: held.parked + parkedDelta }
+    ))
 
 const isSame = (a: Cursor, b: Cursor) => a.sequence === b.sequence && a.position === b.position
 

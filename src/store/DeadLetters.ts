@@ -1,12 +1,15 @@
 /**
  * Dead letters: the operations that a subscription has set aside, for a person to look at, try again or give up.
  *
+ *     DeadLetters.summary(key)                       how much waits, by cause
  *     DeadLetters.list(key)                          what waits, and why
  *     DeadLetters.retry(processor, source, id)       a document's letters, in order, through the processor's handler
  *     DeadLetters.drop(key, ordinal)                 one letter, for good
  *
- * All three are safe beside a running subscription, in its process or in another: they lock its cursor, and never move it.
+ * All are safe beside a running subscription, in its process or in another: the first two only read, the others lock its
+ * cursor while they write, and never move it.
  */
+
 import type * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Data from "effect/Data"
@@ -14,20 +17,30 @@ import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import type { SourceName } from "../ingest/Source.js"
 import type { Processor } from "../process/Processor.js"
-import * as Commit from "./Commit.js"
+import type * as Commit from "./Commit.js"
 import * as Cursors from "./Cursors.js"
 import type { Incident } from "./Incident.js"
 import * as Letters from "./Letters.js"
+import * as Narrowing from "./Narrowing.js"
 import * as Progress from "./Progress.js"
 import * as Release from "./Release.js"
 import * as Transaction from "./Transaction.js"
 
-export type { Letter, Selection } from "./Letters.js"
+export type { Letter, Selection, Summary } from "./Letters.js"
 
 /** There is no such letter: it has been applied or dropped, or never was. */
 export class NoSuchLetter extends Data.TaggedError("NoSuchLetter")<Cursors.Key & { readonly ordinal: bigint }> {
   override get message(): string {
     return `${this.processor} on ${this.source} has no dead letter ${this.ordinal}`
+  }
+}
+
+/** Operations of the same stream wait before this letter's; it cannot be given up before they have left. */
+export class OutOfTurn extends Data.TaggedError("OutOfTurn")<
+  Cursors.Key & { readonly ordinal: bigint; readonly first: bigint }
+> {
+  override get message(): string {
+    return `${this.processor} on ${this.source}: dead letter ${this.first} comes before ${this.ordinal}; drop that one first`
   }
 }
 
@@ -37,7 +50,7 @@ export interface Retried {
   readonly released: number
   /** Letters of the document that still wait. */
   readonly waiting: number
-  /** What the first of them failed with this time. */
+  /** What was parked again, skipped, retried or waited for meanwhile. */
   readonly incidents: ReadonlyArray<Incident>
 }
 
@@ -46,6 +59,11 @@ export const list = (
   key: Cursors.Key,
   selection: Letters.Selection = {}
 ): Effect.Effect<ReadonlyArray<Letters.Letter>, SqlError, SqlClient.SqlClient> => Letters.read(key, selection)
+
+/** How many operations of how many documents wait, by cause; those that only wait behind others come last. */
+export const summary = (
+  key: Cursors.Key
+): Effect.Effect<ReadonlyArray<Letters.Summary>, SqlError, SqlClient.SqlClient> => Letters.summary(key)
 
 /**
  * Applies a document's letters in order, until one fails; that one stays with its new cause, and those behind it wait on.
@@ -72,13 +90,17 @@ export const retry = <R>(
       cursor,
       fenced: false,
       report: (incident) => Effect.sync(() => incidents.push(incident)),
+      committed: () => Effect.void,
       turn: (commit) => commit
     }
     const all = { documentId, limit: Number.MAX_SAFE_INTEGER }
-    const commits = yield* Commit.letters(owner, yield* Release.inOrder(key, yield* Letters.read(key, all)))
+    const before = yield* Letters.read(key, all)
+    yield* Narrowing.letters(owner, yield* Release.inOrder(key, before))
+    const left = yield* Letters.read(key, all)
+    const waiting = new Set(left.map((letter) => letter.ordinal))
     return {
-      released: commits.reduce((sum, commit) => sum + commit.released, 0),
-      waiting: (yield* Letters.read(key, all)).length,
+      released: before.filter((letter) => !waiting.has(letter.ordinal)).length,
+      waiting: left.length,
       incidents
     }
   }).pipe(Effect.scoped)
@@ -86,17 +108,25 @@ export const retry = <R>(
 /**
  * Gives one letter up: its operation is never applied, and neither are operations missing before it, should they still
  * come. What waited behind it leaves with the next {@link retry} of the document, or when the subscription opens again.
+ * Letters of its stream that wait before it have to go first: they would never be applied either.
  */
 export const drop = (
   key: Cursors.Key,
   ordinal: bigint
-): Effect.Effect<Letters.Letter, NoSuchLetter | Transaction.TransactionError, SqlClient.SqlClient> =>
+): Effect.Effect<Letters.Letter, NoSuchLetter | OutOfTurn | Transaction.TransactionError, SqlClient.SqlClient> =>
   Transaction.run(Effect.gen(function*() {
     const cursor = yield* Cursors.settled(key)
     const [letter] = yield* Letters.read(key, { ordinal })
     if (cursor === undefined || letter === undefined) return yield* new NoSuchLetter({ ...key, ordinal })
-    const progress = yield* Progress.load(key, [letter.strand])
-    progress.of(letter.strand).advance(letter.operation)
+    const own = yield* Letters.read(key, { documentId: letter.strand.documentId, limit: Number.MAX_SAFE_INTEGER })
+    const progress = yield* Progress.load(key, own.map((each) => each.strand))
+    const stream = progress.of(letter.strand)
+    const first = own.find((each) =>
+      progress.of(each.strand) === stream && each.operation.index > stream.head &&
+      each.operation.index < letter.operation.index - letter.operation.skip
+    )
+    if (first !== undefined) return yield* new OutOfTurn({ ...key, ordinal, first: first.ordinal })
+    stream.advance(letter.operation)
     yield* Progress.save(key, progress)
     yield* Letters.remove(key, [ordinal])
     yield* Cursors.countParked(cursor, -1)

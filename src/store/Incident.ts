@@ -1,6 +1,7 @@
 /**
  * An incident: something that did not go as it should, told once it is settled what became of it.
  */
+
 import * as Data from "effect/Data"
 import type { Subject } from "../process/Failure.js"
 import type { Fault } from "../process/Fault.js"

@@ -6,16 +6,19 @@
  * Invariants: a document with letters takes no further operation, except one that fills the gap its letters wait behind;
  * a letter is written in the transaction that moves the cursor past its operation, and removed in the one that applies it.
  */
+
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Predicate from "effect/Predicate"
 import type { Operation } from "../domain/Operation.js"
 import * as Position from "../domain/Position.js"
-import type { Strand, Stream } from "../domain/Strand.js"
+import type { Branch, DocumentId, DocumentType, DriveId, Scope, Strand, Stream } from "../domain/Strand.js"
+import { StrandGap } from "../process/Failure.js"
 import * as Fault from "../process/Fault.js"
-import type { Key } from "./Cursors.js"
+import type { Cursor, Key } from "./Cursors.js"
 import * as Rows from "./Rows.js"
 
 /** The cause of a letter that only waits for the ones before it. */
@@ -38,56 +41,81 @@ export interface Draft {
 }
 
 export interface Letter extends Draft {
-  /** Its place in the order of arrival at the subscription. */
+  /** Its place in the order of arrival at the subscription, from 1. Never given to another letter. */
   readonly ordinal: bigint
-  /** How often it was tried, the first time included. */
+  /** How often trying it came to nothing: 0 when it only waits, the policy's own retries not counted. */
   readonly attempts: number
   readonly parkedAtMillis: number
 }
 
-/** How a failure is kept in a letter. */
-export const causeOf = (failure: unknown): Pick<Draft, "cause" | "reason"> => ({
-  cause: typeof failure === "object" && failure !== null && "_tag" in failure && typeof failure._tag === "string"
-    ? failure._tag
-    : "Failure",
-  reason: Fault.describe(failure)
-})
+/**
+ * How a failure is kept in a letter. One of the handler's own that goes by a name which means waiting here is kept as
+ * `Failure`, as is one without a tag: it blocks.
+ */
+export const causeOf = (failure: unknown): Pick<Draft, "cause" | "reason"> => {
+  const tag = Predicate.hasProperty(failure, "_tag") ? failure._tag : undefined
+  const isOurs = tag !== queued && (tag !== gap || failure instanceof StrandGap)
+  return { cause: typeof tag === "string" && isOurs ? tag : "Failure", reason: Fault.describe(failure) }
+}
 
 /** The letters of one document, as far as a commit needs to know them. */
 export class Queue {
   /** Whether a letter waits for more than missing operations, so that nothing may pass it. */
   isBlocked = false
-  private readonly streams: Array<{ readonly scope: string; readonly branch: string; hasGap: boolean }> = []
-  private readonly known: Array<{ readonly stream: Stream; readonly operation: Identity }> = []
+  private readonly lanes: Array<Lane> = []
+  private readonly known: Array<{ readonly stream: Place; readonly operation: Identity }> = []
 
-  add(stream: Pick<Stream, "scope" | "branch">, cause: string): void {
+  add(stream: Place, cause: string, from: number, last: number): void {
     if (blocks({ cause })) this.isBlocked = true
-    const entry = this.find(stream)
-    if (entry === undefined) this.streams.push({ scope: stream.scope, branch: stream.branch, hasGap: cause === gap })
-    else if (cause === gap) entry.hasGap = true
+    const lane = this.find(stream)
+    if (lane === undefined) {
+      this.lanes.push({ stream, from, last })
+    } else {
+      lane.from = Math.min(lane.from, from)
+      lane.last = Math.max(lane.last, last)
+    }
   }
 
-  /** Whether letters of this very stream wait behind a gap in it. */
-  hasGapIn(stream: Stream): boolean {
-    return this.find(stream)?.hasGap === true
+  /** Whether letters of this very stream, which stands at `head`, wait for operations of it that have not come. */
+  hasGapIn(stream: Place, head: number): boolean {
+    const lane = this.find(stream)
+    return lane !== undefined && lane.from > head + 1
   }
 
-  remember(stream: Stream, operation: Identity): void {
+  /** How far the stream has come, the letters included. */
+  lastOf(stream: Place, head: number): number {
+    return Math.max(head, this.find(stream)?.last ?? head)
+  }
+
+  remember(stream: Place, operation: Identity): void {
     this.known.push({ stream, operation })
   }
 
   /** Whether this very operation is among the letters. */
-  holds(stream: Stream, operation: Identity): boolean {
+  holds(stream: Place, operation: Identity): boolean {
     return this.known.some((each) =>
-      each.stream.scope === stream.scope && each.stream.branch === stream.branch &&
-      each.operation.index === operation.index && each.operation.skip === operation.skip &&
-      each.operation.hash === operation.hash
+      isSame(each.stream, stream) && each.operation.index === operation.index &&
+      each.operation.skip === operation.skip && each.operation.hash === operation.hash
     )
   }
 
-  private find(stream: Pick<Stream, "scope" | "branch">) {
-    return this.streams.find((each) => each.scope === stream.scope && each.branch === stream.branch)
+  private find(stream: Place): Lane | undefined {
+    return this.lanes.find((lane) => isSame(lane.stream, stream))
   }
+}
+
+/** A stream of the queue's document. */
+type Place = Pick<Stream, "scope" | "branch">
+
+const isSame = (a: Place, b: Place): boolean => a.scope === b.scope && a.branch === b.branch
+
+/** The letters of one stream. */
+interface Lane {
+  readonly stream: Place
+  /** The lowest index that any of them continues or takes back. */
+  from: number
+  /** The highest index of any of them. */
+  last: number
 }
 
 type Identity = Pick<Operation, "index" | "skip" | "hash">
@@ -102,17 +130,21 @@ export const queues = (
     const found = new Map<string, Queue>()
     const summaries = yield* sql<{
       readonly document_id: string
-      readonly scope: string
-      readonly branch: string
+      readonly scope: Scope
+      readonly branch: Branch
       readonly cause: string
+      readonly first_index: number
+      readonly last_index: number
     }>`
-      SELECT DISTINCT l.document_id, l.scope, l.branch, l.cause
+      SELECT l.document_id, l.scope, l.branch, l.cause, MIN(l.op_index - l.op_skip) AS first_index,
+        MAX(l.op_index) AS last_index
       FROM ${Rows.table(sql, "wanted", { document_id: "text" }, documents(strands))}
       CROSS JOIN processor_dead_letter AS l
-      WHERE l.processor = ${key.processor} AND l.source = ${key.source} AND l.document_id = wanted.document_id`
+      WHERE l.processor = ${key.processor} AND l.source = ${key.source} AND l.document_id = wanted.document_id
+      GROUP BY l.document_id, l.scope, l.branch, l.cause`
     for (const row of summaries) {
       const queue = found.get(row.document_id) ?? new Queue()
-      queue.add(row as unknown as Stream, row.cause)
+      queue.add(row, row.cause, row.first_index, row.last_index)
       found.set(row.document_id, queue)
     }
     if (found.size === 0) return found
@@ -143,7 +175,7 @@ export const queues = (
         AND l.scope = wanted.scope AND l.branch = wanted.branch AND l.op_index = wanted.op_index
         AND l.op_skip = wanted.op_skip AND l.op_hash = wanted.op_hash`
     for (const row of known) {
-      found.get(row.document_id)?.remember(row as unknown as Stream, {
+      found.get(row.document_id)?.remember(row, {
         index: row.op_index,
         skip: row.op_skip,
         hash: row.op_hash
@@ -152,9 +184,9 @@ export const queues = (
     return found
   })
 
-/** Appends drafts, in order, behind the letters that are there. One statement, or none. */
+/** Appends drafts, in order, behind all letters there ever were. One statement, or none. */
 export const append = (
-  key: Key,
+  held: Cursor,
   drafts: ReadonlyArray<Draft>
 ): Effect.Effect<void, SqlError, SqlClient.SqlClient> =>
   drafts.length === 0 ? Effect.void : Effect.gen(function*() {
@@ -194,28 +226,33 @@ export const append = (
       INSERT INTO processor_dead_letter
         (processor, source, ordinal, position, drive_id, document_id, document_type, scope, branch,
          op_index, op_skip, op_hash, operation, cause, reason, attempts, parked_at_ms)
-      SELECT ${key.processor}, ${key.source}, place + (
-          SELECT COALESCE(MAX(ordinal), 0) FROM processor_dead_letter
-          WHERE processor = ${key.processor} AND source = ${key.source}),
-        CAST(position AS BIGINT), drive_id, document_id, document_type, scope, branch,
+      SELECT ${held.processor}, ${held.source}, CAST(${held.ordinal} AS BIGINT) + place, CAST(position AS BIGINT),
+        drive_id, document_id, document_type, scope, branch,
         op_index, op_skip, op_hash, operation, cause, reason,
         CASE WHEN cause IN (${queued}, ${gap}) THEN 0 ELSE 1 END, CAST(${now} AS BIGINT)
       FROM ${Rows.table(sql, "drafts", columns, rows)}
       WHERE TRUE`
   })
 
-/** Takes letters away: their operations were applied, left out or dropped. */
+/**
+ * Takes letters away: their operations were applied, left out or dropped. Returns how many there were; somebody else may
+ * have taken some of them since they were read.
+ */
 export const remove = (
   key: Key,
   ordinals: ReadonlyArray<bigint>
-): Effect.Effect<void, SqlError, SqlClient.SqlClient> =>
-  ordinals.length === 0 ? Effect.void : Effect.flatMap(SqlClient.SqlClient, (sql) =>
-    Effect.asVoid(sql`
+): Effect.Effect<number, SqlError, SqlClient.SqlClient> =>
+  ordinals.length === 0 ? Effect.succeed(0) : Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.map(
+      sql`
       DELETE FROM processor_dead_letter
       WHERE processor = ${key.processor} AND source = ${key.source}
         AND ordinal IN (SELECT CAST(ordinal AS BIGINT) FROM ${
-      Rows.table(sql, "gone", { ordinal: "text" }, ordinals.map((ordinal) => ({ ordinal: String(ordinal) })))
-    })`))
+        Rows.table(sql, "gone", { ordinal: "text" }, ordinals.map((ordinal) => ({ ordinal: String(ordinal) })))
+      })
+      RETURNING ordinal`,
+      (rows) => rows.length
+    ))
 
 /** Notes that a letter was tried again and what it failed with. */
 export const failedAgain = (
@@ -243,11 +280,11 @@ export interface Selection {
 interface Row {
   readonly ordinal: string
   readonly position: string
-  readonly drive_id: string | null
-  readonly document_id: string
-  readonly document_type: string
-  readonly scope: string
-  readonly branch: string
+  readonly drive_id: DriveId | null
+  readonly document_id: DocumentId
+  readonly document_type: DocumentType
+  readonly scope: Scope
+  readonly branch: Branch
   readonly operation: string
   readonly cause: string
   readonly reason: string
@@ -279,6 +316,29 @@ export const read = (
         LIMIT ${selection.limit ?? 1_000}`,
       (rows) => rows.map(fromRow)
     ))
+
+/** The letters of one cause. */
+export interface Summary {
+  /** The tag of a failure, {@link gap}, or {@link queued} for those that wait behind others. */
+  readonly cause: string
+  readonly operations: number
+  readonly documents: number
+}
+
+/** How many letters of how many documents there are, by cause; {@link queued} last. */
+export const summary = (
+  key: Key
+): Effect.Effect<ReadonlyArray<Summary>, SqlError, SqlClient.SqlClient> =>
+  Effect.flatMap(
+    SqlClient.SqlClient,
+    (sql) =>
+      sql<Summary>`
+      SELECT cause, COUNT(*) AS operations, COUNT(DISTINCT document_id) AS documents
+      FROM processor_dead_letter
+      WHERE processor = ${key.processor} AND source = ${key.source}
+      GROUP BY cause
+      ORDER BY CASE WHEN cause = ${queued} THEN 1 ELSE 0 END, cause`
+  )
 
 /** The first blocking letter of each of these documents that has one. */
 export const firstBlocking = (
@@ -331,7 +391,7 @@ const fromRow = (row: Row): Letter => {
       branch: row.branch,
       operations: [operation],
       bytes: row.operation.length
-    } as unknown as Strand,
+    },
     operation,
     cause: row.cause,
     reason: row.reason,
@@ -350,5 +410,5 @@ const textOf = (operation: Operation): string =>
     () => JSON.stringify({ ...operation, input: undefined })
   )
 
-/** A reason may quote hostile input; both databases must be able to store it. */
-const clean = (text: string): string => text.toWellFormed().replaceAll("\u0000", "\\u0000").slice(0, 4_000)
+/** A reason may quote hostile input; both databases must be able to store it. The cut may halve a character, so it is first. */
+const clean = (text: string): string => text.replaceAll("\u0000", "\\u0000").slice(0, 4_000).toWellFormed()

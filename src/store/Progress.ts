@@ -9,6 +9,7 @@
  * or given up. An operation is told by (document, scope, branch, index, skip, hash), never by its id, which the real
  * system uses again. Kept in the same transaction as the writes it speaks of.
  */
+
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
@@ -96,7 +97,7 @@ export class Progress {
   private readonly documents = new Map<string, Array<StreamProgress>>()
 
   /** The stream's progress; a stream that was never seen starts before its first operation. */
-  of(stream: Stream): StreamProgress {
+  of(stream: { readonly [Part in keyof Stream]: string }): StreamProgress {
     const streams = this.documents.get(stream.documentId)
     const known = streams?.find((each) => each.scope === stream.scope && each.branch === stream.branch)
     if (known !== undefined) return known
@@ -107,7 +108,7 @@ export class Progress {
   }
 
   restore(row: Row): void {
-    this.of({ documentId: row.document_id, scope: row.scope, branch: row.branch } as Stream).restore(row)
+    this.of({ documentId: row.document_id, scope: row.scope, branch: row.branch }).restore(row)
   }
 
   changes(): ReadonlyArray<Row> {
@@ -211,10 +212,11 @@ export const fingerprint = (operation: Operation): string => {
     b = Math.imul(b ^ unit, 0x85ebca6b)
     b ^= b >>> 13
   }
-  return letters(a ^ (a >>> 15)) + letters(b ^ (b >>> 16))
+  return fourCharacters(a ^ (a >>> 15)) + fourCharacters(b ^ (b >>> 16))
 }
 
-const letters = (sum: number): string =>
+/** The lower 24 bits of a sum. */
+const fourCharacters = (sum: number): string =>
   alphabet[sum & 63]! + alphabet[(sum >>> 6) & 63]! + alphabet[(sum >>> 12) & 63]! + alphabet[(sum >>> 18) & 63]!
 
 const pageOf = (index: number) => Math.floor(index / pageSize)

@@ -1,9 +1,11 @@
 /**
  * A release: which letters of a document may leave, and in which order.
  *
- * Each stream's letters leave in index order, as far as they are contiguous with what was applied. A stream that waits for
- * missing operations goes first; a letter that only waits behind others leaves once all that came before it have.
+ * Each stream's letters leave in index order, as far as they are contiguous with what was applied; one that takes missing
+ * operations back goes before those that wait for them. A stream that waits for missing operations goes first; a letter
+ * that only waits behind others leaves once all that came before it have.
  */
+
 import type * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
@@ -30,11 +32,14 @@ export const inOrder = (
     ? Effect.succeed([])
     : Effect.map(Progress.load(key, letters.map((each) => each.strand)), (progress) => arrange(letters, progress))
 
-/** One stream's letters, those that have left behind {@link next}. */
+/** One stream's letters, in index order, those that have left behind {@link next} or in {@link gone}. */
 interface Lane {
   readonly stream: Progress.StreamProgress
   readonly letters: Array<Letters.Letter>
   next: number
+  readonly gone: Set<Letters.Letter>
+  /** Those that take others back, and so need not wait for them. */
+  readonly skips: Array<Letters.Letter>
   hasGap: boolean
 }
 
@@ -42,35 +47,44 @@ const arrange = (
   letters: ReadonlyArray<Letters.Letter>,
   progress: Progress.Progress
 ): ReadonlyArray<Letters.Letter> => {
-  const lanes = new Map<Progress.StreamProgress, Lane>()
-  for (const letter of letters) {
-    const stream = progress.of(letter.strand)
-    const lane = lanes.get(stream) ?? { stream, letters: [], next: 0, hasGap: false }
-    lane.letters.push(letter)
-    lane.hasGap = lane.hasGap || letter.cause === Letters.gap
-    lanes.set(stream, lane)
-  }
-  for (const lane of lanes.values()) {
-    lane.letters.sort((a, b) => a.operation.index - b.operation.index || a.operation.skip - b.operation.skip)
-  }
+  const lanes = lanesOf(letters, progress)
   const left = new Set(letters)
   const arranged: Array<Letters.Letter> = []
   for (;;) {
     const oldest = left.values().next().value
     if (oldest === undefined) return arranged
     const own = progress.of(oldest.strand)
-    const ready = Array.from(lanes.values()).filter(canGo)
+    const ready = lanes.filter((lane) => nextOf(lane) !== undefined)
     const lane = ready.find((each) => each.hasGap) ?? ready.find((each) => each.stream === own)
-    const letter = lane?.letters[lane.next]
+    const letter = lane === undefined ? undefined : nextOf(lane)
     if (lane === undefined || letter === undefined) return arranged
-    lane.next++
+    lane.gone.add(letter)
     left.delete(letter)
     if (lane.stream.place(letter.operation) === "next") lane.stream.advance(letter.operation)
     arranged.push(letter)
   }
 }
 
-const canGo = (lane: Lane): boolean => {
-  const letter = lane.letters[lane.next]
-  return letter !== undefined && lane.stream.place(letter.operation) !== "gap"
+const lanesOf = (letters: ReadonlyArray<Letters.Letter>, progress: Progress.Progress): ReadonlyArray<Lane> => {
+  const lanes = new Map<Progress.StreamProgress, Lane>()
+  for (const letter of letters) {
+    const stream = progress.of(letter.strand)
+    const lane = lanes.get(stream) ?? { stream, letters: [], next: 0, gone: new Set(), skips: [], hasGap: false }
+    lane.letters.push(letter)
+    lane.hasGap = lane.hasGap || letter.cause === Letters.gap
+    lanes.set(stream, lane)
+  }
+  for (const lane of lanes.values()) {
+    lane.letters.sort((a, b) => a.operation.index - b.operation.index || a.operation.skip - b.operation.skip)
+    lane.skips.push(...lane.letters.filter((letter) => letter.operation.skip > 0))
+  }
+  return Array.from(lanes.values())
+}
+
+/** The lane's next letter, or `undefined` while all that are left wait for missing operations. */
+const nextOf = (lane: Lane): Letters.Letter | undefined => {
+  const canGo = (letter: Letters.Letter) => !lane.gone.has(letter) && lane.stream.place(letter.operation) !== "gap"
+  while (lane.next < lane.letters.length && lane.gone.has(lane.letters[lane.next]!)) lane.next++
+  const first = lane.letters[lane.next]
+  return first === undefined || canGo(first) ? first : lane.skips.find(canGo)
 }

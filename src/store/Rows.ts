@@ -1,9 +1,14 @@
 /**
- * Rows: many rows sent to a statement as one JSON parameter, so that its text never changes with their number.
+ * Rows: many rows sent to a statement as one JSON parameter, so that its text never changes with their number and the
+ * database prepares it once.
+ *
+ *     sql`INSERT INTO entry (id, title) SELECT id, title
+ *         FROM ${Rows.table(sql, "incoming", { id: "text", title: "text" }, rows)}`
  *
  *     FROM json_each(?) …                              SQLite
  *     FROM json_to_recordset(CAST($1 AS json)) AS …    PostgreSQL
  */
+
 import type * as SqlClient from "@effect/sql/SqlClient"
 import type { Fragment } from "@effect/sql/Statement"
 
@@ -12,7 +17,8 @@ export type ColumnType = "text" | "integer" | "bigint"
 
 /**
  * A table expression named `alias` over `rows`. Column names are written into the statement, so they are the caller's own
- * and never come from outside; values are parameters. Text must be free of NUL.
+ * and never come from outside; values are parameters. Text must be free of NUL and lone
+ * surrogates, which PostgreSQL refuses.
  */
 export const table = <Column extends string>(
   sql: SqlClient.SqlClient,

@@ -7,6 +7,7 @@
  * `position` is the last strand's that the operations up to its end hold whole, so a cursor never passes an operation that
  * is still to be tried.
  */
+
 import type { Operation } from "../domain/Operation.js"
 import type { Position } from "../domain/Position.js"
 import type { Strand } from "../domain/Strand.js"
@@ -26,6 +27,16 @@ export interface Segment {
 /** Whether the segment holds the letter with this ordinal. */
 export const holds = (segment: Segment, ordinal: bigint): boolean =>
   segment.strands.some((strand) => strand.operations.some((operation) => segment.letters.get(operation) === ordinal))
+
+/**
+ * Whether the operation, this very object, is in the segment once. A source may supply one object in several strands, and
+ * then it does not tell which of them is meant.
+ */
+export const holdsOnce = (segment: Segment, operation: Operation | undefined): boolean => {
+  let times = 0
+  for (const strand of segment.strands) for (const each of strand.operations) if (each === operation) times++
+  return times === 1
+}
 
 const none: ReadonlyMap<Operation, bigint> = new Map()
 
@@ -86,7 +97,7 @@ export const split = (segment: Segment, at: number): readonly [Segment, Segment]
   return [segment, { ...segment, strands: [], operations: 0, from: segment.position }]
 }
 
-/** The operation by itself, and what of the segment lies before and after it: one segment each, or none. */
+/** The operation, which the segment holds once, by itself, and what lies before and after it: one segment each, or none. */
 export const around = (segment: Segment, operation: Operation): {
   readonly before: ReadonlyArray<Segment>
   readonly itself: Segment

@@ -10,6 +10,7 @@
  * Invariant: every operation goes exactly one way, and the streams' progress moves past exactly those that are applied or
  * left out.
  */
+
 import type { Operation } from "../domain/Operation.js"
 import type { Strand } from "../domain/Strand.js"
 import { HistoryRewritten, MalformedOperation, StrandGap, subject } from "../process/Failure.js"
@@ -52,21 +53,6 @@ export interface Sentence {
   readonly failure: unknown
 }
 
-interface Ways {
-  operations: number
-  readonly drafts: Array<Letters.Draft>
-  readonly done: Array<bigint>
-  redelivered: number
-  superseded: number
-  readonly parked: Array<Setback>
-  readonly skipped: Array<Setback>
-  readonly failedAgain: Array<{ readonly ordinal: bigint; readonly failure: unknown }>
-  readonly stirred: Set<string>
-  /** Documents whose letters are not tried any further in this segment, since one of them stays. */
-  readonly stopped: Set<string>
-  halted: Sifted["halted"]
-}
-
 /** What the database says of the documents of a segment. */
 export interface Standing {
   readonly progress: Progress
@@ -82,96 +68,106 @@ export const sift = (
   policy: Policy.Table,
   sentence: Sentence | undefined
 ): Sifted => {
-  const ways: Ways = {
-    operations: 0,
-    drafts: [],
-    done: [],
-    redelivered: 0,
-    superseded: 0,
-    parked: [],
-    skipped: [],
-    failedAgain: [],
-    stirred: new Set(),
-    stopped: new Set(),
-    halted: undefined
-  }
+  const sieve: Sieve = { segment, standing, policy, sentence, stopped: new Set(), ways: noWays() }
   const strands: Array<Strand> = []
   for (const strand of segment.strands) {
     const stream = standing.progress.of(strand)
     const kept = strand.operations.filter((operation) =>
-      ways.halted === undefined && isForHandler(segment, strand, operation, stream, standing, policy, sentence, ways)
+      sieve.ways.halted === undefined && isForHandler(sieve, {
+        strand,
+        stream,
+        operation,
+        ordinal: segment.letters.get(operation)
+      })
     )
-    ways.operations += kept.length
+    sieve.ways.operations += kept.length
     if (kept.length === strand.operations.length) strands.push(strand)
     else if (kept.length > 0) strands.push({ ...strand, operations: kept })
   }
-  return { ...ways, strands }
+  return { ...sieve.ways, strands }
+}
+
+interface Sieve {
+  readonly segment: Segment
+  readonly standing: Standing
+  readonly policy: Policy.Table
+  readonly sentence: Sentence | undefined
+  /** Documents whose letters are not tried any further in this segment, since one of them stays. */
+  readonly stopped: Set<string>
+  readonly ways: Ways
+}
+
+/** What becomes {@link Sifted}, as it fills. */
+interface Ways {
+  operations: number
+  readonly drafts: Array<Letters.Draft>
+  readonly done: Array<bigint>
+  redelivered: number
+  superseded: number
+  readonly parked: Array<Setback>
+  readonly skipped: Array<Setback>
+  readonly failedAgain: Array<{ readonly ordinal: bigint; readonly failure: unknown }>
+  readonly stirred: Set<string>
+  halted: Sifted["halted"]
+}
+
+const noWays = (): Ways => ({
+  operations: 0,
+  drafts: [],
+  done: [],
+  redelivered: 0,
+  superseded: 0,
+  parked: [],
+  skipped: [],
+  failedAgain: [],
+  stirred: new Set(),
+  halted: undefined
+})
+
+/** One operation on its way. */
+interface Item {
+  readonly strand: Strand
+  readonly stream: StreamProgress
+  readonly operation: Operation
+  /** Set when it comes from a letter. */
+  readonly ordinal: bigint | undefined
 }
 
 /** Sends one operation its way; true when that is to the handler. */
-const isForHandler = (
-  segment: Segment,
-  strand: Strand,
-  operation: Operation,
-  stream: StreamProgress,
-  { blocking, queues }: Standing,
-  policy: Policy.Table,
-  sentence: Sentence | undefined,
-  ways: Ways
-): boolean => {
-  const ordinal = segment.letters.get(operation)
-  if (ordinal !== undefined) {
-    const first = blocking.get(strand.documentId)
-    const isBehind = first !== undefined && first < ordinal && !holds(segment, first)
-    if (isBehind || ways.stopped.has(strand.documentId)) return false
-  }
+const isForHandler = (sieve: Sieve, item: Item): boolean => {
+  const { operation, ordinal, strand, stream } = item
+  const { standing, ways } = sieve
+  if (ordinal !== undefined && mustStay(sieve, strand, ordinal)) return false
   const placement = stream.place(operation)
   if (placement === "redelivered" || placement === "superseded") {
     ways[placement]++
     if (ordinal !== undefined) ways.done.push(ordinal)
     return false
   }
-  const queue = queues.get(strand.documentId)
-  if (queue !== undefined && queue.holds(strand, operation)) {
-    ways.redelivered++
-    return false
-  }
-  const fillsGap = queue !== undefined && !queue.isBlocked && placement === "next" && queue.hasGapIn(strand)
-  if (queue !== undefined && !fillsGap) {
-    setAside(
-      strand,
-      operation,
-      { cause: Letters.queued, reason: "waits for earlier operations of its document" },
-      queues,
-      ways
-    )
-    return false
-  }
-  if (ordinal !== undefined && placement === "gap") {
-    ways.stopped.add(strand.documentId)
-    return false
-  }
-  const failure = sentence?.failure ?? lastingFailure(strand, operation, stream, placement)
-  if (failure !== undefined) {
-    const verdict = sentence?.verdict ?? Policy.judge(policy, failure as Policy.Lasting)
-    if (verdict._tag === "Halt") {
-      ways.halted = { operation, failure: failure as Policy.Lasting }
+  const queue = standing.queues.get(strand.documentId)
+  if (queue !== undefined) {
+    if (queue.holds(strand, operation)) {
+      ways.redelivered++
       return false
     }
-    const setback = { subject: subject(strand, operation), failure }
-    if (verdict._tag === "Skip") {
-      ways.skipped.push(setback)
-      stream.advance(operation)
-      if (ordinal !== undefined) ways.done.push(ordinal)
-    } else {
-      ways.parked.push(setback)
-      if (ordinal === undefined) {
-        setAside(strand, operation, Letters.causeOf(failure), queues, ways)
-      } else {
-        ways.failedAgain.push({ ordinal, failure })
-        ways.stopped.add(strand.documentId)
-      }
+    if (queue.isBlocked || placement !== "next" || !queue.hasGapIn(strand, stream.head)) {
+      setAside(sieve, item, whyQueued(strand, operation, queue.lastOf(strand, stream.head)))
+      return false
     }
+  }
+  if (ordinal !== undefined && placement === "gap") {
+    sieve.stopped.add(strand.documentId)
+    return false
+  }
+  if (sieve.sentence !== undefined) {
+    carryOut(sieve, item, sieve.sentence)
+    return false
+  }
+  const failure = lastingFailure(item, placement)
+  if (failure !== undefined) {
+    const verdict = Policy.judge(sieve.policy, failure)
+    if (verdict._tag === "Halt") ways.halted = { operation, failure }
+    else carryOut(sieve, item, { verdict, failure })
     return false
   }
   stream.advance(operation)
@@ -180,24 +176,52 @@ const isForHandler = (
   return true
 }
 
+/** Whether a letter waits behind one that stays. */
+const mustStay = ({ segment, standing, stopped }: Sieve, { documentId }: Strand, ordinal: bigint): boolean => {
+  const first = standing.blocking.get(documentId)
+  return stopped.has(documentId) || (first !== undefined && first < ordinal && !holds(segment, first))
+}
+
+/** Leaves the operation out, or sets it aside; a letter that fails again stays, and those behind it. */
+const carryOut = (sieve: Sieve, item: Item, { failure, verdict }: Sentence): void => {
+  const { operation, ordinal, strand, stream } = item
+  const { ways } = sieve
+  const setback = { subject: subject(strand, operation), failure }
+  if (verdict._tag === "Skip") {
+    ways.skipped.push(setback)
+    stream.advance(operation)
+    if (ordinal !== undefined) ways.done.push(ordinal)
+    return
+  }
+  ways.parked.push(setback)
+  if (ordinal === undefined) {
+    setAside(sieve, item, Letters.causeOf(failure))
+  } else {
+    ways.failedAgain.push({ ordinal, failure })
+    sieve.stopped.add(strand.documentId)
+  }
+}
+
+/** What an operation waits for behind the letters of its document: those, or operations of its own stream as well. */
+const whyQueued = (strand: Strand, operation: Operation, last: number): Pick<Letters.Draft, "cause" | "reason"> =>
+  operation.index - operation.skip > last + 1
+    ? Letters.causeOf(new StrandGap({ ...subject(strand, operation), expected: last + 1 }))
+    : { cause: Letters.queued, reason: "waits for earlier operations of its document" }
+
 const setAside = (
-  strand: Strand,
-  operation: Operation,
-  cause: Pick<Letters.Draft, "cause" | "reason">,
-  queues: Map<string, Letters.Queue>,
-  ways: Ways
+  { standing: { queues }, ways }: Sieve,
+  { operation, strand }: Item,
+  cause: Pick<Letters.Draft, "cause" | "reason">
 ): void => {
   ways.drafts.push({ strand, operation, ...cause })
   const queue = queues.get(strand.documentId) ?? new Letters.Queue()
-  queue.add(strand, cause.cause)
+  queue.add(strand, cause.cause, operation.index - operation.skip, operation.index)
   queue.remember(strand, operation)
   queues.set(strand.documentId, queue)
 }
 
 const lastingFailure = (
-  strand: Strand,
-  operation: Operation,
-  stream: StreamProgress,
+  { operation, strand, stream }: Item,
   placement: "next" | "gap" | "rewritten"
 ): Policy.Lasting | undefined => {
   const who = subject(strand, operation)

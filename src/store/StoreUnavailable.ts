@@ -3,6 +3,7 @@
  *
  * Raised while a layer is built, never later: once a store is open, a failing statement is an `SqlError`.
  */
+
 import * as Data from "effect/Data"
 
 export class StoreUnavailable extends Data.TaggedError("StoreUnavailable")<{

@@ -10,7 +10,11 @@
  * Here
  *
  * - a failed BEGIN or COMMIT is a typed failure, and a COMMIT whose outcome is not known is `CommitUnknown`;
- * - the body's connection is a lease: once the body has ended, a statement on it fails instead of running;
+ * - the body's connection is a lease: once the body has ended, a statement on it fails instead of running; likewise once
+ *   SQLite has rolled the transaction back by itself, as it does when the disk is full, where statements of a body that
+ *   swallows such a failure would otherwise be committed one by one;
+ * - the body cannot begin or end a transaction itself, which would tear its writes from the cursor: such a statement is
+ *   refused, and the transaction fails even if the body swallows that;
  * - statements are not interrupted half-way (PostgreSQL would cancel whatever the connection runs next); an interruption
  *   waits for the one that runs, which the server's `statement_timeout` and the socket watchdog bound;
  * - SQLite begins IMMEDIATE, since a deferred transaction cannot be upgraded once another process has written;
@@ -18,15 +22,17 @@
  *
  * Inside the body `sql.withTransaction` makes savepoints, as usual; run them one after another, never side by side.
  */
+
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
-import { SqlError } from "@effect/sql/SqlError"
+import type { SqlError } from "@effect/sql/SqlError"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import * as Fault from "../process/Fault.js"
+import type { Dialect } from "../process/Statements.js"
+import { Lease } from "./Lease.js"
 
 /** COMMIT was sent and its answer was lost: the writes are in the database or they are not. Read before deciding. */
 export class CommitUnknown extends Data.TaggedError("CommitUnknown")<{ readonly cause: unknown }> {
@@ -64,16 +70,33 @@ export const run = <A, E, R>(
 const onConnection = <A, E, R>(sql: SqlClient.SqlClient, connection: Connection, body: Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
     yield* begin(sql, connection)
-    const lease = new Lease(connection)
+    const lease = new Lease(connection, dialectOf(sql), isStillOpen(sql, connection))
     const exit = yield* Effect.exit(Effect.provideService(body, SqlClient.TransactionConnection, [lease, 0]))
     lease.end()
-    if (Exit.isSuccess(exit)) {
+    if (Exit.isSuccess(exit) && lease.lost === undefined) {
       yield* commit(connection)
     } else {
       yield* rollback(connection)
     }
-    return yield* exit
+    return yield* Exit.isSuccess(exit) && lease.lost !== undefined ? Effect.fail(lease.lost) : exit
   })
+
+/**
+ * Whether a failed statement has left the transaction open. PostgreSQL keeps it, and refuses whatever follows; SQLite can
+ * have rolled it back, and tells by refusing to begin another one, or not.
+ */
+const isStillOpen = (sql: SqlClient.SqlClient, connection: Connection): Effect.Effect<boolean> =>
+  sql.onDialectOrElse({
+    sqlite: () =>
+      Effect.matchEffect(connection.executeRaw("BEGIN", []), {
+        onFailure: () => Effect.succeed(true),
+        onSuccess: () => Effect.as(rollback(connection), false)
+      }),
+    orElse: () => Effect.succeed(true)
+  })
+
+const dialectOf = (sql: SqlClient.SqlClient): Dialect =>
+  sql.onDialectOrElse({ sqlite: () => "sqlite", orElse: () => "pg" })
 
 const begin = (sql: SqlClient.SqlClient, connection: Connection): Effect.Effect<void, SqlError> => {
   const statement = connection.executeRaw(
@@ -117,40 +140,3 @@ const turn: Effect.Effect<void> = Effect.async((resume) => {
   const handle = setImmediate(() => resume(Effect.void))
   return Effect.sync(() => clearImmediate(handle))
 })
-
-/** A connection for the time of a body. */
-class Lease implements Connection {
-  private ended = false
-
-  constructor(private readonly connection: Connection) {}
-
-  end(): void {
-    this.ended = true
-  }
-
-  private guard<A>(statement: () => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
-    return Effect.uninterruptible(Effect.suspend(() => this.ended ? Effect.fail(outlived()) : statement()))
-  }
-
-  execute: Connection["execute"] = (sql, params, transformRows) =>
-    this.guard(() => this.connection.execute(sql, params, transformRows))
-
-  executeRaw: Connection["executeRaw"] = (sql, params) => this.guard(() => this.connection.executeRaw(sql, params))
-
-  executeValues: Connection["executeValues"] = (sql, params) =>
-    this.guard(() => this.connection.executeValues(sql, params))
-
-  executeUnprepared: Connection["executeUnprepared"] = (sql, params, transformRows) =>
-    this.guard(() => this.connection.executeUnprepared(sql, params, transformRows))
-
-  executeStream: Connection["executeStream"] = (sql, params, transformRows) =>
-    Stream.suspend(() =>
-      this.ended ? Stream.fail(outlived()) : this.connection.executeStream(sql, params, transformRows)
-    )
-}
-
-const outlived = () =>
-  new SqlError({
-    message: "the transaction of this connection has ended",
-    cause: new Error("a fiber that outlived its handler used the handler's transaction")
-  })

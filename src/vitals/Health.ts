@@ -5,9 +5,11 @@
  *                   tables there?                ├─▶ Report ─▶ Subscribable
  *                   each subscription's pulse ───┘
  *
- * Three signals judge a subscription, each by itself: its loop shows a beat, its cursor is near the source's head, and the
- * oldest operation that it has read has not waited long. One signal alone can be fooled; a dead loop has no lag to report.
+ * Three signals judge a subscription: its loop shows a beat, its cursor is at the source's head when it is idle, and the
+ * oldest operation that it has read does not wait while it stays in one phase. One signal alone can be fooled; a dead loop
+ * has no lag to report.
  */
+
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Clock from "effect/Clock"
@@ -20,7 +22,9 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Subscribable from "effect/Subscribable"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import type { SourceError } from "../ingest/Source.js"
 import * as Fault from "../process/Fault.js"
+import * as Cursors from "../store/Cursors.js"
 import { Pulses } from "./Pulse.js"
 import type { Phase, Pulse } from "./Pulse.js"
 
@@ -120,9 +124,19 @@ const inspect = (
   Effect.gen(function*() {
     const atMillis = yield* Clock.currentTimeMillis
     const [took, answer] = yield* Effect.timed(answered(sql`SELECT 1`, limits))
+    const holder = sql.onDialectOrElse({
+      sqlite: () => pulses.find((pulse) => pulse.phase === "working"),
+      orElse: () => undefined
+    })
     const database = Either.isRight(answer)
       ? { isReachable: true as const, latencyMillis: Duration.toMillis(took) }
-      : { isReachable: false as const, reason: answer.left }
+      : {
+        isReachable: false as const,
+        // SQLite has one connection, and a commit has it to itself.
+        reason: holder === undefined
+          ? answer.left
+          : `${answer.left}, while ${holder.key.processor} holds it for a commit`
+      }
     const present = yield* Effect.forEach(tables, (name) =>
       database.isReachable
         ? Effect.map(answered(hasTable(sql, name), limits), (found) => ({
@@ -130,7 +144,11 @@ const inspect = (
           isPresent: Either.getOrElse(found, () => false)
         }))
         : Effect.succeed({ name, isPresent: false }))
-    const subscriptions = yield* Effect.forEach(pulses, (pulse) => examinePulse(pulse, atMillis, limits))
+    const subscriptions = yield* Effect.forEach(pulses, (pulse) =>
+      Effect.flatMap(
+        database.isReachable ? lettersOf(sql, pulse, limits) : Effect.succeed(pulse.parked),
+        (parked) => examinePulse(pulse, parked, atMillis, limits)
+      ))
     const complaints = [
       ...(database.isReachable ? [] : [`the database does not answer: ${database.reason}`]),
       ...present.flatMap(({ isPresent, name }) =>
@@ -141,10 +159,23 @@ const inspect = (
     return { isHealthy: complaints.length === 0, atMillis, database, tables: present, subscriptions, complaints }
   })
 
-const examinePulse = (pulse: Pulse, now: number, limits: Limits): Effect.Effect<SubscriptionReport> =>
+/** Dead letters that wait: the database knows of those that were retried or dropped since the last commit. */
+const lettersOf = (sql: SqlClient.SqlClient, pulse: Pulse, limits: Limits): Effect.Effect<number> =>
+  Effect.map(
+    answered(Effect.provideService(Cursors.peek(pulse.key), SqlClient.SqlClient, sql), limits),
+    (found) => Either.getOrUndefined(found)?.parked ?? pulse.parked
+  )
+
+const examinePulse = (
+  pulse: Pulse,
+  parked: number,
+  now: number,
+  limits: Limits
+): Effect.Effect<SubscriptionReport> =>
   Effect.gen(function*() {
     const oldest = yield* pulse.oldestWaiting
-    const head = yield* Effect.orElseSucceed(pulse.head, Option.none)
+    // A source that does not tell its head in time must not keep the report from being made.
+    const head = Either.getOrElse(yield* answered(pulse.head, limits), Option.none)
     const oldestWaitingMillis = oldest === undefined ? undefined : Math.max(0, now - Date.parse(oldest))
     const behindPositions = Option.getOrUndefined(
       Option.map(head, (position) => pulse.position === undefined ? position : position - pulse.position)
@@ -157,7 +188,10 @@ const examinePulse = (pulse: Pulse, now: number, limits: Limits): Effect.Effect<
       ...(pulse.phase === "halted" ? [`has halted${why}`] : []),
       ...(pulse.phase === "reopening" ? [`failed and waits to open again${why}`] : []),
       ...(pulse.phase === "waiting" ? [`waits for the database${why}`] : []),
-      ...(stuck ? [`has been working on one batch for ${now - pulse.beatMillis} ms`] : []),
+      ...(pulse.phase === "retrying" && forMillis > limits.stalledAfterMillis
+        ? [`has been waiting ${forMillis} ms to try an operation again${why}`]
+        : []),
+      ...(stuck ? [`has been working on one commit for ${now - pulse.beatMillis} ms`] : []),
       ...(pulse.phase === "idle" && behindPositions !== undefined && behindPositions > 0n &&
           forMillis > limits.waitingMaxMillis
         ? [`is idle ${behindPositions} positions behind its source`]
@@ -166,7 +200,7 @@ const examinePulse = (pulse: Pulse, now: number, limits: Limits): Effect.Effect<
           forMillis > limits.waitingMaxMillis && oldestWaitingMillis > limits.waitingMaxMillis
         ? [`has had an operation waiting for ${oldestWaitingMillis} ms`]
         : []),
-      ...(pulse.parked > 0 ? [`has ${pulse.parked} dead letters`] : [])
+      ...(parked > 0 ? [`has ${parked} dead letter${parked === 1 ? "" : "s"}`] : [])
     ]
     return {
       processor: pulse.key.processor,
@@ -176,14 +210,17 @@ const examinePulse = (pulse: Pulse, now: number, limits: Limits): Effect.Effect<
       position: pulse.position,
       behindPositions,
       oldestWaitingMillis,
-      parked: pulse.parked,
+      parked,
       complaints
     }
   })
 
-/** The answer to a statement, or why there is none in time. The statement itself is left to end by itself. */
-const answered = <A>(statement: Effect.Effect<A, SqlError>, limits: Limits): Effect.Effect<Either.Either<A, string>> =>
-  statement.pipe(
+/** The answer to a question, or why there is none in time. What was asked is left to end by itself. */
+const answered = <A>(
+  question: Effect.Effect<A, SqlError | SourceError>,
+  limits: Limits
+): Effect.Effect<Either.Either<A, string>> =>
+  question.pipe(
     Effect.mapError(Fault.describe),
     Effect.either,
     Effect.disconnect,

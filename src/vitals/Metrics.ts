@@ -11,6 +11,7 @@
  * | processor_redelivered_total            | counter   | processor             | operations   |
  * | processor_lag_ms                       | gauge     | processor             | milliseconds |
  */
+
 import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
 import type { Commit } from "../store/Commit.js"
@@ -29,16 +30,27 @@ export const lagMillis = Metric.gauge("processor_lag_ms")
 
 /** The metrics of one processor, tagged once; updates cost nanoseconds. */
 export class Meter {
-  private readonly operations = this.tag(operations)
-  private readonly commits = this.tag(commits)
-  private readonly commitDuration = this.tag(commitDurationMillis)
-  private readonly retries = this.tag(retries)
-  private readonly parked = this.tag(parked)
-  private readonly redelivered = this.tag(redelivered)
-  private readonly lag = this.tag(lagMillis)
+  private readonly operations: Metric.Metric.Counter<number>
+  private readonly commits: Metric.Metric.Counter<number>
+  private readonly commitDuration: Metric.Metric.Histogram<number>
+  private readonly handlerDuration: Metric.Metric.Histogram<number>
+  private readonly retries: Metric.Metric.Counter<number>
+  private readonly parked: Metric.Metric.Gauge<number>
+  private readonly redelivered: Metric.Metric.Counter<number>
+  private readonly lag: Metric.Metric.Gauge<number>
   private readonly handlers = new Map<string, Metric.Metric.Histogram<number>>()
 
-  constructor(private readonly processor: string) {}
+  constructor(processor: string) {
+    const tag = <Type, In, Out>(metric: Metric.Metric<Type, In, Out>) => Metric.tagged(metric, "processor", processor)
+    this.operations = tag(operations)
+    this.commits = tag(commits)
+    this.commitDuration = tag(commitDurationMillis)
+    this.handlerDuration = tag(handlerDurationMillis)
+    this.retries = tag(retries)
+    this.parked = tag(parked)
+    this.redelivered = tag(redelivered)
+    this.lag = tag(lagMillis)
+  }
 
   committed(commit: Commit): void {
     this.operations.unsafeUpdate(commit.operations, [])
@@ -46,8 +58,9 @@ export class Meter {
     this.commitDuration.unsafeUpdate(commit.durationMillis, [])
     this.parked.unsafeUpdate(commit.waiting, [])
     this.redelivered.unsafeUpdate(commit.redelivered, [])
-    for (const [type, { count, nanos }] of commit.handled) {
-      this.handler(type).unsafeUpdate(Number(nanos) / count / 1e6, [])
+    for (const [type, times] of commit.handled) {
+      const handler = this.handler(type)
+      for (const millis of times) handler.unsafeUpdate(millis, [])
     }
   }
 
@@ -55,22 +68,18 @@ export class Meter {
     this.retries.unsafeUpdate(1, [])
   }
 
-  /** How old the oldest operation is that was read and is not committed. */
+  /** How old the oldest operation is that was read and is not committed; 0 when there is none. */
   behind(millis: number): void {
     this.lag.unsafeUpdate(millis, [])
   }
 
+  /** Operation types come from outside: past 200 of them they share one histogram, so that tags stay bounded. */
   private handler(type: string): Metric.Metric.Histogram<number> {
     const known = this.handlers.get(type)
     if (known !== undefined) return known
-    const fresh = Metric.tagged(this.tag(handlerDurationMillis), "operation", type)
-    // Operation types come from outside: past this many they share one histogram, so that tags stay bounded.
-    const shared = this.handlers.size >= 200 ? this.tag(handlerDurationMillis) : fresh
-    this.handlers.set(type, shared)
-    return shared
-  }
-
-  private tag<Type, In, Out>(metric: Metric.Metric<Type, In, Out>): Metric.Metric<Type, In, Out> {
-    return Metric.tagged(metric, "processor", this.processor)
+    if (this.handlers.size >= 200) return this.handlerDuration
+    const fresh = Metric.tagged(this.handlerDuration, "operation", type)
+    this.handlers.set(type, fresh)
+    return fresh
   }
 }

@@ -2,9 +2,10 @@
  * A pulse: what a subscription tells of itself while it runs, and the last thing it told when it does not.
  *
  *     opening ─▶ idle ⇄ working ─▶ ended
- *        ▲         │ database away: waiting
- *        └─────────┴─▶ reopening ─▶ … ─▶ halted
+ *        ▲                │ an operation failed: retrying · the database is away: waiting
+ *        └── reopening ◀──┴──▶ halted
  */
+
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -14,7 +15,7 @@ import type { SourceError } from "../ingest/Source.js"
 import type { Commit } from "../store/Commit.js"
 import type { Cursor, Key } from "../store/Cursors.js"
 
-export type Phase = "opening" | "idle" | "working" | "waiting" | "reopening" | "ended" | "halted"
+export type Phase = "opening" | "idle" | "working" | "retrying" | "waiting" | "reopening" | "ended" | "halted"
 
 /** Counts since the subscription was started, over all its re-openings. */
 export interface Totals {
@@ -48,7 +49,7 @@ export class Pulse {
   /** Dead letters that wait. */
   parked = 0
   totals: Totals = nothing
-  /** Why it is not working, in the phases `waiting`, `reopening` and `halted`. */
+  /** Why it is not working, in the phases `retrying`, `waiting`, `reopening` and `halted`. */
   failure: unknown = undefined
   /** The timestamp of the oldest operation that was read and is not committed. */
   oldestWaiting: Effect.Effect<string | undefined> = Effect.succeed(undefined)
@@ -97,7 +98,11 @@ export class Pulses extends Context.Tag("effect-processors/Pulses")<Pulses, {
   readonly add: (pulse: Pulse) => Effect.Effect<void>
 }>() {}
 
-export const layer: Layer.Layer<Pulses> = Layer.sync(Pulses, () => {
+/** A service of its own, for a subscription that runs without a reactor. */
+export const layer: Layer.Layer<Pulses> = Layer.suspend(() => Layer.effect(Pulses, make))
+
+/** No pulses yet. */
+export const make: Effect.Effect<Context.Tag.Service<Pulses>> = Effect.sync(() => {
   const pulses: Array<Pulse> = []
   return {
     all: Effect.sync(() => pulses.slice()),

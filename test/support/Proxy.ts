@@ -46,6 +46,11 @@ export interface Proxy {
    * know, and everything is committed. Once only. The effect it yields waits until that has happened.
    */
   readonly cutAfterCommit: Effect.Effect<Effect.Effect<void>>
+  /**
+   * Turns into a black hole when a connection asks for COMMIT, with that COMMIT in it. Once only. The effect it yields waits
+   * until that has happened.
+   */
+  readonly holdCommit: Effect.Effect<Effect.Effect<void>>
 }
 
 const host = "127.0.0.1"
@@ -82,8 +87,9 @@ export const make = (url: string): Effect.Effect<Proxy, never, Scope.Scope> =>
         }),
       connections: Effect.sync(() => line.links.size),
       cutAll: Effect.sync(() => line.links.forEach(cut)),
-      cutBeforeCommit: arm(line, "client", PostgresFrames.asksForCommit),
-      cutAfterCommit: arm(line, "server", PostgresFrames.confirmsCommit)
+      cutBeforeCommit: arm(line, "client", PostgresFrames.asksForCommit, "cut"),
+      cutAfterCommit: arm(line, "server", PostgresFrames.confirmsCommit, "cut"),
+      holdCommit: arm(line, "client", PostgresFrames.asksForCommit, "hold")
     }
   })
 
@@ -92,8 +98,9 @@ type Side = "client" | "server"
 /** One proxied connection: the socket towards each side. */
 type Link = { readonly [side in Side]: Socket }
 
-/** The first message from `side` that matches is withheld, and its connection is cut. */
+/** The first message from `side` that matches is withheld, and its connection is cut or held. */
 interface Trap {
+  readonly then: "cut" | "hold"
   readonly side: Side
   readonly matches: (message: PostgresFrames.Message) => boolean
   readonly sprung: Deferred.Deferred<void>
@@ -156,7 +163,10 @@ const pump = async (line: Line, link: Link, side: Side, to: Side, read: Postgres
     for await (const chunk of link[side].iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       await delay(line, chunk.length)
       await openness(line)
-      if (springs(line, side, read(chunk))) return cut(link)
+      const sprung = springs(line, side, read(chunk))
+      if (sprung === "cut") return cut(link)
+      if (sprung === "hold") switchTo(line, "blackhole")
+      await openness(line)
       if (!receiver.write(chunk)) await once(receiver, "drain")
     }
     await openness(line)
@@ -183,18 +193,27 @@ const switchTo = (line: Line, mode: Mode): void => {
   line.held.splice(0).forEach((wake) => wake())
 }
 
-const arm = (line: Line, side: Side, matches: Trap["matches"]): Effect.Effect<Effect.Effect<void>> =>
+const arm = (
+  line: Line,
+  side: Side,
+  matches: Trap["matches"],
+  then: Trap["then"]
+): Effect.Effect<Effect.Effect<void>> =>
   Effect.map(Deferred.make<void>(), (sprung) => {
-    line.trap = { side, matches, sprung }
+    line.trap = { side, matches, then, sprung }
     return Deferred.await(sprung)
   })
 
-const springs = (line: Line, side: Side, messages: ReadonlyArray<PostgresFrames.Message>): boolean => {
+const springs = (
+  line: Line,
+  side: Side,
+  messages: ReadonlyArray<PostgresFrames.Message>
+): Trap["then"] | undefined => {
   const trap = line.trap
-  if (trap === undefined || trap.side !== side || !messages.some(trap.matches)) return false
+  if (trap === undefined || trap.side !== side || !messages.some(trap.matches)) return undefined
   line.trap = undefined
   Deferred.unsafeDone(trap.sprung, Effect.void)
-  return true
+  return trap.then
 }
 
 const cut = ({ client, server }: Link): void => {

@@ -1,0 +1,99 @@
+/**
+ * A lease: a connection for the time of a transaction's body, and for nothing that would break the transaction.
+ *
+ *     statement ─┬─ the body has ended, or the transaction is lost ──▶ refused
+ *                ├─ begins or ends a transaction ───────────────────▶ refused, and the transaction is lost
+ *                └─ otherwise ──▶ connection, not to be interrupted
+ */
+
+import type { Connection } from "@effect/sql/SqlConnection"
+import { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import * as Statements from "../process/Statements.js"
+
+export class Lease implements Connection {
+  /** Why nothing of the transaction may be committed any more: the database rolled it back, or the body meddled with it. */
+  lost: SqlError | undefined = undefined
+  private ended = false
+
+  constructor(
+    private readonly connection: Connection,
+    private readonly dialect: Statements.Dialect,
+    /** Whether a failed statement has left the transaction open. */
+    private readonly survives: Effect.Effect<boolean>
+  ) {}
+
+  /** Refuses whatever comes from now on. */
+  end(): void {
+    this.ended = true
+  }
+
+  private guard<A>(text: string, statement: () => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
+    return Effect.uninterruptible(Effect.suspend(() => {
+      const refusal = this.refusal(text)
+      return refusal === undefined ? Effect.tapError(statement(), this.failed) : Effect.fail(refusal)
+    }))
+  }
+
+  private refusal(text: string): SqlError | undefined {
+    if (this.ended) return outlived()
+    if (this.lost === undefined && controlsTransaction(text, this.dialect)) this.lost = meddling(text)
+    return this.lost
+  }
+
+  private readonly failed = (failure: SqlError): Effect.Effect<void> =>
+    Effect.map(this.survives, (isOpen) => {
+      if (!isOpen) this.lost = failure
+    })
+
+  execute: Connection["execute"] = (sql, params, transformRows) =>
+    this.guard(sql, () => this.connection.execute(sql, params, transformRows))
+
+  executeRaw: Connection["executeRaw"] = (sql, params) => this.guard(sql, () => this.connection.executeRaw(sql, params))
+
+  executeValues: Connection["executeValues"] = (sql, params) =>
+    this.guard(sql, () => this.connection.executeValues(sql, params))
+
+  executeUnprepared: Connection["executeUnprepared"] = (sql, params, transformRows) =>
+    this.guard(sql, () => this.connection.executeUnprepared(sql, params, transformRows))
+
+  executeStream: Connection["executeStream"] = (sql, params, transformRows) =>
+    Stream.suspend(() => {
+      const refusal = this.refusal(sql)
+      return refusal === undefined
+        ? Stream.tapError(this.connection.executeStream(sql, params, transformRows), this.failed)
+        : Stream.fail(refusal)
+    })
+}
+
+/** Texts that were judged: programs send the same few again and again. At most {@link judgedMax} of each dialect. */
+const judged = { sqlite: new Map<string, boolean>(), pg: new Map<string, boolean>() }
+const judgedMax = 1_000
+const suspicious = /\b(?:begin|start|commit|end|abort|prepare|rollback)\b/i
+
+/** Savepoints do not: `sql.withTransaction` makes them inside a body. */
+const controlsTransaction = (text: string, dialect: Statements.Dialect): boolean => {
+  if (!suspicious.test(text)) return false
+  const known = judged[dialect].get(text)
+  if (known !== undefined) return known
+  const controls = Statements.split(text, dialect).some(Statements.controlsTransaction)
+  if (judged[dialect].size >= judgedMax) judged[dialect].clear()
+  judged[dialect].set(text, controls)
+  return controls
+}
+
+/** SQLSTATE 2D000, invalid transaction termination. */
+const meddling = (text: string) => {
+  const reason = "a handler may not begin or end a transaction; sql.withTransaction makes a part that can be taken back"
+  const cause = Object.assign(new Error(`${JSON.stringify(text.trim().slice(0, 80))} was refused: ${reason}`), {
+    code: "2D000"
+  })
+  return new SqlError({ message: reason, cause })
+}
+
+const outlived = () =>
+  new SqlError({
+    message: "the transaction of this connection has ended",
+    cause: new Error("a fiber that outlived its handler used the handler's transaction")
+  })

@@ -1,0 +1,69 @@
+/**
+ * Follow: a processor follows a list of strands to the end, or to where it fails, and everything it told is kept.
+ */
+import type * as SqlClient from "@effect/sql/SqlClient"
+import * as Cause from "effect/Cause"
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import * as Source from "../../src/ingest/Source.js"
+import type { Processor } from "../../src/process/Processor.js"
+import type { Commit } from "../../src/store/Commit.js"
+import type { Key } from "../../src/store/Cursors.js"
+import type { Incident } from "../../src/store/Incident.js"
+import * as Migrator from "../../src/store/Migrator.js"
+import * as Subscription from "../../src/Subscription.js"
+import * as Ledger from "./Ledger.js"
+
+export interface Followed {
+  readonly commits: ReadonlyArray<Commit>
+  readonly incidents: ReadonlyArray<Incident>
+  /** Transactions that were begun for commits, those included that failed. */
+  readonly transactions: number
+  /** What ended it before the end of its source. */
+  readonly failure: Subscription.SubscriptionError | undefined
+}
+
+/** The key of a processor's cursor on the source of this name. */
+export const keyOf = (processor: { readonly name: Key["processor"] }, source: string): Key => ({
+  processor: processor.name,
+  source: Source.name(source)
+})
+
+export const prepare = (processor: Processor<never, SqlClient.SqlClient>) =>
+  Effect.zipRight(Migrator.prepare, Migrator.up(processor.namespace, processor.migrations))
+
+export const follow = (
+  processor: Processor<never, SqlClient.SqlClient>,
+  source: string,
+  strands: ReadonlyArray<Source.Unplaced>
+): Effect.Effect<Followed, Effect.Effect.Error<ReturnType<typeof prepare>>, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    yield* prepare(processor)
+    const commits: Array<Commit> = []
+    const incidents: Array<Incident> = []
+    let transactions = 0
+    const exit = yield* Subscription.commits(processor, {
+      report: (incident) => Effect.sync(() => incidents.push(incident)),
+      turn: (commit) =>
+        Effect.suspend(() => {
+          transactions++
+          return commit
+        })
+    }).pipe(
+      Stream.runForEachChunk((some) => Effect.sync(() => commits.push(...Chunk.toReadonlyArray(some)))),
+      Effect.provide(Ledger.source(source, strands)),
+      Effect.exit
+    )
+    if (Exit.isFailure(exit) && Option.isNone(Cause.failureOption(exit.cause))) {
+      return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
+    }
+    return {
+      commits,
+      incidents,
+      transactions,
+      failure: Exit.isSuccess(exit) ? undefined : Option.getOrUndefined(Cause.failureOption(exit.cause))
+    }
+  })

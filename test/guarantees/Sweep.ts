@@ -1,0 +1,239 @@
+/**
+ * Sweep: a program is killed at its first statement, at its second, …, until it is done before its turn to die has come.
+ *
+ *     empty database ─▶ child, SIGKILL at statement k ─▶ check ─▶ resume here, to the end ─▶ check
+ *                                                   four lanes at a time, each with a database of its own
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import type * as Scope from "effect/Scope"
+import { build } from "esbuild"
+import { spawn } from "node:child_process"
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import * as Reactor from "../../src/Reactor.js"
+import * as Database from "../support/Database.js"
+import * as Store from "../support/Store.js"
+import * as Ledger from "./Ledger.js"
+import * as Naive from "./Naive.js"
+import * as World from "./World.js"
+
+export type Moment = "before" | "sent" | "after"
+
+/** What a child is told. */
+export interface Order {
+  readonly dialect: Database.Database["dialect"]
+  /** A file name or a URL. */
+  readonly target: string
+  readonly seed: number
+  readonly size: { readonly documents: number; readonly operations: number }
+  readonly program: "reactor" | Naive.Program
+  /** The statement to die at, from 1; 0: none. */
+  readonly killAt: number
+  readonly moment: Moment
+}
+
+export interface Result {
+  readonly kills: number
+  /** What was wrong, and after which kill. */
+  readonly violations: ReadonlyArray<string>
+}
+
+const lanes = 4
+const root = fileURLToPath(new URL("../..", import.meta.url))
+
+/**
+ * The child as one file, made from the sources as they are, so that a build that is not current cannot be tested by
+ * mistake, and so that it starts fast.
+ */
+export const program: Effect.Effect<string, never, Scope.Scope> = Effect.gen(function*() {
+  const directory = yield* Effect.acquireRelease(
+    Effect.promise(() => mkdtemp(join(tmpdir(), "effect-processors-child-"))),
+    (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
+  )
+  const outfile = join(directory, "child.mjs")
+  yield* Effect.promise(() =>
+    build({
+      entryPoints: [fileURLToPath(new URL("child.ts", import.meta.url))],
+      outfile,
+      bundle: true,
+      platform: "node",
+      format: "esm",
+      external: ["pg-native"],
+      plugins: [{
+        name: "native",
+        // Its binary stays where it is; a bundle elsewhere finds it by its full path.
+        setup: (it) =>
+          it.onResolve(
+            { filter: /^better-sqlite3$/ },
+            () => ({ path: join(root, "node_modules/better-sqlite3/lib/index.js"), external: true })
+          )
+      }],
+      banner: { js: `import { createRequire } from "node:module"; const require = createRequire(import.meta.url);` },
+      logLevel: "silent"
+    })
+  )
+  return outfile
+})
+
+/** How a child ended: the statements it sent, or `undefined` when it was killed. Anything else is a defect. */
+const run = (file: string, order: Order, killAfterMillis?: number): Effect.Effect<number | undefined> =>
+  Effect.async((resume) => {
+    const child = spawn(process.execPath, [file, JSON.stringify(order)], { stdio: ["ignore", "pipe", "pipe"] })
+    let out = ""
+    let err = ""
+    child.stdout.on("data", (text) => out += String(text))
+    child.stderr.on("data", (text) => err += String(text))
+    const timer = killAfterMillis === undefined ? undefined : setTimeout(() => child.kill("SIGKILL"), killAfterMillis)
+    child.once("close", (code, signal) => {
+      clearTimeout(timer)
+      if (signal === "SIGKILL") resume(Effect.succeed(undefined))
+      else if (code === 0) resume(Effect.succeed(Number(out)))
+      else resume(Effect.dieMessage(`the child ended with ${code ?? signal}: ${err}`))
+    })
+  })
+
+/** Waits until the server has seen that the child is gone, and ended what it had sent. */
+const quiet: Effect.Effect<void, never, SqlClient.SqlClient> = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const others = sql.onDialectOrElse({
+    sqlite: () => Effect.succeed<ReadonlyArray<unknown>>([]),
+    orElse: () =>
+      sql<{ readonly pid: number }>`
+        SELECT pid FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'`
+  })
+  for (let i = 0; i < 2_000; i++) {
+    if ((yield* others).length === 0) return
+    yield* Effect.sleep(5)
+  }
+  return yield* Effect.dieMessage("the sessions of a killed child did not end")
+}).pipe(Effect.orDie)
+
+const silent = Logger.remove(Logger.defaultLogger)
+
+/** An empty database, over and over: a file is replaced, a PostgreSQL database emptied. */
+const lane = (
+  dialect: Database.Database["dialect"]
+): Effect.Effect<Effect.Effect<Database.Database, never, Scope.Scope>, never, Scope.Scope> =>
+  dialect === "sqlite" ? Effect.succeed(Database.sqlite) : Effect.map(Database.postgres, (database) =>
+    Effect.as(
+      Effect.flatMap(SqlClient.SqlClient, (sql) =>
+        Effect.zipRight(quiet, Effect.zipRight(sql`DROP SCHEMA public CASCADE`, sql`CREATE SCHEMA public`))).pipe(
+          Effect.provide(Store.layer(database)),
+          Effect.orDie
+        ),
+      database
+    ))
+
+const targetOf = (database: Database.Database): string =>
+  database.dialect === "sqlite" ? database.filename : database.url
+
+/** Resumes in this process and says what is wrong in the end. */
+const resume = (world: World.World, order: Pick<Order, "program">) =>
+  Effect.gen(function*() {
+    if (order.program !== "reactor") {
+      yield* Naive.run(world, order.program)
+      const expected = JSON.stringify(Ledger.fold(world.delivery.flat()))
+      return JSON.stringify(yield* Ledger.balances()) === expected ? [] : ["the tables are not the fold of the source"]
+    }
+    const outcomes = yield* Effect.provide(
+      Reactor.run(World.processor(world)),
+      Ledger.source("world", World.strands(world))
+    )
+    const found = [...(yield* World.violations(world))]
+    if (outcomes[0]?.phase !== "ended") found.push(`the subscription is ${outcomes[0]?.phase}`)
+    if (outcomes[0]?.position !== BigInt(world.delivery.length)) found.push(`it stands at ${outcomes[0]?.position}`)
+    if (JSON.stringify(yield* Ledger.balances()) !== JSON.stringify(World.balances(world))) {
+      found.push("the tables are not the fold of the source")
+    }
+    if (JSON.stringify(yield* World.letters) !== JSON.stringify(World.waiting(world))) {
+      found.push("other operations wait than should")
+    }
+    return found
+  })
+
+/** Kills at every statement, at each of these moments. */
+export const everyStatement = (
+  options: Pick<Order, "dialect" | "seed" | "size" | "program"> & { readonly moments: ReadonlyArray<Moment> }
+): Effect.Effect<Result, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const file = yield* program
+    const world = World.make(options.seed, options.size)
+    const violations: Array<string> = []
+    let kills = 0
+    for (const moment of options.moments) {
+      let last = Number.POSITIVE_INFINITY
+      let next = 1
+      const work = Effect.scoped(Effect.gen(function*() {
+        const empty = yield* lane(options.dialect)
+        while (next <= last) {
+          const killAt = next++
+          yield* Effect.scoped(Effect.gen(function*() {
+            const database = yield* empty
+            const statements = yield* run(file, { ...options, target: targetOf(database), killAt, moment })
+            if (statements === undefined) kills++
+            else last = Math.min(last, killAt)
+            const found = yield* Effect.gen(function*() {
+              yield* quiet
+              const atOnce = options.program === "reactor" ? yield* World.violations(world) : []
+              return [...atOnce, ...(yield* resume(world, options))]
+            }).pipe(Effect.provide(Layer.merge(Store.layer(database), silent)))
+            violations.push(...found.map((what) => `killed ${moment} statement ${killAt}: ${what}`))
+          }))
+        }
+      }))
+      yield* Effect.all(Array.from({ length: lanes }, () => work), { concurrency: lanes, discard: true })
+    }
+    return { kills, violations }
+  }).pipe(Effect.orDie)
+
+/**
+ * Kills one run after another of a world at times nobody chose, and goes on with other worlds until `kills` have hit. A run
+ * that ended before its time makes the times shorter, so that fast machines are hit as well.
+ */
+export const anyTime = (
+  options: Pick<Order, "dialect" | "seed" | "size"> & { readonly worlds: number; readonly kills: number }
+): Effect.Effect<Result, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const file = yield* program
+    const violations: Array<string> = []
+    let kills = 0
+    let longestMillis = 520
+    const one = (seed: number) =>
+      Effect.scoped(Effect.gen(function*() {
+        const world = World.make(seed, options.size)
+        const database = yield* Effect.flatten(lane(options.dialect))
+        const inDatabase = <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient>) =>
+          Effect.provide(effect, Layer.merge(Store.layer(database), silent))
+        for (let time = 1; time <= options.kills; time++) {
+          const after = 60 + Math.floor(Math.random() * (longestMillis - 60))
+          const order: Order = {
+            ...options,
+            seed,
+            program: "reactor",
+            target: targetOf(database),
+            killAt: 0,
+            moment: "before"
+          }
+          if ((yield* run(file, order, after)) !== undefined) {
+            longestMillis = Math.max(120, longestMillis * 0.9)
+            break
+          }
+          kills++
+          const found = yield* inDatabase(Effect.zipRight(quiet, World.violations(world)))
+          violations.push(...found.map((what) => `world ${seed}, kill ${time} after ${after} ms: ${what}`))
+        }
+        const found = yield* inDatabase(resume(world, { program: "reactor" }))
+        violations.push(...found.map((what) => `world ${seed}, resumed: ${what}`))
+      }))
+    for (let round = 0; kills < options.kills && round < 20; round++) {
+      const seeds = Array.from({ length: options.worlds }, (_, i) => options.seed + round * options.worlds + i)
+      yield* Effect.forEach(seeds, one, { concurrency: lanes, discard: true })
+    }
+    return { kills, violations }
+  }).pipe(Effect.orDie)

@@ -1,0 +1,254 @@
+/**
+ * Progress: where an operation stands in its stream, told the same after any number of commits and restarts.
+ */
+import type * as SqlClient from "@effect/sql/SqlClient"
+import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as FastCheck from "effect/FastCheck"
+import type { Operation } from "../../src/domain/Operation.js"
+import { indexMax, skipMax } from "../../src/domain/Operation.js"
+import type { Strand } from "../../src/domain/Strand.js"
+import * as Progress from "../../src/store/Progress.js"
+import * as Follow from "../guarantees/Follow.js"
+import * as Ledger from "../guarantees/Ledger.js"
+import * as Database from "../support/Database.js"
+import * as Store from "../support/Store.js"
+
+const op = (index: number, skip = 0, hash = `${index}/${skip}`): Operation =>
+  ({ id: "id", index, skip, hash, type: "ADD", timestamp: "2026-01-01T00:00:00Z", input: null }) as unknown as Operation
+
+const strandOf = (operations: ReadonlyArray<Operation>, documentId = "d", scope = "global"): Strand =>
+  ({ position: 1n, documentId, documentType: "t", scope, branch: "main", operations, bytes: 0 }) as unknown as Strand
+
+const stream = () => new Progress.StreamProgress("global", "main")
+
+/** A stream that has taken these operations. */
+const after = (...operations: ReadonlyArray<Operation>) => {
+  const progress = stream()
+  for (const operation of operations) progress.advance(operation)
+  return progress
+}
+
+const upTo = (last: number) => after(...Array.from({ length: last + 1 }, (_, i) => op(i)))
+
+describe("an operation is placed by what its stream has taken", () => {
+  it("the first is next at index 0, or where its skip reaches back to the beginning", () => {
+    expect(stream().place(op(0))).toBe("next")
+    expect(stream().place(op(1))).toBe("gap")
+    expect(stream().place(op(5, 5))).toBe("next")
+    expect(stream().place(op(5, 4))).toBe("gap")
+  })
+
+  it("one that continues is next, one that leaves indexes out is behind a gap, unless it takes those back", () => {
+    expect(upTo(3).place(op(4))).toBe("next")
+    expect(upTo(3).place(op(5))).toBe("gap")
+    expect(upTo(3).place(op(5, 1))).toBe("next")
+    expect(upTo(3).place(op(9, 6))).toBe("next")
+    expect(upTo(3).place(op(9, 5))).toBe("next")
+    expect(upTo(3).place(op(9, 4))).toBe("gap")
+  })
+
+  it("the very one that was applied is redelivered, however old; another one at its index rewrites history", () => {
+    const progress = upTo(100)
+    for (const index of [0, 31, 32, 63, 64, 99, 100]) {
+      expect(progress.place(op(index))).toBe("redelivered")
+      expect(progress.place(op(index, 0, "other"))).toBe("rewritten")
+    }
+  })
+
+  it("one that a skip took back before it came is superseded, on every page that the skip jumped over", () => {
+    const progress = after(op(0), op(200, 199))
+    for (const index of [1, 31, 32, 100, 199]) expect(progress.place(op(index))).toBe("superseded")
+    expect(progress.place(op(200, 199))).toBe("redelivered")
+    expect(progress.place(op(201))).toBe("next")
+  })
+
+  it("an index that is used again with a longer skip takes the shorter one's place, and not the other way round", () => {
+    const progress = after(op(0), op(1), op(2), op(3, 1))
+    expect(progress.place(op(3, 2))).toBe("next")
+    progress.advance(op(3, 2))
+    expect(progress.place(op(3, 1))).toBe("superseded")
+    expect(progress.place(op(3, 2))).toBe("redelivered")
+    expect(progress.place(op(3, 3))).toBe("next")
+    expect(progress.place(op(4))).toBe("next")
+  })
+
+  it("one that was left out counts as taken: the stream goes on after it", () => {
+    const progress = upTo(1)
+    progress.advance(op(4))
+    expect(progress.place(op(5))).toBe("next")
+    expect(progress.place(op(4))).toBe("redelivered")
+    expect(progress.place(op(3))).toBe("superseded")
+  })
+
+  it("the largest index and the largest skip are placed like any other", () => {
+    const progress = after(op(indexMax - 1, indexMax - 1))
+    expect(progress.place(op(indexMax))).toBe("next")
+    progress.advance(op(indexMax, skipMax))
+    expect(progress.place(op(indexMax, skipMax))).toBe("redelivered")
+    expect(progress.place(op(indexMax - 1, indexMax - 1))).toBe("redelivered")
+    expect(progress.place(op(0))).toBe("superseded")
+  })
+})
+
+describe("a fingerprint", () => {
+  it("tells skips and hashes apart, and is 8 characters whatever it is made of", () => {
+    const seen = new Map<string, string>()
+    for (let i = 0; i < 20_000; i++) {
+      const operation = op(0, i % 7, `hash-${i}`)
+      const print = Progress.fingerprint(operation)
+      expect(print).toMatch(/^[A-Za-z0-9_-]{8}$/)
+      expect(seen.get(print)).toBeUndefined()
+      seen.set(print, operation.hash)
+    }
+  })
+
+  it("is the same for the same operation, hostile hashes included", () => {
+    FastCheck.assert(FastCheck.property(FastCheck.fullUnicodeString(), FastCheck.nat(skipMax), (hash, skip) => {
+      expect(Progress.fingerprint(op(0, skip, hash))).toBe(Progress.fingerprint(op(9, skip, hash)))
+      expect(Progress.fingerprint(op(0, skip, hash))).toHaveLength(8)
+    }))
+  })
+})
+
+describe.each(Database.dialects)("kept on $dialect", ({ fresh }) => {
+  const key = Follow.keyOf(Ledger.make(), "s")
+
+  const kept = <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient>) =>
+    Effect.flatMap(
+      fresh,
+      (database) => Effect.zipRight(Follow.prepare(Ledger.make()), effect).pipe(Effect.provide(Store.layer(database)))
+    )
+
+  /** Loads, places each operation, takes those that are next, and saves: what a commit does. */
+  const commit = (...operations: ReadonlyArray<Operation>) =>
+    Effect.gen(function*() {
+      const progress = yield* Progress.load(key, [strandOf(operations)])
+      const own = progress.of(strandOf(operations))
+      const places = operations.map((operation) => {
+        const place = own.place(operation)
+        if (place === "next") own.advance(operation)
+        return place
+      })
+      yield* Progress.save(key, progress)
+      return places
+    })
+
+  it.scopedLive("across the borders of pages, one operation at a time and many at once", () =>
+    kept(Effect.gen(function*() {
+      for (let i = 0; i < 70; i++) expect(yield* commit(op(i))).toEqual(["next"])
+      expect(yield* commit(...Array.from({ length: 70 }, (_, i) => op(i)))).toEqual(new Array(70).fill("redelivered"))
+      expect(yield* commit(op(72), op(70), op(71), op(72))).toEqual(["gap", "next", "next", "next"])
+      expect(yield* commit(op(31, 0, "x"), op(32, 0, "x"), op(63), op(64))).toEqual([
+        "rewritten",
+        "rewritten",
+        "redelivered",
+        "redelivered"
+      ])
+    })))
+
+  it.scopedLive("a skip that jumps over pages leaves what it jumped over superseded, and does not forget what was before", () =>
+    kept(Effect.gen(function*() {
+      yield* commit(...Array.from({ length: 40 }, (_, i) => op(i)))
+      expect(yield* commit(op(300, 270))).toEqual(["next"])
+      expect(yield* commit(op(29), op(35), op(45), op(250), op(299), op(300, 270))).toEqual([
+        "redelivered",
+        "redelivered",
+        "superseded",
+        "superseded",
+        "superseded",
+        "redelivered"
+      ])
+      expect(yield* commit(op(301))).toEqual(["next"])
+    })))
+
+  it.scopedLive("very old operations are recognised exactly, without reading every page to place new ones", () =>
+    kept(Effect.gen(function*() {
+      for (let i = 0; i < 1_000; i += 100) yield* commit(...Array.from({ length: 100 }, (_, j) => op(i + j)))
+      expect(yield* commit(op(0), op(0, 0, "x"), op(500), op(500, 1), op(1_000))).toEqual([
+        "redelivered",
+        "rewritten",
+        "redelivered",
+        "rewritten",
+        "next"
+      ])
+      expect(yield* commit(op(1_001))).toEqual(["next"])
+    })))
+
+  it.scopedLive("an index used again with a longer skip is recognised after a restart, at a border of pages too", () =>
+    kept(Effect.gen(function*() {
+      for (const at of [5, 31, 32]) {
+        const before = (yield* Progress.load(key, [strandOf([op(0)])])).of(strandOf([])).head
+        yield* commit(...Array.from({ length: at - before - 1 }, (_, i) => op(before + 1 + i)), op(at, 1))
+        expect(yield* commit(op(at, 2))).toEqual(["next"])
+        expect(yield* commit(op(at, 1), op(at, 2), op(at))).toEqual(["superseded", "redelivered", "superseded"])
+      }
+    })))
+
+  it.scopedLive("the largest index is kept, and what lies far below it is found", () =>
+    kept(Effect.gen(function*() {
+      expect(yield* commit(op(0), op(indexMax - 1, indexMax - 2), op(indexMax))).toEqual(["next", "next", "next"])
+      expect(yield* commit(op(indexMax), op(indexMax - 1, indexMax - 2), op(0), op(7))).toEqual([
+        "redelivered",
+        "redelivered",
+        "redelivered",
+        "superseded"
+      ])
+    })))
+
+  it.scopedLive("streams of one document, and names that look alike, are kept apart", () =>
+    kept(Effect.gen(function*() {
+      const names = ["d", "D", "d ", "ḋ", "d'; --", "\"d\"", "d\\", "%", "_", "d𝒟"]
+      const strands = names.flatMap((name) => [strandOf([op(0)], name, "global"), strandOf([op(0)], name, "Global")])
+      const progress = yield* Progress.load(key, strands)
+      strands.forEach((strand, i) => {
+        for (let n = 0; n <= i; n++) progress.of(strand).advance(op(n))
+      })
+      yield* Progress.save(key, progress)
+      const again = yield* Progress.load(key, strands)
+      expect(strands.map((strand) => again.of(strand).head)).toEqual(strands.map((_, i) => i))
+      const other = yield* Progress.load({ ...key, source: "other" as typeof key.source }, strands)
+      expect(other.of(strands[0]!).head).toBe(-1)
+    })))
+
+  it.scopedLive(
+    "any series of commits is placed as if it had never been written down",
+    () =>
+      kept(Effect.flatMap(Effect.runtime<SqlClient.SqlClient>(), (runtime) => {
+        let run = 0
+        const operations = FastCheck.array(
+          FastCheck.record({
+            index: FastCheck.nat(100),
+            skip: FastCheck.nat(40),
+            hash: FastCheck.constantFrom("a", "b")
+          }),
+          { minLength: 1, maxLength: 12 }
+        )
+        return Effect.promise(() =>
+          FastCheck.assert(
+            FastCheck.asyncProperty(FastCheck.array(operations, { maxLength: 8 }), (commits) =>
+              Effect.runPromise(
+                Effect.gen(function*() {
+                  const documentId = `run-${++run}`
+                  const memory = stream()
+                  for (const some of commits) {
+                    const ops = some.map(({ hash, index, skip }) => op(index, Math.min(skip, index), hash))
+                    const progress = yield* Progress.load(key, [strandOf(ops, documentId)])
+                    const own = progress.of(strandOf([], documentId))
+                    for (const each of ops) {
+                      expect(own.place(each)).toBe(memory.place(each))
+                      if (own.place(each) !== "next") continue
+                      own.advance(each)
+                      memory.advance(each)
+                    }
+                    yield* Progress.save(key, progress)
+                  }
+                }).pipe(Effect.provide(runtime))
+              )),
+            { numRuns: 60 }
+          )
+        )
+      })),
+    60_000
+  )
+})
