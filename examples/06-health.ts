@@ -36,7 +36,11 @@ const strands = [
 ]
 
 const show = (report: Health.Report) =>
-  Console.log(report.isHealthy ? "healthy" : `unhealthy: ${report.complaints.join("; ")}`)
+  Console.log(
+    report.isHealthy
+      ? `healthy, though ${report.notices.join("; ")}`
+      : `unhealthy: ${report.complaints.join("; ")}`
+  )
 
 const program = Effect.gen(function*() {
   const reactor = yield* Reactor.Reactor
@@ -83,8 +87,8 @@ program.pipe(
 
 healthCheck("readings"): true
 healthCheck("raedings"): false
-unhealthy: readings on test has 1 dead letter
-unhealthy: table readings is missing; readings on test has 1 dead letter
+healthy, though readings on test has 1 dead letter
+unhealthy: table readings is missing
 readings has ended, 0 positions behind its source
 
 */

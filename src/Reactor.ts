@@ -37,7 +37,7 @@ import type { SubscriptionError } from "./Subscription.js"
 import * as Pulse from "./vitals/Pulse.js"
 
 export class Reactor extends Context.Tag("effect-processors/Reactor")<Reactor, {
-  /** Every commit from now on, and up to 64 before. A slow observer misses the oldest; it holds nobody up. */
+  /** Every commit from now on, and up to 64 before, until the scope closes. A slow observer misses the oldest; it holds nobody up. */
   readonly commits: Stream.Stream<Commit>
   /** Every incident from now on, and up to 64 before: parked, skipped, retrying, waiting, reopening, halted. */
   readonly incidents: Stream.Stream<Incident.Incident>
@@ -124,10 +124,13 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
 
     const settings = yield* Settings
     const source = yield* Source
+    if (!(settings.concurrency >= 1)) {
+      return yield* Effect.dieMessage(`a reactor's concurrency is at least 1, not ${settings.concurrency}`)
+    }
     const permits = yield* Effect.makeSemaphore(settings.concurrency)
     const observers: Observers = {
-      commits: yield* PubSub.sliding<Commit>({ capacity: 1_024, replay: 64 }),
-      incidents: yield* PubSub.sliding<Incident.Incident>({ capacity: 1_024, replay: 64 })
+      commits: yield* observable<Commit>(),
+      incidents: yield* observable<Incident.Incident>()
     }
     const fibers = yield* Effect.forEach(
       processors as ReadonlyArray<Processor<never, Services<Processors[number]>>>,
@@ -150,6 +153,10 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
       ended: Effect.asVoid(Fiber.awaitAll(fibers))
     }
   })
+
+/** What observers follow until the scope closes. */
+const observable = <A>(): Effect.Effect<PubSub.PubSub<A>, never, Scope.Scope> =>
+  Effect.acquireRelease(PubSub.sliding<A>({ capacity: 1_024, replay: 64 }), PubSub.shutdown)
 
 /** The framework's own tables, then every namespace's, side by side. */
 const migrate = (

@@ -66,7 +66,7 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     const owner: Commit.Owner<R> = {
       handler: yield* processor.handler,
       policy: processor.policy,
-      cursor: yield* Cursors.claim(key),
+      cursor: yield* (options.turn ?? identity)(Cursors.claim(key)),
       fenced: true,
       report: (incident) => vitals.report(incident),
       committed: (commit) => Effect.zipRight(Effect.sync(() => done.push(commit)), vitals.committed(commit)),

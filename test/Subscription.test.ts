@@ -211,7 +211,8 @@ describe("the commits", () => {
       yield* drain(oneByOne, {
         turn: (commit) => Effect.zipRight(Effect.sync(() => turns++), commit)
       })
-      expect(turns).toBe(4)
+      // The claim, and a commit for each operation.
+      expect(turns).toBe(5)
     }).pipe(Effect.provide(Test.layer(three))))
 })
 

@@ -86,7 +86,7 @@ const sqlState = /^(?:[0-9][0-9A-Z]|F0|HV|P0|XX)[0-9A-Z]{3}$/
 
 const classifySqlState = (state: string): Told => {
   if (state === "40001" || state === "40P01") return "conflict"
-  if (/^(22|23|54|P0)/.test(state)) return "poison"
+  if (/^(21|22|23|44|54|P0)/.test(state)) return "poison"
   if (/^(08|53|58|28)/.test(state) || infrastructureStates.has(state)) return "infrastructure"
   return "drift"
 }

@@ -156,6 +156,8 @@ export const attempt = <R>(
       } else if (fault === "infrastructure") {
         yield* pauses.next(error, tell)
       } else if (fault === "conflict") {
+        // One is nothing to speak of; a transaction that keeps losing should be heard of.
+        if (tries % 20 === 0) yield* tell(tries)
         yield* Effect.sleep(Math.min(tries, 100))
       } else if (fault === "poison") {
         const culprit = trial.attempt.current

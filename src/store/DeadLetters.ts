@@ -126,7 +126,7 @@ export const drop = (
       each.operation.index < letter.operation.index - letter.operation.skip
     )
     if (first !== undefined) return yield* new OutOfTurn({ ...key, ordinal, first: first.ordinal })
-    stream.advance(letter.operation)
+    stream.leaveOut(letter.operation)
     yield* Progress.save(key, progress)
     yield* Letters.remove(key, [ordinal])
     yield* Cursors.countParked(cursor, -1)

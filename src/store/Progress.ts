@@ -30,7 +30,7 @@ export type Placement = "next" | "redelivered" | "superseded" | "gap" | "rewritt
 
 const pageSize = 32
 const slotSize = 8
-/** The number under which a stream's newest page is kept, so that any page from some index on is one range with it. */
+/** The number under which a stream's newest page is kept, so that it is found whatever its own number. */
 const newest = 2_147_483_647
 const emptySlot = " ".repeat(slotSize)
 
@@ -63,7 +63,15 @@ export class StreamProgress {
     return slot === emptySlot ? "superseded" : "rewritten"
   }
 
-  /** Records that the operation was applied, or deliberately left out: the stream goes on after it. */
+  /**
+   * Records that the operation was deliberately left out: the stream goes on after it. An operation that another one was
+   * applied in place of leaves no trace, so that the applied one is still known when it comes again.
+   */
+  leaveOut(operation: Operation): void {
+    if (this.place(operation) !== "rewritten") this.advance(operation)
+  }
+
+  /** Records that the operation was applied: the stream goes on after it. */
   advance(operation: Operation): void {
     const page = pageOf(operation.index)
     const slots = this.pages.get(page) ?? new Array<string>(pageSize).fill(emptySlot)
@@ -130,7 +138,7 @@ interface Row {
   readonly slots: string
 }
 
-/** Reads the progress of the streams of `strands`, as far back as their operations reach. One statement. */
+/** Reads the newest page of each stream of `strands` and those that their operations lie in. One statement. */
 export const load = (
   key: Key,
   strands: ReadonlyArray<Strand>
@@ -138,22 +146,26 @@ export const load = (
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const progress = new Progress()
-    const lowest = new Map<StreamProgress, { readonly stream: Stream; page: number }>()
+    const touched = new Map<StreamProgress, { readonly stream: Stream; page: number; last_page: number }>()
     for (const strand of strands) {
       const stream = progress.of(strand)
-      const entry = lowest.get(stream) ?? { stream: strand, page: Number.MAX_SAFE_INTEGER }
-      for (const operation of strand.operations) entry.page = Math.min(entry.page, pageOf(operation.index))
-      lowest.set(stream, entry)
+      const entry = touched.get(stream) ?? { stream: strand, page: newest, last_page: 0 }
+      for (const operation of strand.operations) {
+        entry.page = Math.min(entry.page, pageOf(operation.index))
+        entry.last_page = Math.max(entry.last_page, pageOf(operation.index))
+      }
+      touched.set(stream, entry)
     }
     const wanted = Rows.table(
       sql,
       "wanted",
-      { document_id: "text", scope: "text", branch: "text", page: "integer" },
-      Array.from(lowest.values(), ({ page, stream }) => ({
+      { document_id: "text", scope: "text", branch: "text", page: "integer", last_page: "integer" },
+      Array.from(touched.values(), ({ last_page, page, stream }) => ({
         document_id: stream.documentId,
         scope: stream.scope,
         branch: stream.branch,
-        page
+        page,
+        last_page
       }))
     )
     const rows = yield* sql<Row>`
@@ -162,7 +174,7 @@ export const load = (
       CROSS JOIN processor_stream AS s
       WHERE s.processor = ${key.processor} AND s.source = ${key.source}
         AND s.document_id = wanted.document_id AND s.scope = wanted.scope AND s.branch = wanted.branch
-        AND s.page >= wanted.page`
+        AND (s.page BETWEEN wanted.page AND wanted.last_page OR s.page = ${newest})`
     for (const row of rows) progress.restore(row)
     return progress
   })

@@ -189,7 +189,7 @@ const carryOut = (sieve: Sieve, item: Item, { failure, verdict }: Sentence): voi
   const setback = { subject: subject(strand, operation), failure }
   if (verdict._tag === "Skip") {
     ways.skipped.push(setback)
-    stream.advance(operation)
+    stream.leaveOut(operation)
     if (ordinal !== undefined) ways.done.push(ordinal)
     return
   }

@@ -40,6 +40,8 @@ export interface Report {
   readonly subscriptions: ReadonlyArray<SubscriptionReport>
   /** Everything that is wrong, in sentences. */
   readonly complaints: ReadonlyArray<string>
+  /** What somebody should look at although the work goes on: dead letters. Nothing here makes a report unhealthy. */
+  readonly notices: ReadonlyArray<string>
 }
 
 export interface SubscriptionReport {
@@ -56,6 +58,7 @@ export interface SubscriptionReport {
   /** Dead letters that wait. */
   readonly parked: number
   readonly complaints: ReadonlyArray<string>
+  readonly notices: ReadonlyArray<string>
 }
 
 export interface Options {
@@ -154,10 +157,21 @@ const inspect = (
       ...present.flatMap(({ isPresent, name }) =>
         isPresent || !database.isReachable ? [] : [`table ${name} is missing`]
       ),
-      ...subscriptions.flatMap((each) => each.complaints.map((text) => `${each.processor} on ${each.source} ${text}`))
+      ...told(subscriptions, "complaints")
     ]
-    return { isHealthy: complaints.length === 0, atMillis, database, tables: present, subscriptions, complaints }
+    return {
+      isHealthy: complaints.length === 0,
+      atMillis,
+      database,
+      tables: present,
+      subscriptions,
+      complaints,
+      notices: told(subscriptions, "notices")
+    }
   })
+
+const told = (subscriptions: ReadonlyArray<SubscriptionReport>, what: "complaints" | "notices") =>
+  subscriptions.flatMap((each) => each[what].map((text) => `${each.processor} on ${each.source} ${text}`))
 
 /** Dead letters that wait: the database knows of those that were retried or dropped since the last commit. */
 const lettersOf = (sql: SqlClient.SqlClient, pulse: Pulse, limits: Limits): Effect.Effect<number> =>
@@ -199,8 +213,7 @@ const examinePulse = (
       ...(oldestWaitingMillis !== undefined && pulse.phase !== "halted" &&
           forMillis > limits.waitingMaxMillis && oldestWaitingMillis > limits.waitingMaxMillis
         ? [`has had an operation waiting for ${oldestWaitingMillis} ms`]
-        : []),
-      ...(parked > 0 ? [`has ${parked} dead letter${parked === 1 ? "" : "s"}`] : [])
+        : [])
     ]
     return {
       processor: pulse.key.processor,
@@ -211,7 +224,8 @@ const examinePulse = (
       behindPositions,
       oldestWaitingMillis,
       parked,
-      complaints
+      complaints,
+      notices: parked > 0 ? [`has ${parked} dead letter${parked === 1 ? "" : "s"}`] : []
     }
   })
 

@@ -9,6 +9,8 @@
  * | processor_retries_total                | counter   | processor             | retries      |
  * | processor_parked                       | gauge     | processor             | dead letters |
  * | processor_redelivered_total            | counter   | processor             | operations   |
+ * | processor_superseded_total             | counter   | processor             | operations   |
+ * | processor_skipped_total                | counter   | processor             | operations   |
  * | processor_lag_ms                       | gauge     | processor             | milliseconds |
  */
 
@@ -26,6 +28,8 @@ export const handlerDurationMillis = Metric.histogram("processor_handler_duratio
 export const retries = Metric.counter("processor_retries_total", { incremental: true })
 export const parked = Metric.gauge("processor_parked")
 export const redelivered = Metric.counter("processor_redelivered_total", { incremental: true })
+export const superseded = Metric.counter("processor_superseded_total", { incremental: true })
+export const skipped = Metric.counter("processor_skipped_total", { incremental: true })
 export const lagMillis = Metric.gauge("processor_lag_ms")
 
 /** The metrics of one processor, tagged once; updates cost nanoseconds. */
@@ -37,6 +41,8 @@ export class Meter {
   private readonly retries: Metric.Metric.Counter<number>
   private readonly parked: Metric.Metric.Gauge<number>
   private readonly redelivered: Metric.Metric.Counter<number>
+  private readonly superseded: Metric.Metric.Counter<number>
+  private readonly skipped: Metric.Metric.Counter<number>
   private readonly lag: Metric.Metric.Gauge<number>
   private readonly handlers = new Map<string, Metric.Metric.Histogram<number>>()
 
@@ -49,6 +55,8 @@ export class Meter {
     this.retries = tag(retries)
     this.parked = tag(parked)
     this.redelivered = tag(redelivered)
+    this.superseded = tag(superseded)
+    this.skipped = tag(skipped)
     this.lag = tag(lagMillis)
   }
 
@@ -58,6 +66,8 @@ export class Meter {
     this.commitDuration.unsafeUpdate(commit.durationMillis, [])
     this.parked.unsafeUpdate(commit.waiting, [])
     this.redelivered.unsafeUpdate(commit.redelivered, [])
+    this.superseded.unsafeUpdate(commit.superseded, [])
+    this.skipped.unsafeUpdate(commit.skipped, [])
     for (const [type, times] of commit.handled) {
       const handler = this.handler(type)
       for (const millis of times) handler.unsafeUpdate(millis, [])

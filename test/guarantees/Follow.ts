@@ -44,7 +44,8 @@ export const follow = (
     yield* prepare(processor)
     const commits: Array<Commit> = []
     const incidents: Array<Incident> = []
-    let transactions = 0
+    // The first turn is the claim's; what is counted are those after it.
+    let transactions = -1
     const exit = yield* Subscription.commits(processor, {
       report: (incident) => Effect.sync(() => incidents.push(incident)),
       turn: (commit) =>

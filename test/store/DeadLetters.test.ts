@@ -127,6 +127,18 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       expect(yield* parked).toBe(0)
     })))
 
+  it.scopedLive("dropping an operation that rewrites history leaves what was applied known, should it come again", () =>
+    kept(Effect.gen(function*() {
+      yield* Follow.follow(Ledger.make(), "s", strands.slice(0, 2))
+      const rewritten = { ...strands[0]!, operations: strands[0]!.operations.map((op) => ({ ...op, hash: "other" })) }
+      yield* Follow.follow(Ledger.make(), "s", [...strands.slice(0, 2), rewritten])
+      expect(yield* waiting).toEqual([[0, "HistoryRewritten", 1]])
+      yield* DeadLetters.drop(key, 1n)
+      yield* Follow.follow(Ledger.make(), "s", [...strands.slice(0, 2), rewritten, ...strands])
+      expect(yield* waiting).toEqual([])
+      expect(yield* Ledger.balances()).toEqual(Ledger.fold(a))
+    })))
+
   it.scopedLive("retries that race release every letter once, and count them once", () =>
     kept(Effect.gen(function*() {
       yield* Follow.follow(refusing(new Set([1])), "s", strands)

@@ -100,7 +100,7 @@ type Link = { readonly [side in Side]: Socket }
 
 /** The first message from `side` that matches is withheld, and its connection is cut or held. */
 interface Trap {
-  readonly then: "cut" | "hold"
+  readonly act: "cut" | "hold"
   readonly side: Side
   readonly matches: (message: PostgresFrames.Message) => boolean
   readonly sprung: Deferred.Deferred<void>
@@ -197,10 +197,10 @@ const arm = (
   line: Line,
   side: Side,
   matches: Trap["matches"],
-  then: Trap["then"]
+  act: Trap["act"]
 ): Effect.Effect<Effect.Effect<void>> =>
   Effect.map(Deferred.make<void>(), (sprung) => {
-    line.trap = { side, matches, then, sprung }
+    line.trap = { side, matches, act, sprung }
     return Deferred.await(sprung)
   })
 
@@ -208,12 +208,12 @@ const springs = (
   line: Line,
   side: Side,
   messages: ReadonlyArray<PostgresFrames.Message>
-): Trap["then"] | undefined => {
+): Trap["act"] | undefined => {
   const trap = line.trap
   if (trap === undefined || trap.side !== side || !messages.some(trap.matches)) return undefined
   line.trap = undefined
   Deferred.unsafeDone(trap.sprung, Effect.void)
-  return trap.then
+  return trap.act
 }
 
 const cut = ({ client, server }: Link): void => {

@@ -46,9 +46,9 @@ const beside = <R>(
   )
 
 /** The report about the only subscription. */
-const subscription = Effect.map(check, ({ complaints, subscriptions: [only] }) => {
+const subscription = Effect.map(check, ({ complaints, isHealthy, notices, subscriptions: [only] }) => {
   if (only === undefined) throw new Error("no subscription")
-  return { ...only, complaints }
+  return { ...only, complaints, isHealthy, notices }
 })
 
 const isIn = (phase: Pulse.Phase) =>
@@ -82,7 +82,8 @@ describe("a database", () => {
           database: { isReachable: false, reason },
           tables: [{ name: "todos", isPresent: false }],
           subscriptions: [],
-          complaints: [expect.stringMatching(/^the database does not answer: .*The database connection is not open$/)]
+          complaints: [expect.stringMatching(/^the database does not answer: .*The database connection is not open$/)],
+          notices: []
         })
         expect(yield* healthCheck("todos")).toBe(false)
       }).pipe(
@@ -329,10 +330,12 @@ describe("a subscription", () => {
           parked: 2,
           position: 2n,
           behindPositions: 0n,
-          complaints: ["p on test has 2 dead letters"]
+          isHealthy: true,
+          complaints: [],
+          notices: ["p on test has 2 dead letters"]
         })
         yield* DeadLetters.drop({ processor: Ledger.make("p").name, source: Source.name("test") }, 1n)
-        expect(yield* subscription).toMatchObject({ parked: 1, complaints: ["p on test has 1 dead letter"] })
+        expect(yield* subscription).toMatchObject({ parked: 1, notices: ["p on test has 1 dead letter"] })
       }).pipe(Effect.provide(beside(Ledger.make("p"), source)))
     }).pipe(Effect.provide(Sqlite.layerMemory)))
 

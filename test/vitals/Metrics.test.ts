@@ -30,7 +30,8 @@ const counted = (processor: string) => {
     passes: Effect.map(handled("PASS"), (state) => state.count),
     retries: Effect.map(of(Metrics.retries), (state) => state.count),
     parked: Effect.map(of(Metrics.parked), (state) => state.value),
-    redelivered: Effect.map(of(Metrics.redelivered), (state) => state.count)
+    redelivered: Effect.map(of(Metrics.redelivered), (state) => state.count),
+    skipped: Effect.map(of(Metrics.skipped), (state) => state.count)
   })
 }
 
@@ -42,14 +43,13 @@ const nothing = {
   passes: 0,
   retries: 0,
   parked: 0,
-  redelivered: 0
+  redelivered: 0,
+  skipped: 0
 }
 
 const follow = <R>(processor: Processor.Processor<never, R>, ...strands: ReadonlyArray<Source.Unplaced>) =>
   Reactor.run(processor).pipe(Effect.provide(Test.layer(strands)))
 
-// Those that `fail` do so because of the engine: `Meter` tags its metrics before its field `processor` is set, so all but the
-// handler's are counted under "undefined".
 describe("what fails", () => {
   it.effect("is counted as a retry each time that it is tried again", () =>
     Effect.gen(function*() {
@@ -69,6 +69,15 @@ describe("what fails", () => {
         puts: 1,
         retries: 3
       })
+    }))
+
+  it.effect("and is left out is counted as skipped", () =>
+    Effect.gen(function*() {
+      const skipping = Ledger.undecided("m_skipped", () => new Flaky()).pipe(
+        Processor.withPolicy({ ...Policy.standard, Flaky: Policy.skip })
+      )
+      yield* follow(skipping, Ledger.strand("d1", "a", "b"))
+      expect((yield* counted("m_skipped")).skipped).toBe(2)
     }))
 
   it.effect("and waits is the parked gauge", () =>
