@@ -151,7 +151,10 @@ const isForHandler = (sieve: Sieve, item: Item): boolean => {
       return false
     }
     if (queue.isBlocked || placement !== "next" || !queue.hasGapIn(strand, stream.head)) {
-      setAside(sieve, item, whyQueued(strand, operation, queue.lastOf(strand, stream.head)))
+      const gap = gapBehind(strand, operation, queue.lastOf(strand, stream.head))
+      if (gap === undefined) setAside(sieve, item, waits)
+      else if (Policy.judge(sieve.policy, gap)._tag === "Halt") ways.halted = { operation, failure: gap }
+      else setAside(sieve, item, Letters.causeOf(gap))
       return false
     }
   }
@@ -202,11 +205,14 @@ const carryOut = (sieve: Sieve, item: Item, { failure, verdict }: Sentence): voi
   }
 }
 
-/** What an operation waits for behind the letters of its document: those, or operations of its own stream as well. */
-const whyQueued = (strand: Strand, operation: Operation, last: number): Pick<Letters.Draft, "cause" | "reason"> =>
+/** What an operation waits for behind the letters of its document, and nothing else. */
+const waits = { cause: Letters.queued, reason: "waits for earlier operations of its document" }
+
+/** Set when an operation behind letters waits for operations of its own stream as well, which has come to `last`. */
+const gapBehind = (strand: Strand, operation: Operation, last: number): StrandGap | undefined =>
   operation.index - operation.skip > last + 1
-    ? Letters.causeOf(new StrandGap({ ...subject(strand, operation), expected: last + 1 }))
-    : { cause: Letters.queued, reason: "waits for earlier operations of its document" }
+    ? new StrandGap({ ...subject(strand, operation), expected: last + 1 })
+    : undefined
 
 const setAside = (
   { standing: { queues }, ways }: Sieve,

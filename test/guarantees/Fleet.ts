@@ -3,15 +3,11 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { build } from "esbuild"
 import type { ChildProcess } from "node:child_process"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
 import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
+import * as Bundle from "../support/Bundle.js"
 import type { Answer, Order } from "./migrator.js"
 
 export interface Ship {
@@ -21,37 +17,7 @@ export interface Ship {
   readonly kill: Effect.Effect<void>
 }
 
-const root = fileURLToPath(new URL("../..", import.meta.url))
-
-/** The program as one file, made from the sources as they are. */
-const program: Effect.Effect<string, never, Scope.Scope> = Effect.gen(function*() {
-  const directory = yield* Effect.acquireRelease(
-    Effect.promise(() => mkdtemp(join(tmpdir(), "effect-processors-fleet-"))),
-    (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
-  )
-  const outfile = join(directory, "migrator.mjs")
-  yield* Effect.promise(() =>
-    build({
-      entryPoints: [fileURLToPath(new URL("migrator.ts", import.meta.url))],
-      outfile,
-      bundle: true,
-      platform: "node",
-      format: "esm",
-      external: ["pg-native"],
-      plugins: [{
-        name: "native",
-        setup: (it) =>
-          it.onResolve(
-            { filter: /^better-sqlite3$/ },
-            () => ({ path: join(root, "node_modules/better-sqlite3/lib/index.js"), external: true })
-          )
-      }],
-      banner: { js: `import { createRequire } from "node:module"; const require = createRequire(import.meta.url);` },
-      logLevel: "silent"
-    })
-  )
-  return outfile
-})
+const program = Bundle.make(new URL("migrator.ts", import.meta.url))
 
 /** So many processes, all ready. */
 export const make = (size: number): Effect.Effect<ReadonlyArray<Ship>, never, Scope.Scope> =>

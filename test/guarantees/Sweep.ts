@@ -9,13 +9,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import type * as Scope from "effect/Scope"
-import { build } from "esbuild"
 import { spawn } from "node:child_process"
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
-import { fileURLToPath } from "node:url"
 import * as Reactor from "../../src/Reactor.js"
+import * as Bundle from "../support/Bundle.js"
 import * as Database from "../support/Database.js"
 import * as Store from "../support/Store.js"
 import * as Ledger from "./Ledger.js"
@@ -44,41 +40,9 @@ export interface Result {
 }
 
 const lanes = 4
-const root = fileURLToPath(new URL("../..", import.meta.url))
 
-/**
- * The child as one file, made from the sources as they are, so that a build that is not current cannot be tested by
- * mistake, and so that it starts fast.
- */
-export const program: Effect.Effect<string, never, Scope.Scope> = Effect.gen(function*() {
-  const directory = yield* Effect.acquireRelease(
-    Effect.promise(() => mkdtemp(join(tmpdir(), "effect-processors-child-"))),
-    (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
-  )
-  const outfile = join(directory, "child.mjs")
-  yield* Effect.promise(() =>
-    build({
-      entryPoints: [fileURLToPath(new URL("child.ts", import.meta.url))],
-      outfile,
-      bundle: true,
-      platform: "node",
-      format: "esm",
-      external: ["pg-native"],
-      plugins: [{
-        name: "native",
-        // Its binary stays where it is; a bundle elsewhere finds it by its full path.
-        setup: (it) =>
-          it.onResolve(
-            { filter: /^better-sqlite3$/ },
-            () => ({ path: join(root, "node_modules/better-sqlite3/lib/index.js"), external: true })
-          )
-      }],
-      banner: { js: `import { createRequire } from "node:module"; const require = createRequire(import.meta.url);` },
-      logLevel: "silent"
-    })
-  )
-  return outfile
-})
+/** The child. */
+export const program: Effect.Effect<string, never, Scope.Scope> = Bundle.make(new URL("child.ts", import.meta.url))
 
 /** How a child ended: the statements it sent, or `undefined` when it was killed. Anything else is a defect. */
 const run = (file: string, order: Order, killAfterMillis?: number): Effect.Effect<number | undefined> =>

@@ -211,6 +211,17 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       expect(transactions).toBe(1)
     })))
 
+  it.scopedLive("a gap behind letters of its document halts the subscription as well, where the policy says so", () =>
+    kept(Effect.gen(function*() {
+      const careful = Ledger.make({
+        before: (_, { index }) => index === 1 ? new Ledger.Refused({ index }) : Effect.void,
+        policy: { Refused: Policy.park, StrandGap: Policy.halt }
+      })
+      const { failure } = yield* Follow.follow(careful, "s", each(op(0), op(1), op(2), op(5)))
+      expect(failure).toMatchObject({ _tag: "Halted", fault: "poison", at: { index: 5 }, cause: { expected: 3 } })
+      expect((yield* Cursors.peek(Follow.keyOf(careful, "s")))?.position).toBe(3n)
+    })))
+
   it.scopedLive("a statement that does not fit the tables halts the subscription before anything of the batch", () =>
     kept(Effect.gen(function*() {
       const drifting = Ledger.make({

@@ -1,0 +1,45 @@
+/**
+ * Bundle: a child program as one file, made from the sources as they are, so that a build that is not current cannot be
+ * tested by mistake, and so that it starts fast.
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { build } from "esbuild"
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+
+/** Bundles the TypeScript file at `source`; the file goes with the scope. */
+export const make = (source: URL): Effect.Effect<string, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const directory = yield* Effect.acquireRelease(
+      Effect.promise(() => mkdtemp(join(tmpdir(), "effect-processors-child-"))),
+      (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
+    )
+    const outfile = join(directory, "child.mjs")
+    yield* Effect.promise(() =>
+      build({
+        entryPoints: [fileURLToPath(source)],
+        outfile,
+        bundle: true,
+        platform: "node",
+        format: "esm",
+        external: ["pg-native"],
+        plugins: [{
+          name: "native",
+          // Its binary stays where it is; a bundle elsewhere finds it by its full path.
+          setup: (it) =>
+            it.onResolve(
+              { filter: /^better-sqlite3$/ },
+              () => ({ path: join(root, "node_modules/better-sqlite3/lib/index.js"), external: true })
+            )
+        }],
+        banner: { js: `import { createRequire } from "node:module"; const require = createRequire(import.meta.url);` },
+        logLevel: "silent"
+      })
+    )
+    return outfile
+  })
