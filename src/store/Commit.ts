@@ -66,7 +66,10 @@ export interface Commit extends Cursors.Key {
   readonly handled: ReadonlyMap<string, ReadonlyArray<number>>
 }
 
-/** The subscription cannot go on: a policy said halt, the handler has a bug, or code and database disagree. Its cursor is before `at`. */
+/**
+ * The subscription cannot go on: a policy said halt, the handler has a bug, or code and database disagree. Its cursor is
+ * before `at`.
+ */
 export class Halted extends Data.TaggedError("Halted")<
   Cursors.Key & {
     readonly fault: Fault.Fault

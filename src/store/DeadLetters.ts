@@ -93,10 +93,9 @@ export const retry = <R>(
       committed: () => Effect.void,
       turn: (commit) => commit
     }
-    const all = { documentId, limit: Number.MAX_SAFE_INTEGER }
-    const before = yield* Letters.read(key, all)
+    const before = yield* Letters.headers(key, documentId)
     yield* Narrowing.letters(owner, yield* Release.inOrder(key, before))
-    const left = yield* Letters.read(key, all)
+    const left = yield* Letters.headers(key, documentId)
     const waiting = new Set(left.map((letter) => letter.ordinal))
     return {
       released: before.filter((letter) => !waiting.has(letter.ordinal)).length,
@@ -118,8 +117,8 @@ export const drop = (
     const cursor = yield* Cursors.settled(key)
     const [letter] = yield* Letters.read(key, { ordinal })
     if (cursor === undefined || letter === undefined) return yield* new NoSuchLetter({ ...key, ordinal })
-    const own = yield* Letters.read(key, { documentId: letter.strand.documentId, limit: Number.MAX_SAFE_INTEGER })
-    const progress = yield* Progress.load(key, own.map((each) => each.strand))
+    const own = yield* Letters.headers(key, letter.strand.documentId)
+    const progress = yield* Release.progressOf(key, own)
     const stream = progress.of(letter.strand)
     const first = own.find((each) =>
       progress.of(each.strand) === stream && each.operation.index > stream.head &&

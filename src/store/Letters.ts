@@ -19,6 +19,7 @@ import type { Branch, DocumentId, DocumentType, DriveId, Scope, Strand, Stream }
 import { StrandGap } from "../process/Failure.js"
 import * as Fault from "../process/Fault.js"
 import type { Cursor, Key } from "./Cursors.js"
+import type { Identity } from "./Progress.js"
 import * as Rows from "./Rows.js"
 
 /** The cause of a letter that only waits for the ones before it. */
@@ -117,8 +118,6 @@ interface Lane {
   /** The highest index of any of them. */
   last: number
 }
-
-type Identity = Pick<Operation, "index" | "skip" | "hash">
 
 /** The queues of the documents of `strands` that have letters, by document id. Two statements, the second only if any has. */
 export const queues = (
@@ -247,9 +246,7 @@ export const remove = (
       sql`
       DELETE FROM processor_dead_letter
       WHERE processor = ${key.processor} AND source = ${key.source}
-        AND ordinal IN (SELECT CAST(ordinal AS BIGINT) FROM ${
-        Rows.table(sql, "gone", { ordinal: "text" }, ordinals.map((ordinal) => ({ ordinal: String(ordinal) })))
-      })
+        AND ordinal IN (${chosen(sql, ordinals)})
       RETURNING ordinal`,
       (rows) => rows.length
     ))
@@ -273,6 +270,7 @@ export interface Selection {
   readonly documentId?: string | undefined
   readonly cause?: string | undefined
   readonly ordinal?: bigint | undefined
+  readonly ordinals?: ReadonlyArray<bigint> | undefined
   /** At most so many, the first in the order of arrival; 1,000 when left out. */
   readonly limit?: number | undefined
 }
@@ -309,6 +307,7 @@ export const read = (
           sql`source = ${key.source}`,
           ...(selection.documentId === undefined ? [] : [sql`document_id = ${selection.documentId}`]),
           ...(selection.ordinal === undefined ? [] : [sql`ordinal = ${selection.ordinal}`]),
+          ...(selection.ordinals === undefined ? [] : [sql`ordinal IN (${chosen(sql, selection.ordinals)})`]),
           ...(selection.cause === undefined ? [] : [sql`cause = ${selection.cause}`])
         ])
       }
@@ -316,6 +315,53 @@ export const read = (
         LIMIT ${selection.limit ?? 1_000}`,
       (rows) => rows.map(fromRow)
     ))
+
+/** A letter without what it holds: enough to say when its turn is. */
+export interface Header {
+  readonly ordinal: bigint
+  readonly cause: string
+  readonly strand: Stream
+  readonly operation: Identity
+}
+
+/** The headers of all letters of a document, in the order of arrival. */
+export const headers = (
+  key: Key,
+  documentId: string
+): Effect.Effect<ReadonlyArray<Header>, SqlError, SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.map(
+      sql<Omit<Row, "operation"> & { readonly op_index: number; readonly op_skip: number; readonly op_hash: string }>`
+        SELECT CAST(ordinal AS TEXT) AS ordinal, document_id, scope, branch, cause, op_index, op_skip, op_hash
+        FROM processor_dead_letter
+        WHERE processor = ${key.processor} AND source = ${key.source} AND document_id = ${documentId}
+        ORDER BY processor_dead_letter.ordinal`,
+      (rows) =>
+        rows.map((row) => ({
+          ordinal: BigInt(row.ordinal),
+          cause: row.cause,
+          strand: { documentId: row.document_id, scope: row.scope, branch: row.branch },
+          operation: { index: row.op_index, skip: row.op_skip, hash: row.op_hash }
+        }))
+    ))
+
+/** The letters with these ordinals, as far as they are still there, in the order given. */
+export const readAll = (
+  key: Key,
+  ordinals: ReadonlyArray<bigint>
+): Effect.Effect<ReadonlyArray<Letter>, SqlError, SqlClient.SqlClient> =>
+  ordinals.length === 0 ? Effect.succeed([]) : Effect.map(
+    read(key, { ordinals, limit: ordinals.length }),
+    (letters) => {
+      const found = new Map(letters.map((letter) => [letter.ordinal, letter]))
+      return ordinals.flatMap((ordinal) => found.get(ordinal) ?? [])
+    }
+  )
+
+const chosen = (sql: SqlClient.SqlClient, ordinals: ReadonlyArray<bigint>) =>
+  sql`SELECT CAST(ordinal AS BIGINT) FROM ${
+    Rows.table(sql, "chosen", { ordinal: "text" }, ordinals.map((ordinal) => ({ ordinal: String(ordinal) })))
+  }`
 
 /** The letters of one cause. */
 export interface Summary {

@@ -14,7 +14,7 @@ import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { Batch } from "../ingest/Batch.js"
-import { subject } from "../process/Failure.js"
+import { Defect, subject } from "../process/Failure.js"
 import type { Subject } from "../process/Failure.js"
 import { attempt, Halted, keyOf, persist } from "./Commit.js"
 import type { CommitError, Owner } from "./Commit.js"
@@ -48,15 +48,24 @@ const releaseAfter = <R>(
 ): Effect.Effect<void, CommitError, R | SqlClient.SqlClient> =>
   Effect.gen(function*() {
     const documents = yield* persist(owner, Letters.heldDocuments(owner.cursor, last, releaseMax))
-    for (const documentId of documents) yield* segments(owner, yield* releases(owner, [documentId]))
+    for (const documentId of documents) yield* release(owner, documentId)
     if (documents.length === releaseMax) yield* releaseAfter(owner, documents.at(-1)!)
   })
 
-/** Commits letters in the order given, as an operator asked. */
+/** Commits the letters with these ordinals in the order given, as an operator asked. */
 export const letters = <R>(
   owner: Owner<R>,
-  chosen: ReadonlyArray<Letters.Letter>
-): Effect.Effect<void, CommitError, R | SqlClient.SqlClient> => segments(owner, inSegments(owner, chosen))
+  ordinals: ReadonlyArray<bigint>
+): Effect.Effect<void, CommitError, R | SqlClient.SqlClient> =>
+  Effect.forEach(
+    Chunk.chunksOf(Chunk.fromIterable(ordinals), releaseMax),
+    (some) =>
+      Effect.flatMap(
+        persist(owner, Letters.readAll(owner.cursor, Chunk.toReadonlyArray(some))),
+        (chosen) => segments(owner, inSegment(owner, chosen))
+      ),
+    { discard: true }
+  )
 
 /** Works a list of segments off, narrowing those that fail. */
 const segments = <R>(owner: Owner<R>, first: ReadonlyArray<Segment.Segment>) =>
@@ -72,7 +81,7 @@ const segments = <R>(owner: Owner<R>, first: ReadonlyArray<Segment.Segment>) =>
       const decided = Option.isNone(failure) ? undefined : yield* sentence(owner, segment, failure.value, retries)
       const outcome = yield* attempt(owner, segment, decided)
       if (outcome._tag === "Committed") {
-        push(yield* releases(owner, outcome.stirred))
+        for (const documentId of outcome.stirred) yield* release(owner, documentId)
       } else if (decided !== undefined || segment.operations === 0) {
         // Not the handler was refused but what we write ourselves, and would be again.
         const at = decided === undefined ? undefined : subjectOf(segment)
@@ -106,30 +115,29 @@ const sentence = <R>(
   Effect.gen(function*() {
     const operation = segment.strands[0]!.operations[0]!
     const who = subjectOf(segment)
+    const halted = new Halted({ ...keyOf(owner), fault: "poison", at: who, cause: failure })
+    if (failure instanceof Defect) return yield* halted
     const verdict = yield* retries.next(operation, failure, (times) =>
       owner.report(Incident.Retrying({ ...keyOf(owner), subject: who, failure, attempt: times })))
     if (verdict === undefined) {
       return undefined
     }
-    return verdict._tag === "Halt"
-      ? yield* new Halted({ ...keyOf(owner), fault: "poison", at: who, cause: failure })
-      : { verdict, failure }
+    return verdict._tag === "Halt" ? yield* halted : { verdict, failure }
   })
 
 /** The one operation of a segment. */
 const subjectOf = ({ strands: [strand] }: Segment.Segment): Subject => subject(strand!, strand!.operations[0]!)
 
-/** The letters of these documents that may leave now, as segments of at most {@link releaseMax} operations. */
-const releases = <R>(owner: Owner<R>, documents: ReadonlyArray<string>) =>
-  Effect.forEach(
-    documents,
-    (documentId) =>
-      Effect.map(persist(owner, Release.free(owner.cursor, documentId)), (free) => inSegments(owner, free))
-  ).pipe(
-    Effect.map((found) => found.flat())
-  )
+/** Commits the letters of a document that may leave now, at most {@link releaseMax} in memory at a time. */
+const release = <R>(
+  owner: Owner<R>,
+  documentId: string
+): Effect.Effect<void, CommitError, R | SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const free = yield* persist(owner, Release.free(owner.cursor, documentId, releaseMax))
+    yield* segments(owner, inSegment(owner, free))
+    if (free.length === releaseMax) yield* release(owner, documentId)
+  })
 
-const inSegments = <R>(owner: Owner<R>, chosen: ReadonlyArray<Letters.Letter>): ReadonlyArray<Segment.Segment> =>
-  Chunk.toReadonlyArray(Chunk.chunksOf(Chunk.fromIterable(chosen), releaseMax)).map((some) =>
-    Segment.fromLetters(Chunk.toReadonlyArray(some), owner.cursor.position)
-  )
+const inSegment = <R>(owner: Owner<R>, some: ReadonlyArray<Letters.Letter>): ReadonlyArray<Segment.Segment> =>
+  some.length === 0 ? [] : [Segment.fromLetters(some, owner.cursor.position)]

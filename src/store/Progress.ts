@@ -14,7 +14,7 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import type { Operation } from "../domain/Operation.js"
-import type { Strand, Stream } from "../domain/Strand.js"
+import type { Stream } from "../domain/Strand.js"
 import type { Key } from "./Cursors.js"
 import * as Rows from "./Rows.js"
 
@@ -33,6 +33,9 @@ const slotSize = 8
 /** The number under which a stream's newest page is kept, so that it is found whatever its own number. */
 const newest = 2_147_483_647
 const emptySlot = " ".repeat(slotSize)
+
+/** What tells an operation from the others of its stream. */
+export type Identity = Pick<Operation, "index" | "skip" | "hash">
 
 /** One stream's progress: read from its rows, advanced in memory, written back. */
 export class StreamProgress {
@@ -53,7 +56,7 @@ export class StreamProgress {
     this.pages.set(row.page === newest ? pageOf(row.last_index) : row.page, splitSlots(row.slots))
   }
 
-  place(operation: Operation): Placement {
+  place(operation: Identity): Placement {
     const { index, skip } = operation
     if (index > this.head) return index - skip <= this.head + 1 ? "next" : "gap"
     const slot = this.pages.get(pageOf(index))?.[index % pageSize] ?? emptySlot
@@ -67,12 +70,12 @@ export class StreamProgress {
    * Records that the operation was deliberately left out: the stream goes on after it. An operation that another one was
    * applied in place of leaves no trace, so that the applied one is still known when it comes again.
    */
-  leaveOut(operation: Operation): void {
+  leaveOut(operation: Identity): void {
     if (this.place(operation) !== "rewritten") this.advance(operation)
   }
 
   /** Records that the operation was applied: the stream goes on after it. */
-  advance(operation: Operation): void {
+  advance(operation: Identity): void {
     const page = pageOf(operation.index)
     const slots = this.pages.get(page) ?? new Array<string>(pageSize).fill(emptySlot)
     slots[operation.index % pageSize] = fingerprint(operation)
@@ -141,7 +144,7 @@ interface Row {
 /** Reads the newest page of each stream of `strands` and those that their operations lie in. One statement. */
 export const load = (
   key: Key,
-  strands: ReadonlyArray<Strand>
+  strands: ReadonlyArray<Stream & { readonly operations: ReadonlyArray<Identity> }>
 ): Effect.Effect<Progress, SqlError, SqlClient.SqlClient> =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
@@ -215,7 +218,7 @@ const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789
  * 48 bits over skip and hash, in 8 characters. Two FNV-1a sums with different starts; what it must tell apart is an
  * operation and its replacement at one index, not an adversary's choice.
  */
-export const fingerprint = (operation: Operation): string => {
+export const fingerprint = (operation: Identity): string => {
   let a = 0x811c9dc5 ^ operation.skip
   let b = 0x01000193 + operation.skip
   for (let i = 0; i < operation.hash.length; i++) {

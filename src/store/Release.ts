@@ -13,43 +13,55 @@ import type { Key } from "./Cursors.js"
 import * as Letters from "./Letters.js"
 import * as Progress from "./Progress.js"
 
-/** The letters of a document that missing operations have set free, in the order to apply them; none while one blocks. */
+/**
+ * The letters of a document that missing operations have set free, the first `limit` in the order to apply them; none while
+ * one blocks.
+ */
 export const free = (
   key: Key,
-  documentId: string
+  documentId: string,
+  limit: number
 ): Effect.Effect<ReadonlyArray<Letters.Letter>, SqlError, SqlClient.SqlClient> =>
-  Effect.flatMap(
-    Letters.read(key, { documentId, limit: Number.MAX_SAFE_INTEGER }),
-    (letters) => letters.some(Letters.blocks) ? Effect.succeed([]) : inOrder(key, letters)
-  )
+  Effect.gen(function*() {
+    const headers = yield* Letters.headers(key, documentId)
+    if (headers.some(Letters.blocks)) return []
+    return yield* Letters.readAll(key, (yield* inOrder(key, headers)).slice(0, limit))
+  })
 
-/** Letters of one document in the order to apply them, as far as they are contiguous with what was applied. */
+/** The ordinals of letters of one document in the order to apply them, as far as they are contiguous with what was applied. */
 export const inOrder = (
   key: Key,
-  letters: ReadonlyArray<Letters.Letter>
-): Effect.Effect<ReadonlyArray<Letters.Letter>, SqlError, SqlClient.SqlClient> =>
+  letters: ReadonlyArray<Letters.Header>
+): Effect.Effect<ReadonlyArray<bigint>, SqlError, SqlClient.SqlClient> =>
+  Effect.map(progressOf(key, letters), (progress) => arrange(letters, progress).map((letter) => letter.ordinal))
+
+/** The progress of the streams of letters. */
+export const progressOf = (
+  key: Key,
+  letters: ReadonlyArray<Letters.Header>
+): Effect.Effect<Progress.Progress, SqlError, SqlClient.SqlClient> =>
   letters.length === 0
-    ? Effect.succeed([])
-    : Effect.map(Progress.load(key, letters.map((each) => each.strand)), (progress) => arrange(letters, progress))
+    ? Effect.succeed(new Progress.Progress())
+    : Progress.load(key, letters.map(({ operation, strand }) => ({ ...strand, operations: [operation] })))
 
 /** One stream's letters, in index order, those that have left behind {@link next} or in {@link gone}. */
 interface Lane {
   readonly stream: Progress.StreamProgress
-  readonly letters: Array<Letters.Letter>
+  readonly letters: Array<Letters.Header>
   next: number
-  readonly gone: Set<Letters.Letter>
+  readonly gone: Set<Letters.Header>
   /** Those that take others back, and so need not wait for them. */
-  readonly skips: Array<Letters.Letter>
+  readonly skips: Array<Letters.Header>
   hasGap: boolean
 }
 
 const arrange = (
-  letters: ReadonlyArray<Letters.Letter>,
+  letters: ReadonlyArray<Letters.Header>,
   progress: Progress.Progress
-): ReadonlyArray<Letters.Letter> => {
+): ReadonlyArray<Letters.Header> => {
   const lanes = lanesOf(letters, progress)
   const left = new Set(letters)
-  const arranged: Array<Letters.Letter> = []
+  const arranged: Array<Letters.Header> = []
   for (;;) {
     const oldest = left.values().next().value
     if (oldest === undefined) return arranged
@@ -65,7 +77,7 @@ const arrange = (
   }
 }
 
-const lanesOf = (letters: ReadonlyArray<Letters.Letter>, progress: Progress.Progress): ReadonlyArray<Lane> => {
+const lanesOf = (letters: ReadonlyArray<Letters.Header>, progress: Progress.Progress): ReadonlyArray<Lane> => {
   const lanes = new Map<Progress.StreamProgress, Lane>()
   for (const letter of letters) {
     const stream = progress.of(letter.strand)
@@ -82,8 +94,8 @@ const lanesOf = (letters: ReadonlyArray<Letters.Letter>, progress: Progress.Prog
 }
 
 /** The lane's next letter, or `undefined` while all that are left wait for missing operations. */
-const nextOf = (lane: Lane): Letters.Letter | undefined => {
-  const canGo = (letter: Letters.Letter) => !lane.gone.has(letter) && lane.stream.place(letter.operation) !== "gap"
+const nextOf = (lane: Lane): Letters.Header | undefined => {
+  const canGo = (letter: Letters.Header) => !lane.gone.has(letter) && lane.stream.place(letter.operation) !== "gap"
   while (lane.next < lane.letters.length && lane.gone.has(lane.letters[lane.next]!)) lane.next++
   const first = lane.letters[lane.next]
   return first === undefined || canGo(first) ? first : lane.skips.find(canGo)

@@ -139,6 +139,20 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       expect(yield* Ledger.balances()).toEqual(Ledger.fold(a))
     })))
 
+  it.scopedLive("a long queue leaves in order, a thousand letters at a time", () =>
+    kept(Effect.gen(function*() {
+      const long = Ledger.history("a", 2_500)
+      const late = [Ledger.strand(long.slice(1)), Ledger.strand(long.slice(0, 1))]
+      const { commits } = yield* Follow.follow(Ledger.make(), "s", late)
+      expect(yield* waiting).toEqual([])
+      expect(yield* Ledger.balances()).toEqual(Ledger.fold(long))
+      expect(commits.filter((commit) => commit.released > 0).map((commit) => commit.released)).toEqual([
+        1_000,
+        1_000,
+        499
+      ])
+    })))
+
   it.scopedLive("retries that race release every letter once, and count them once", () =>
     kept(Effect.gen(function*() {
       yield* Follow.follow(refusing(new Set([1])), "s", strands)
