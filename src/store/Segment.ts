@@ -60,41 +60,30 @@ export const fromLetters = (letters: ReadonlyArray<Letter>, position: Position):
 
 export const isFromLetters = (segment: Segment): boolean => segment.letters.size > 0
 
-/** Cuts after the first `at` operations; `at` is between 1 and one less than there are. */
+/** Cuts after the first `at` operations; `at` is between 1 and one less than there are. No strand is without operations. */
 export const split = (segment: Segment, at: number): readonly [Segment, Segment] => {
   const before: Array<Strand> = []
+  const after: Array<Strand> = []
   let left = at
-  let position = segment.from
-  for (const [i, strand] of segment.strands.entries()) {
-    const count = strand.operations.length
-    if (count <= left) {
+  let whole = segment.from
+  for (const strand of segment.strands) {
+    const taken = Math.min(left, strand.operations.length)
+    left -= taken
+    if (taken === strand.operations.length) {
       before.push(strand)
-      left -= count
-      position = isFromLetters(segment) ? segment.position : strand.position
-      if (left > 0) continue
-      return [
-        { ...segment, strands: before, operations: at, position: noFurther(segment, position) },
-        {
-          ...segment,
-          strands: segment.strands.slice(i + 1),
-          operations: segment.operations - at,
-          from: noFurther(segment, position)
-        }
-      ]
+      whole = strand.position
+    } else if (taken === 0) {
+      after.push(strand)
+    } else {
+      before.push({ ...strand, operations: strand.operations.slice(0, taken) })
+      after.push({ ...strand, operations: strand.operations.slice(taken) })
     }
-    before.push({ ...strand, operations: strand.operations.slice(0, left) })
-    const rest = { ...strand, operations: strand.operations.slice(left) }
-    return [
-      { ...segment, strands: before, operations: at, position },
-      {
-        ...segment,
-        strands: [rest, ...segment.strands.slice(i + 1)],
-        operations: segment.operations - at,
-        from: position
-      }
-    ]
   }
-  return [segment, { ...segment, strands: [], operations: 0, from: segment.position }]
+  const position = isFromLetters(segment) ? segment.position : noFurther(segment, whole)
+  return [
+    { ...segment, strands: before, operations: at, position },
+    { ...segment, strands: after, operations: segment.operations - at, from: position }
+  ]
 }
 
 /** The operation, which the segment holds once, by itself, and what lies before and after it: one segment each, or none. */
