@@ -15,6 +15,7 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 const layers: ReadonlyArray<ReadonlyArray<string>> = [
   ["domain"],
   ["ingest"],
+  ["table"],
   ["process"],
   ["store"],
   ["vitals"],

@@ -1,0 +1,85 @@
+/**
+ * A definition: the name, columns and keys of a table, the same on both databases.
+ *
+ *     Definition.make("search_index", Schema.Struct({ id: Schema.String, content: Schema.String }), { key: ["id"] })
+ *
+ * Invariants: names are plain identifiers of at most 63 bytes, no two columns differ in case alone; the key has at least
+ * one column and none that is nullable; what `unique` and `indexes` name are columns.
+ */
+
+import type * as Schema from "effect/Schema"
+import * as AST from "effect/SchemaAST"
+import * as Column from "./Column.js"
+
+/** What the database is told of a table. */
+export interface Shape {
+  readonly name: string
+  /** In the order of the Schema's properties. */
+  readonly columns: ReadonlyArray<Column.Shape>
+  /** The primary key's columns, in order. */
+  readonly key: ReadonlyArray<string>
+  /** Further sets of columns of which no two rows have the same values. */
+  readonly unique: ReadonlyArray<ReadonlyArray<string>>
+  readonly indexes: ReadonlyArray<ReadonlyArray<string>>
+}
+
+export interface Definition extends Shape {
+  readonly columns: ReadonlyArray<Column.Column>
+}
+
+export interface Options {
+  readonly key: ReadonlyArray<string>
+  readonly unique?: ReadonlyArray<ReadonlyArray<string>> | undefined
+  readonly indexes?: ReadonlyArray<ReadonlyArray<string>> | undefined
+}
+
+const identifier = /^[A-Za-z_][A-Za-z0-9_]{0,62}$/
+const reserved = /^(processor_|sqlite_|pg_)/i
+
+/** Throws a `TypeError` that names what cannot be: a name, a key, or a property that no column can hold. */
+export const make = (name: string, schema: Schema.Schema.AnyNoContext, options: Options): Definition => {
+  if (!identifier.test(name) || reserved.test(name)) throw new TypeError(`${JSON.stringify(name)} cannot name a table`)
+  const columns = propertiesOf(name, schema.ast).map(({ isOptional, name: property, type }) => {
+    if (typeof property !== "string" || !identifier.test(property)) {
+      throw new TypeError(`${String(property)} cannot name a column of ${name}`)
+    }
+    if (isOptional) throw new TypeError(`${name}.${property} is optional; a column is always there, so use NullOr`)
+    return Column.fromAst(property, type)
+  })
+  const definition = {
+    name,
+    columns,
+    key: options.key,
+    unique: options.unique ?? [],
+    indexes: options.indexes ?? []
+  }
+  check(definition)
+  return definition
+}
+
+/** Throws a `TypeError` that names what breaks an invariant. */
+export const check = ({ columns, indexes, key, name, unique }: Shape): void => {
+  const known = new Map(columns.map((column) => [column.name, column]))
+  const folded = new Set(columns.map((column) => column.name.toLowerCase()))
+  if (folded.size < columns.length) throw new TypeError(`two columns of ${name} differ in case alone`)
+  for (const names of [key, ...unique, ...indexes]) {
+    if (names.length === 0) throw new TypeError(`a key or index of ${name} has no columns`)
+    if (new Set(names).size < names.length) throw new TypeError(`a key or index of ${name} has a column twice`)
+    for (const each of names) {
+      const column = known.get(each)
+      if (column === undefined) throw new TypeError(`${name} has no column ${each}`)
+      if (column.kind === "json") throw new TypeError(`${name}.${each} is JSON, which cannot be a key`)
+    }
+  }
+  const empty = key.find((each) => known.get(each)?.nullable === true)
+  if (empty !== undefined) throw new TypeError(`${name}.${empty} is nullable, which the key cannot be`)
+}
+
+/** The properties of a struct or of a class made of one. */
+const propertiesOf = (name: string, ast: AST.AST): ReadonlyArray<AST.PropertySignature> => {
+  if (AST.isTypeLiteral(ast) && ast.indexSignatures.length === 0) return ast.propertySignatures
+  if (AST.isTransformation(ast) && AST.isTypeLiteral(ast.from) && AST.isDeclaration(ast.to)) {
+    return propertiesOf(name, ast.from)
+  }
+  throw new TypeError(`the rows of ${name} are no Struct and no Class: ${String(ast)}`)
+}
