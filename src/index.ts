@@ -20,6 +20,7 @@ export * as Migration from "./process/Migration.js"
 export * as MigrationDirectory from "./process/MigrationDirectory.js"
 export * as Policy from "./process/Policy.js"
 export * as Processor from "./process/Processor.js"
+export * as Query from "./process/Query.js"
 
 export * as Catalogue from "./store/Catalogue.js"
 export * as Commit from "./store/Commit.js"

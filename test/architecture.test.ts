@@ -148,6 +148,12 @@ describe("the tree", () => {
     expect(others, `a SqlClient comes from a Layer; drivers belong in ${driverFolders.join(", ")}`).toEqual([])
   })
 
+  it("src loads kysely, which is optional, only once it is asked for", () => {
+    const statement = /^(?:import|export) (?!type )(?:(?!\bfrom\b)[^])*?from "kysely"/m
+    const atStart = sourcesIn("src").filter(({ text }) => statement.test(text))
+    expect(atStart.map(({ path }) => path), "import its types, and the rest through KyselyDialect.load").toEqual([])
+  })
+
   it("src leaves time, chance, output and failure to Effect", () => {
     expect(sourcesIn("src").flatMap(bannedIn), "write it with Effect, so that a test can drive it").toEqual([])
   })

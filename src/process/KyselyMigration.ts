@@ -13,7 +13,8 @@ import { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Runtime from "effect/Runtime"
 import type * as Kysely from "kysely"
-import type * as Migration from "./Migration.js"
+import * as KyselyDialect from "./KyselyDialect.js"
+import * as Migration from "./Migration.js"
 
 /** What such a module exports. `down` may be missing, as it may with Kysely: then the step does not come down. */
 export interface KyselyModule {
@@ -46,21 +47,17 @@ export const fromModules = (modules: { readonly [id: string]: KyselyModule }): M
 const run = (direction: (db: never) => unknown): Migration.Migration["up"] =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
-    const kysely = yield* load
-    const transaction = yield* Effect.serviceOption(SqlClient.TransactionConnection)
+    const kysely = yield* Effect.mapError(KyselyDialect.load, (cause) =>
+      new SqlError({ cause, message: "A Kysely migration needs the package kysely" }))
     const runtime = yield* Effect.runtime()
-    const connect = transaction._tag === "Some" ? Effect.succeed(transaction.value[0]) : sql.reserve
-    yield* Effect.scoped(Effect.flatMap(connect, (connection) =>
+    yield* KyselyDialect.withConnection((connection) =>
       Effect.tryPromise({
-        try: () => Promise.resolve(direction(database(kysely, sql, connection, runtime) as never)),
+        try: () =>
+          Promise.resolve(direction(database(kysely, sql, connection, runtime) as never)),
         catch: asSqlError
-      })))
+      })
+    )
   })
-
-const load = Effect.tryPromise({
-  try: () => import("kysely"),
-  catch: (cause) => new SqlError({ cause, message: "A Kysely migration needs the package kysely" })
-})
 
 /** A failed statement reaches the module as the `SqlError` that it is, and comes back unchanged if the module lets it. */
 const asSqlError = (cause: unknown): SqlError =>
@@ -72,30 +69,12 @@ const database = (
   connection: Connection,
   runtime: Runtime.Runtime<never>
 ): Kysely.Kysely<unknown> => {
-  const parts = sql.onDialectOrElse({
-    sqlite: () => ({
-      adapter: () => new kysely.SqliteAdapter(),
-      compiler: () => new kysely.SqliteQueryCompiler(),
-      introspector: (db: Kysely.Kysely<unknown>) => new kysely.SqliteIntrospector(db)
-    }),
-    orElse: () => ({
-      adapter: () => new kysely.PostgresAdapter(),
-      compiler: () => new kysely.PostgresQueryCompiler(),
-      introspector: (db: Kysely.Kysely<unknown>) => new kysely.PostgresIntrospector(db)
-    })
-  })
   const send = (text: string, parameters: ReadonlyArray<unknown>): Promise<unknown> =>
     Runtime.runPromiseExit(runtime)(connection.executeRaw(text, parameters)).then((exit) =>
       exit._tag === "Success" ? exit.value : Promise.reject(exit.cause._tag === "Fail" ? exit.cause.error : exit.cause)
     )
-  return new kysely.Kysely({
-    dialect: {
-      createAdapter: parts.adapter,
-      createQueryCompiler: parts.compiler,
-      createIntrospector: parts.introspector,
-      createDriver: () => driver(send)
-    }
-  })
+  const parts = KyselyDialect.parts(kysely, Migration.dialectOf(sql))
+  return new kysely.Kysely({ dialect: { ...parts, createDriver: () => driver(send) } })
 }
 
 type Send = (text: string, parameters: ReadonlyArray<unknown>) => Promise<unknown>
@@ -107,7 +86,7 @@ const driver = (send: Send): Kysely.Driver => {
     acquireConnection: () =>
       Promise.resolve({
         executeQuery: <R>(query: Kysely.CompiledQuery) =>
-          send(query.sql, query.parameters).then((answer) => resultOf<R>(answer)),
+          send(query.sql, query.parameters).then((answer) => KyselyDialect.resultOf<R>(answer)),
         streamQuery: () => {
           throw new Error("a migration cannot stream; execute the query instead")
         }
@@ -117,21 +96,5 @@ const driver = (send: Send): Kysely.Driver => {
     rollbackTransaction: savepoint("ROLLBACK TO SAVEPOINT kysely"),
     releaseConnection: () => Promise.resolve(),
     destroy: () => Promise.resolve()
-  }
-}
-
-/** From what either driver answers: a `pg` result, the rows of SQLite, or what SQLite changed. */
-const resultOf = <R>(answer: unknown): Kysely.QueryResult<R> => {
-  if (Array.isArray(answer)) return { rows: answer as Array<R> }
-  const { changes, lastInsertRowid, rowCount, rows } = answer as {
-    readonly rows?: Array<R>
-    readonly rowCount?: number | null
-    readonly changes?: number | bigint
-    readonly lastInsertRowid?: number | bigint
-  }
-  return {
-    rows: rows ?? [],
-    numAffectedRows: BigInt(rowCount ?? changes ?? 0),
-    ...(lastInsertRowid === undefined ? {} : { insertId: BigInt(lastInsertRowid) })
   }
 }

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import type { Generated, InsertResult } from "kysely"
 import * as Test from "../../layers/Test.js"
 import {
   DeadLetters,
@@ -13,6 +14,7 @@ import {
   Policy,
   Processor,
   Pulse,
+  Query,
   Reactor,
   Source,
   Subscription
@@ -119,6 +121,27 @@ check<
     Processor.Handler<BadInput | RateLimited | Failure.MalformedOperation | Failure.UnknownOperation, never>
   >
 >()
+
+// Typed queries: rows, or what a write affected.
+interface Tables {
+  readonly todos: { readonly id: string; readonly title: string; readonly done: Generated<number> }
+}
+export const queries = Effect.gen(function*() {
+  const query = yield* Query.kysely<Tables>()
+  const titles = query((db) => db.selectFrom("todos").select(["title", "done"]))
+  check<
+    Equals<
+      typeof titles,
+      Effect.Effect<ReadonlyArray<{ title: string; done: number }>, SqlError, SqlClient.SqlClient>
+    >
+  >()
+  const inserted = query((db) => db.insertInto("todos").values({ id: "1", title: "Read" }))
+  check<Equals<typeof inserted, Effect.Effect<InsertResult, SqlError, SqlClient.SqlClient>>>()
+  const returned = query((db) => db.updateTable("todos").set({ done: 1 }).returning("id"))
+  check<Equals<typeof returned, Effect.Effect<ReadonlyArray<{ id: string }>, SqlError, SqlClient.SqlClient>>>()
+  const streamed = query.stream((db) => db.selectFrom("todos").select("id"))
+  check<Equals<typeof streamed, Stream.Stream<{ id: string }, SqlError, SqlClient.SqlClient>>>()
+})
 
 // Reactors: the services of all processors, and no more.
 const reactor = Reactor.layer(Decided, ByBatchDecided)

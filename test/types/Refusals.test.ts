@@ -49,6 +49,23 @@ const refusals: { readonly [file: string]: ReadonlyArray<ReadonlyArray<string>> 
     ["'Translator' is not assignable to type 'never'"],
     ["'Translator' is not assignable to type 'never'"]
   ],
+  "query-misspelt": [
+    ["'\"todo\"'", "TableExpressionOrList<Tables"],
+    ["'\"titel\"'", "SelectExpression<Tables, \"todos\">"],
+    ["'\"titel\"'", "ReferenceExpression<Tables, \"todos\">"],
+    ["'1'", "OperandValueExpressionOrList<Tables, \"todos\", \"title\">"],
+    ["property 'title'", "'number' is not assignable", "string"],
+    ["'titel' does not exist"],
+    ["'{ id: string; }'", "InsertExpression<Tables, \"todos\">"],
+    ["'titel' does not exist"]
+  ],
+  "query-escape": [
+    ["'transaction' does not exist on type 'QueryCreator<Tables>'"],
+    ["'destroy' does not exist on type 'QueryCreator<Tables>'"],
+    ["'connection' does not exist on type 'QueryCreator<Tables>'"],
+    ["'schema' does not exist on type 'QueryCreator<Tables>'"],
+    ["'Promise<", "'Compilable<"]
+  ],
   "untagged": [["'string' is not assignable to type 'Tagged'"]]
 }
 
