@@ -58,6 +58,44 @@ describe("statements", () => {
     ])
   })
 
+  it.each([
+    ["a line comment ends at a carriage return", "-- note\rCOMMIT", ["COMMIT"]],
+    ["BEGIN ATOMIC is a body in a routine alone", "SELECT begin atomic FROM a; COMMIT", [
+      "SELECT begin atomic FROM a",
+      "COMMIT"
+    ]],
+    ["and there not among its parameters", "CREATE FUNCTION f(begin atomic) AS 'x'; COMMIT", [
+      "CREATE FUNCTION f(begin atomic) AS 'x'",
+      "COMMIT"
+    ]],
+    [
+      "a no-break space is the letter of a name, and no dollar quote begins after it",
+      "SELECT 1 \u00a0$$; COMMIT; SELECT 2 \u00a0$$",
+      [
+        "SELECT 1 \u00a0$$",
+        "COMMIT",
+        "SELECT 2 \u00a0$$"
+      ]
+    ],
+    ["nor an escape string", "SELECT \u00a0E'\\'; COMMIT; --'", ["SELECT \u00a0E'\\'", "COMMIT"]],
+    ["nor behind a byte order mark that does not come first", "SELECT 1 \ufeff$$; COMMIT; SELECT 2 \ufeff$$", [
+      "SELECT 1 \ufeff$$",
+      "COMMIT",
+      "SELECT 2 \ufeff$$"
+    ]],
+    ["an escape string keeps its escapes on the next line", "SELECT E'a' -- b\n 'b\\''; COMMIT; SELECT ''", [
+      "SELECT E'a' -- b\n 'b\\''",
+      "COMMIT",
+      "SELECT ''"
+    ]]
+  ])("on PostgreSQL, %s", (_, text, expected) => {
+    expect(texts(text, "pg")).toEqual(expected)
+  })
+
+  it("on SQLite, a line comment goes on after a carriage return, and a byte order mark is blank", () => {
+    expect(texts("-- note\rCOMMIT\n; \ufeffSELECT 1", "sqlite")).toEqual(["SELECT 1"])
+  })
+
   it("lose nothing but semicolons, blanks and comments around them", () => {
     FastCheck.assert(
       FastCheck.property(
