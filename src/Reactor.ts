@@ -76,6 +76,8 @@ export declare namespace Settings {
     readonly concurrency: number
     /** Pauses before a failed subscription opens again. Starts over once it commits; when it ends, the subscription halts. */
     readonly reopenings: Schedule.Schedule<unknown>
+    /** How migrations are applied: which statements they may send, how long they wait for the lock. */
+    readonly migrations?: Migrator.Options | undefined
   }
 }
 
@@ -163,8 +165,9 @@ const migrate = (
   processors: ReadonlyArray<Decided>
 ): Effect.Effect<void, Migrator.MigrationFailed, SqlClient.SqlClient> =>
   Effect.gen(function*() {
+    const { migrations } = yield* Settings
     const own = yield* Migrator.prepare
-    const summaries = [own, ...yield* Migrator.upAll(processors)]
+    const summaries = [own, ...yield* Migrator.upAll(processors, migrations)]
     const steps = summaries.flatMap((summary) => summary.steps)
     if (steps.length === 0) return
     const durationMillis = Math.max(...summaries.map((summary) => summary.durationMillis))

@@ -19,6 +19,7 @@ import type * as Layer from "effect/Layer"
 import type { Namespace } from "../domain/Namespace.js"
 import * as Fault from "../process/Fault.js"
 import * as Migration from "../process/Migration.js"
+import type * as Permit from "../process/Permit.js"
 import * as Statements from "../process/Statements.js"
 import * as Catalogue from "./Catalogue.js"
 import * as Guard from "./Guard.js"
@@ -66,6 +67,8 @@ export interface Options<E> {
    * otherwise only what belongs to a table that the shadow has. Default: false.
    */
   readonly exclusive?: boolean | undefined
+  /** What migrations may send to build the shadow, as in `Migrator.Options`. Default: `"any"`. */
+  readonly statements?: Permit.Permit | undefined
 }
 
 /** Whether nothing at all is different, as far as was looked. */
@@ -94,7 +97,7 @@ export const verify = <E = never>(
       .sort((a, b) => a.ordinal - b.ordinal)
     const steps = recorded.map(({ id }) => ({ id, migration: migrations[id]! }))
     const failed = (cause: unknown) => new ShadowFailed({ namespace, id: undefined, cause })
-    const build = shadowed(namespace, steps)
+    const build = shadowed(namespace, steps, options.statements)
     const expected = yield* sql.onDialectOrElse({
       sqlite: () =>
         options.shadow === undefined
@@ -112,9 +115,9 @@ interface Step {
   readonly migration: Migration.Migration
 }
 
-const shadowed = (namespace: string, steps: ReadonlyArray<Step>) =>
+const shadowed = (namespace: string, steps: ReadonlyArray<Step>, permit: Permit.Permit | undefined) =>
   Effect.forEach(steps, ({ id, migration }) =>
-    Guard.run(migration.up, { rewrite: withoutConcurrently }).pipe(
+    Guard.run(migration.up, { permit, rewrite: withoutConcurrently }).pipe(
       Effect.mapError((cause) => new ShadowFailed({ namespace, id, cause }))
     ), { discard: true })
 

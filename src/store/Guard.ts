@@ -1,21 +1,25 @@
 /**
- * A guard: the connection a migration is given, which keeps it inside its transaction and knows what it sent.
+ * A guard: the connection a migration is given, which keeps it inside its transaction and its permit, and knows what it sent.
  *
  *     SAVEPOINT ─▶ statement ─▶ does it end the transaction? ─▶ no: sent      ─▶ is the savepoint still there?
- *                                        └ yes: refused, nothing sent                └ no: it ended the transaction
+ *                               is it not permitted?                                 └ no: it ended the transaction
+ *                                        └ yes: refused, nothing sent
  *
- * Text is judged before it is sent, and the savepoint proves it afterwards, whatever the text looked like.
+ * Text is judged before it is sent, and the savepoint proves it afterwards, whatever the text looked like. A refusal counts
+ * even if the migration swallowed it.
  */
 
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
 import { SqlError } from "@effect/sql/SqlError"
+import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Stream from "effect/Stream"
 import * as Fault from "../process/Fault.js"
 import * as Migration from "../process/Migration.js"
+import * as Permit from "../process/Permit.js"
 import * as Statements from "../process/Statements.js"
 
 /** A statement as it was sent, or as it would have been. */
@@ -30,7 +34,16 @@ export class EndedTransaction extends Data.TaggedError("EndedTransaction")<{
   readonly statement: string | undefined
 }> {}
 
+/** The body sent a statement that is not permitted. */
+export class StatementRefused extends Data.TaggedError("StatementRefused")<Permit.Refusal> {
+  override get message(): string {
+    return `may not run ${this.statement}: ${this.needs} is not permitted`
+  }
+}
+
 export interface Options {
+  /** What may be sent. Default: any statement. */
+  readonly permit?: Permit.Permit | undefined
   /** Called with each statement before it is sent. */
   readonly onStatement?: ((sent: Sent) => void) | undefined
   /** What is sent in place of a statement. */
@@ -41,16 +54,17 @@ export interface Options {
 export const run = <A, E, R>(
   body: Effect.Effect<A, E, R>,
   options: Options = {}
-): Effect.Effect<A, E | SqlError | EndedTransaction, R | SqlClient.SqlClient> =>
+): Effect.Effect<A, E | SqlError | EndedTransaction | StatementRefused, R | SqlClient.SqlClient> =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const transaction = yield* Effect.serviceOption(SqlClient.TransactionConnection)
     if (transaction._tag === "None") return yield* Effect.dieMessage("a guard needs a transaction around it")
     const [connection, depth] = transaction.value
-    const refused: Array<string> = []
-    const guarded = guard(connection, Migration.dialectOf(sql), options, (text) => refused.push(text))
+    const watch = watching(Migration.dialectOf(sql), options, true)
     yield* connection.executeRaw(`SAVEPOINT ${savepoint}`, [])
-    const exit = yield* Effect.exit(Effect.provideService(body, SqlClient.TransactionConnection, [guarded, depth]))
+    const exit = yield* Effect.exit(
+      Effect.provideService(body, SqlClient.TransactionConnection, [watch.guard(connection), depth])
+    )
     if (Exit.isInterrupted(exit)) return yield* exit
     // After a failure PostgreSQL takes nothing but a rollback, even one to the savepoint.
     const probe = Exit.isSuccess(exit) ? `RELEASE SAVEPOINT ${savepoint}` : `ROLLBACK TO SAVEPOINT ${savepoint}`
@@ -59,8 +73,7 @@ export const run = <A, E, R>(
       // A connection that is gone says nothing about the savepoint: then what the body failed with is what counts.
       Effect.catchTag("SqlError", (failure) => Exit.isSuccess(exit) ? Effect.fail(failure) : Effect.void)
     )
-    // A refusal counts even if the body swallowed it.
-    if (refused.length > 0) return yield* new EndedTransaction({ statement: refused[0] })
+    yield* watch.verdict
     return yield* exit
   })
 
@@ -68,12 +81,86 @@ export const run = <A, E, R>(
 export const pretend = <A, E, R>(
   body: Effect.Effect<A, E, R>,
   options: Options
-): Effect.Effect<A, E, R | SqlClient.SqlClient> =>
-  Effect.flatMap(SqlClient.SqlClient, (sql) =>
-    Effect.provideService(body, SqlClient.TransactionConnection, [
-      guard(nowhere, Migration.dialectOf(sql), options, undefined),
-      0
-    ]))
+): Effect.Effect<A, E | EndedTransaction | StatementRefused, R | SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) => {
+    const watch = watching(Migration.dialectOf(sql), options, false)
+    return judged(watch, Effect.provideService(body, SqlClient.TransactionConnection, [watch.guard(nowhere), 0]))
+  })
+
+/**
+ * Runs `body` outside a transaction, with any statement permitted as it is. Otherwise each statement is judged, on whichever
+ * connection it would be sent, and in the transactions that the body makes for itself with `sql.withTransaction`.
+ */
+export const outside = <A, E, R>(
+  body: Effect.Effect<A, E, R>,
+  options: Options
+): Effect.Effect<A, E | EndedTransaction | StatementRefused, R | SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (sql): Effect.Effect<A, E | EndedTransaction | StatementRefused, R> => {
+    if (options.permit === undefined || options.permit === "any") return body
+    const watch = watching(Migration.dialectOf(sql), options, false)
+    const alone = watch.guard(unreserved(sql))
+    const client: SqlClient.SqlClient = Object.assign(
+      ((...args: Parameters<typeof sql>) => sql(...args)) as SqlClient.SqlClient,
+      sql,
+      {
+        reserve: Effect.map(sql.reserve, watch.guard),
+        withTransaction: <A2, E2, R2>(part: Effect.Effect<A2, E2, R2>) =>
+          Effect.flatMap(
+            Effect.serviceOption(SqlClient.TransactionConnection),
+            (current) =>
+              current._tag === "Some" && current.value[0] !== alone
+                ? sql.withTransaction(part)
+                : withoutTransaction(sql.withTransaction(guarded(watch, part)))
+          )
+      }
+    )
+    return judged(
+      watch,
+      body.pipe(
+        Effect.provideService(SqlClient.TransactionConnection, [alone, 0]),
+        Effect.provideService(SqlClient.SqlClient, client)
+      ) as Effect.Effect<A, E, R>
+    )
+  })
+
+/** The transaction's connection, watched. */
+const guarded = <A, E, R>(watch: Watch, body: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Effect.serviceOption(SqlClient.TransactionConnection), (transaction) =>
+    transaction._tag === "None"
+      ? body
+      : Effect.mapInputContext(body, (context: Context.Context<R>) =>
+        Context.add(context, SqlClient.TransactionConnection, [
+          watch.guard(transaction.value[0]),
+          transaction.value[1]
+        ])))
+
+const withoutTransaction = <A, E, R>(body: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.mapInputContext(
+    body,
+    (context: Context.Context<R>) =>
+      Context.omit(SqlClient.TransactionConnection)(
+        context as Context.Context<R | SqlClient.TransactionConnection>
+      ) as Context.Context<R>
+  )
+
+/** A connection of its own for each statement. */
+const unreserved = (sql: SqlClient.SqlClient): Connection => {
+  const use = <A>(send: (connection: Connection) => Effect.Effect<A, SqlError>) =>
+    Effect.scoped(Effect.flatMap(sql.reserve, send))
+  return {
+    execute: (text, params, transform) => use((connection) => connection.execute(text, params, transform)),
+    executeRaw: (text, params) => use((connection) => connection.executeRaw(text, params)),
+    executeValues: (text, params) => use((connection) => connection.executeValues(text, params)),
+    executeUnprepared: (text, params, transform) =>
+      use((connection) => connection.executeUnprepared(text, params, transform)),
+    executeStream: (text, params, transform) =>
+      Stream.unwrapScoped(Effect.map(sql.reserve, (connection) => connection.executeStream(text, params, transform)))
+  }
+}
+
+/** A refusal counts even if the body swallowed it. */
+const judged = <A, E, R>(watch: Watch, body: Effect.Effect<A, E, R>) =>
+  Effect.flatMap(Effect.exit(body), (exit) => Exit.isInterrupted(exit) ? exit : Effect.zipRight(watch.verdict, exit))
 
 const savepoint = "processor_migration"
 
@@ -82,38 +169,53 @@ const isNoSavepoint = (failure: SqlError): boolean => {
   return code === "3B001" || code === "25P01" || /no such savepoint/.test(Fault.describe(failure))
 }
 
-const guard = (
-  connection: Connection,
-  dialect: Statements.Dialect,
-  options: Options,
-  onRefused: ((text: string) => void) | undefined
-): Connection => {
-  const admit = <A>(
-    text: string,
-    parameters: ReadonlyArray<unknown>,
-    send: (text: string) => Effect.Effect<A, SqlError>
-  ): Effect.Effect<A, SqlError> =>
+/** What was refused on any of the connections that it guards. */
+interface Watch {
+  readonly guard: (connection: Connection) => Connection
+  readonly verdict: Effect.Effect<void, EndedTransaction | StatementRefused>
+}
+
+const watching = (dialect: Statements.Dialect, options: Options, isInside: boolean): Watch => {
+  let first: EndedTransaction | StatementRefused | undefined
+  const refusal = (text: string): EndedTransaction | StatementRefused | undefined => {
+    const ends = isInside ? Statements.split(text, dialect).find(Statements.controlsTransaction) : undefined
+    if (ends !== undefined) return new EndedTransaction({ statement: ends.text })
+    const refused = Permit.refusal(options.permit ?? "any", text, dialect)
+    return refused === undefined ? undefined : new StatementRefused(refused)
+  }
+  const admit: Admit = (text, parameters, send) =>
     Effect.suspend(() => {
-      const ends = onRefused && Statements.split(text, dialect).find(Statements.controlsTransaction)
-      if (onRefused !== undefined && ends !== undefined) {
-        onRefused(ends.text)
-        return Effect.fail(new SqlError({ cause: undefined, message: `a migration may not ${ends.text}` }))
+      const refused = refusal(text)
+      if (refused !== undefined) {
+        first ??= refused
+        return Effect.fail(new SqlError({ cause: refused, message: `a migration may not run ${refused.statement}` }))
       }
       options.onStatement?.({ text, parameters })
       return send(options.rewrite === undefined ? text : options.rewrite(text, dialect))
     })
   return {
-    execute: (text, params, transform) => admit(text, params, (sent) => connection.execute(sent, params, transform)),
-    executeRaw: (text, params) => admit(text, params, (sent) => connection.executeRaw(sent, params)),
-    executeValues: (text, params) => admit(text, params, (sent) => connection.executeValues(sent, params)),
-    executeUnprepared: (text, params, transform) =>
-      admit(text, params, (sent) => connection.executeUnprepared(sent, params, transform)),
-    executeStream: (text, params, transform) =>
-      Stream.unwrap(
-        admit(text, params, (sent) => Effect.succeed(connection.executeStream(sent, params, transform)))
-      )
+    guard: (connection) => admitted(connection, admit),
+    verdict: Effect.suspend(() => first === undefined ? Effect.void : Effect.fail(first))
   }
 }
+
+type Admit = <A>(
+  text: string,
+  parameters: ReadonlyArray<unknown>,
+  send: (text: string) => Effect.Effect<A, SqlError>
+) => Effect.Effect<A, SqlError>
+
+const admitted = (connection: Connection, admit: Admit): Connection => ({
+  execute: (text, params, transform) => admit(text, params, (sent) => connection.execute(sent, params, transform)),
+  executeRaw: (text, params) => admit(text, params, (sent) => connection.executeRaw(sent, params)),
+  executeValues: (text, params) => admit(text, params, (sent) => connection.executeValues(sent, params)),
+  executeUnprepared: (text, params, transform) =>
+    admit(text, params, (sent) => connection.executeUnprepared(sent, params, transform)),
+  executeStream: (text, params, transform) =>
+    Stream.unwrap(
+      admit(text, params, (sent) => Effect.succeed(connection.executeStream(sent, params, transform)))
+    )
+})
 
 const nowhere: Connection = {
   execute: () => Effect.succeed([]),

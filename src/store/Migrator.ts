@@ -22,6 +22,7 @@ import * as Effect from "effect/Effect"
 import * as processors from "../../migrations/0001_processors.js"
 import type { Namespace } from "../domain/Namespace.js"
 import * as Migration from "../process/Migration.js"
+import type * as Permit from "../process/Permit.js"
 import * as Guard from "./Guard.js"
 import * as Itinerary from "./Itinerary.js"
 import * as Ledger from "./Ledger.js"
@@ -30,7 +31,7 @@ import * as Transaction from "./Transaction.js"
 
 export { MigrationEdited, MigrationLate, MigrationMissing, MigrationUnfinished, type Standing } from "./Itinerary.js"
 export { MigrationLocked } from "./Ledger.js"
-export { MigrationEndedTransaction, MigrationFailed, type Step } from "./Step.js"
+export { MigrationEndedTransaction, MigrationFailed, MigrationRefused, type Step } from "./Step.js"
 
 /** Everything that may keep a namespace from being ready. */
 export type MigrationError = Step.StepError | Migration.MigrationMisnamed
@@ -40,6 +41,12 @@ export interface Options {
   readonly allowLate?: boolean | undefined
   /** How long each step may wait for the lock. Default: 1 minute. */
   readonly lockTimeout?: Duration.DurationInput | undefined
+  /**
+   * What migrations may send. `"any"`, the default, is everything but what ends their transaction, for migrations of one's
+   * own. `"schema"` is for those of others, signed ones too: what shapes and fills tables, and nothing that reaches rights,
+   * files, other schemas, other sessions or languages other than SQL. A list permits what it names (see `Permit`).
+   */
+  readonly statements?: Permit.Permit | undefined
 }
 
 /** What was done to a namespace; no steps when there was nothing to do. */
@@ -124,7 +131,11 @@ export const downOf = (
 ): Effect.Effect<Summary, MigrationError, SqlClient.SqlClient> =>
   Effect.suspend(() => {
     const decide = Itinerary.downward(namespace, migrations, ids)
-    return advance({ namespace, lockTimeout: options.lockTimeout, decide }, ids.length, [])
+    return advance(
+      { namespace, lockTimeout: options.lockTimeout, statements: options.statements, decide },
+      ids.length,
+      []
+    )
   })
 
 /** Takes the latest step back and applies it again. */
@@ -171,7 +182,7 @@ export const plan = (
     const pending = Migration.order(migrations).filter((id) => entries.every((entry) => entry.id !== id))
     if (pending.length === 0) return []
     const rehearsal = Effect.flatMap(
-      Effect.forEach(pending, (id) => rehearse(namespace, id, migrations[id]!)),
+      Effect.forEach(pending, (id) => rehearse(namespace, id, migrations[id]!, options)),
       (planned) => Effect.fail(new Rehearsed({ planned }))
     )
     return yield* Ledger.patiently(
@@ -234,7 +245,11 @@ export const upNoting = (
 ): Effect.Effect<Summary, MigrationError, SqlClient.SqlClient> =>
   Effect.flatMap(Migration.check(migrations, namespace), (ids) => {
     const decide = Itinerary.upward(namespace, migrations, options)
-    return advance({ namespace, lockTimeout: options.lockTimeout, decide }, ids.length, steps)
+    return advance(
+      { namespace, lockTimeout: options.lockTimeout, statements: options.statements, decide },
+      ids.length,
+      steps
+    )
   })
 
 const upNamed = (namespace: string, migrations: Migration.Migrations, options: Options) =>
@@ -284,16 +299,16 @@ const advance = (
 /** What a rehearsal ends with, so that its transaction is rolled back. */
 class Rehearsed extends Data.TaggedError("Rehearsed")<{ readonly planned: ReadonlyArray<Planned> }> {}
 
-const rehearse = (namespace: string, id: string, migration: Migration.Migration) =>
+const rehearse = (namespace: string, id: string, migration: Migration.Migration, { statements: permit }: Options) =>
   Effect.gen(function*() {
     const statements: Array<Guard.Sent> = []
-    const options: Guard.Options = { onStatement: (sent) => statements.push(sent) }
+    const options: Guard.Options = { permit, onStatement: (sent) => statements.push(sent) }
     const transactional = migration.transactional !== false
     yield* (transactional ? Guard.run(migration.up, options) : Guard.pretend(migration.up, options)).pipe(
       Effect.mapError((failure) =>
-        failure._tag === "EndedTransaction"
-          ? new Step.MigrationEndedTransaction({ namespace, id, statement: failure.statement })
-          : new Step.MigrationFailed({ namespace, id, statements: statements.length, cause: failure })
+        failure._tag === "SqlError"
+          ? new Step.MigrationFailed({ namespace, id, statements: statements.length, cause: failure })
+          : Step.refusedAs(failure, { namespace, id })
       )
     )
     return { id, transactional, statements }

@@ -17,6 +17,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import { hostname } from "node:os"
 import * as Fault from "../process/Fault.js"
+import type * as Permit from "../process/Permit.js"
 import * as Claim from "./Claim.js"
 import * as Guard from "./Guard.js"
 import type * as Itinerary from "./Itinerary.js"
@@ -66,13 +67,48 @@ export class MigrationEndedTransaction extends Data.TaggedError("MigrationEndedT
   }
 }
 
+/**
+ * A migration has a statement that it is not permitted to send. It was not sent; what it had sent before was rolled back,
+ * unless it is declared not to be transactional.
+ */
+export class MigrationRefused extends Data.TaggedError("MigrationRefused")<{
+  readonly namespace: string
+  readonly id: string
+  /** Its first 80 characters, without what is quoted in it. */
+  readonly statement: string
+  /** What would have to be permitted. */
+  readonly needs: string
+}> {
+  override get message(): string {
+    const what = `migration ${this.id} of namespace ${this.namespace} may not run ${this.statement}`
+    const name = JSON.stringify(this.needs)
+    return `${what}; leave that to whoever administers the database, or permit ${name} in the option "statements"`
+  }
+}
+
 /** Why a step was not run. */
-export type StepError = Itinerary.ItineraryError | MigrationFailed | MigrationEndedTransaction | Ledger.MigrationLocked
+export type StepError =
+  | Itinerary.ItineraryError
+  | MigrationFailed
+  | MigrationEndedTransaction
+  | MigrationRefused
+  | Ledger.MigrationLocked
+
+/** A guard's refusal, as what it means for the migration. */
+export const refusedAs = (
+  refused: Guard.EndedTransaction | Guard.StatementRefused,
+  migration: { readonly namespace: string; readonly id: string }
+): MigrationEndedTransaction | MigrationRefused =>
+  refused._tag === "StatementRefused"
+    ? new MigrationRefused({ ...migration, statement: refused.statement, needs: refused.needs })
+    : new MigrationEndedTransaction({ ...migration, statement: refused.statement })
 
 /** Where it is run, and who decides what comes next. */
 export interface Journey {
   readonly namespace: string
   readonly lockTimeout: Duration.DurationInput | undefined
+  /** See `Migrator.Options`. */
+  readonly statements?: Permit.Permit | undefined
   readonly decide: Itinerary.Decide
 }
 
@@ -112,7 +148,7 @@ const inside = (
       yield* Ledger.lock(namespace)
       const entries = yield* confirm(journey, next)
       const [elapsed] = yield* Effect.timed(
-        Guard.run(next.migration[next.direction], { onStatement: () => statements++ })
+        Guard.run(next.migration[next.direction], { permit: journey.statements, onStatement: () => statements++ })
       )
       const durationMillis = Math.round(Duration.toMillis(elapsed))
       if (next.direction === "down") yield* Ledger.remove(namespace, id)
@@ -126,8 +162,10 @@ const inside = (
           case "EndedTransaction":
             return Effect.zipRight(
               failure.statement === undefined ? recordFailed(journey, next) : Effect.void,
-              new MigrationEndedTransaction({ namespace, id, statement: failure.statement })
+              Effect.fail(refusedAs(failure, { namespace, id }))
             )
+          case "StatementRefused":
+            return Effect.fail(refusedAs(failure, { namespace, id }))
           case "CommitUnknown":
             return resolve(journey, next, failure)
           case "SqlError":
@@ -184,7 +222,12 @@ const outside = (
             ? failed(failure)
             : failure
         ))
-        const [elapsed] = yield* Effect.timed(Effect.mapError(next.migration[next.direction], failed))
+        const [elapsed] = yield* Guard.outside(next.migration[next.direction], { permit: journey.statements }).pipe(
+          Effect.mapError((failure) =>
+            failure._tag === "SqlError" ? failed(failure) : refusedAs(failure, { namespace, id })
+          ),
+          Effect.timed
+        )
         const durationMillis = Math.round(Duration.toMillis(elapsed))
         const done = next.direction === "down"
           ? Ledger.remove(namespace, id)
