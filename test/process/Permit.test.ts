@@ -76,6 +76,14 @@ describe("on PostgreSQL, the permit for schemas refuses", () => {
     ["OWNER TO", "ALTER TABLE a OWNER TO b"],
     ["SET SCHEMA", "ALTER TABLE a SET SCHEMA b"],
     ["ROW LEVEL SECURITY", "ALTER TABLE a DISABLE ROW LEVEL SECURITY"],
+    ["TABLESPACE", "CREATE TABLE a (id int) TABLESPACE b"],
+    ["REINDEX DATABASE", "REINDEX (VERBOSE) DATABASE a"],
+    ["COMMENT ON ROLE", "COMMENT ON ROLE a IS 'b'"],
+    ["FRAMEWORK TABLE", "UPDATE processor_cursor SET position = 0"],
+    ["FRAMEWORK TABLE", "DROP TABLE \"processor_migration\""],
+    ["QUALIFIED NAME", "CREATE TABLE a PARTITION OF other.b DEFAULT"],
+    ["QUALIFIED NAME", "ALTER SEQUENCE a OWNED BY other.b.id"],
+    ["QUALIFIED NAME", "CREATE TABLE a (LIKE other.b)"],
     ["QUALIFIED NAME", "CREATE TABLE IF NOT EXISTS other.a (id int)"],
     ["QUALIFIED NAME", "CREATE TABLE \"other\" . \"a\" (id int)"],
     ["QUALIFIED NAME", "DROP TABLE IF EXISTS a, other.b"],
@@ -123,6 +131,7 @@ describe("on SQLite, the permit for schemas refuses", () => {
     ["SYSTEM FUNCTION", "CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT [load_extension]('a'); END"],
     ["VIRTUAL TABLE MODULE", "CREATE VIRTUAL TABLE a USING csv(filename = '/etc/passwd')"],
     ["VIRTUAL TABLE MODULE", "CREATE VIRTUAL TABLE \"using\" USING sqlite_dbpage"],
+    ["FRAMEWORK TABLE", "DELETE FROM [processor_dead_letter]"],
     ["EXPLAIN", "EXPLAIN ATTACH 'a.db' AS a"],
     ["GRANT", "GRANT ALL ON a TO b"]
   ])("%s: %s", (needs, text) => {
