@@ -49,6 +49,10 @@ const refusals: { readonly [file: string]: ReadonlyArray<ReadonlyArray<string>> 
     ["'Translator' is not assignable to type 'never'"],
     ["'Translator' is not assignable to type 'never'"]
   ],
+  "permit-misspelt": [
+    ["'\"schemas\"'", "Permit"],
+    ["'\"CREATE EXTENSON\"' is not assignable to type 'Kind'"]
+  ],
   "query-misspelt": [
     ["'\"todo\"'", "TableExpressionOrList<Tables"],
     ["'\"titel\"'", "SelectExpression<Tables, \"todos\">"],
