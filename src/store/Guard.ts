@@ -62,9 +62,9 @@ export const run = <A, E, R>(
     const [connection, depth] = transaction.value
     const watch = watching(Migration.dialectOf(sql), options, true)
     yield* connection.executeRaw(`SAVEPOINT ${savepoint}`, [])
-    const exit = yield* Effect.exit(
-      Effect.provideService(body, SqlClient.TransactionConnection, [watch.guard(connection), depth])
-    )
+    // Where everything is permitted, a connection of one's own may be had.
+    const client = isUnlimited(options) ? sql : clientOf(sql, { reserve: Effect.map(sql.reserve, watch.guard) })
+    const exit = yield* Effect.exit(provided(body, client, [watch.guard(connection), depth]))
     if (Exit.isInterrupted(exit)) return yield* exit
     // After a failure PostgreSQL takes nothing but a rollback, even one to the savepoint.
     const probe = Exit.isSuccess(exit) ? `RELEASE SAVEPOINT ${savepoint}` : `ROLLBACK TO SAVEPOINT ${savepoint}`
@@ -84,7 +84,8 @@ export const pretend = <A, E, R>(
 ): Effect.Effect<A, E | EndedTransaction | StatementRefused, R | SqlClient.SqlClient> =>
   Effect.flatMap(SqlClient.SqlClient, (sql) => {
     const watch = watching(Migration.dialectOf(sql), options, false)
-    return judged(watch, Effect.provideService(body, SqlClient.TransactionConnection, [watch.guard(nowhere), 0]))
+    const answering = watch.guard(nowhere)
+    return judged(watch, provided(body, clientOf(sql, { reserve: Effect.succeed(answering) }), [answering, 0]))
   })
 
 /**
@@ -96,32 +97,41 @@ export const outside = <A, E, R>(
   options: Options
 ): Effect.Effect<A, E | EndedTransaction | StatementRefused, R | SqlClient.SqlClient> =>
   Effect.flatMap(SqlClient.SqlClient, (sql): Effect.Effect<A, E | EndedTransaction | StatementRefused, R> => {
-    if (options.permit === undefined || options.permit === "any") return body
+    if (isUnlimited(options)) return body
     const watch = watching(Migration.dialectOf(sql), options, false)
     const alone = watch.guard(unreserved(sql))
-    const client: SqlClient.SqlClient = Object.assign(
-      ((...args: Parameters<typeof sql>) => sql(...args)) as SqlClient.SqlClient,
-      sql,
-      {
-        reserve: Effect.map(sql.reserve, watch.guard),
-        withTransaction: <A2, E2, R2>(part: Effect.Effect<A2, E2, R2>) =>
-          Effect.flatMap(
-            Effect.serviceOption(SqlClient.TransactionConnection),
-            (current) =>
-              current._tag === "Some" && current.value[0] !== alone
-                ? sql.withTransaction(part)
-                : withoutTransaction(sql.withTransaction(guarded(watch, part)))
-          )
-      }
-    )
-    return judged(
-      watch,
-      body.pipe(
-        Effect.provideService(SqlClient.TransactionConnection, [alone, 0]),
-        Effect.provideService(SqlClient.SqlClient, client)
-      ) as Effect.Effect<A, E, R>
-    )
+    const client = clientOf(sql, {
+      reserve: Effect.map(sql.reserve, watch.guard),
+      withTransaction: (part) =>
+        Effect.flatMap(
+          Effect.serviceOption(SqlClient.TransactionConnection),
+          (current) =>
+            current._tag === "Some" && current.value[0] !== alone
+              ? sql.withTransaction(part)
+              : withoutTransaction(sql.withTransaction(guarded(watch, part)))
+        )
+    })
+    return judged(watch, provided(body, client, [alone, 0]))
   })
+
+const isUnlimited = ({ permit = "any" }: Options): boolean => permit === "any"
+
+/** The client with other ways to a connection. */
+const clientOf = (
+  sql: SqlClient.SqlClient,
+  ways: Partial<Pick<SqlClient.SqlClient, "reserve" | "withTransaction">>
+): SqlClient.SqlClient =>
+  Object.assign(((...args: Parameters<typeof sql>) => sql(...args)) as SqlClient.SqlClient, sql, ways)
+
+const provided = <A, E, R>(
+  body: Effect.Effect<A, E, R>,
+  client: SqlClient.SqlClient,
+  connection: readonly [Connection, number]
+): Effect.Effect<A, E, R> =>
+  body.pipe(
+    Effect.provideService(SqlClient.TransactionConnection, connection),
+    Effect.provideService(SqlClient.SqlClient, client)
+  ) as Effect.Effect<A, E, R>
 
 /** The transaction's connection, watched. */
 const guarded = <A, E, R>(watch: Watch, body: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

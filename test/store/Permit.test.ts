@@ -86,6 +86,17 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
     "in a part of its own": withSql((sql) =>
       Effect.zipRight(sql`CREATE TABLE half (id TEXT)`, sql.withTransaction(sql.withTransaction(sql.unsafe(text))))
     ),
+    // SQLite has one connection, which the transaction has.
+    ...(dialect === "pg"
+      ? {
+        "on a connection of its own": withSql((sql) =>
+          Effect.zipRight(
+            sql`CREATE TABLE half (id TEXT)`,
+            Effect.scoped(Effect.flatMap(sql.reserve, (connection) => connection.executeRaw(text, [])))
+          )
+        )
+      }
+      : {}),
     "by Kysely": KyselyMigration.fromModule({
       up: async (db: Kysely<unknown>) => {
         await db.schema.createTable("half").addColumn("id", "text").execute()
