@@ -4,6 +4,8 @@
  *     package-lock.json ──▶ node_modules     npm ci, unless exactly the locked versions are installed
  *     the sources       ──▶ dist             tsc, unless the last build is younger than every source
  *
+ * Its arguments name folders with a package of their own that this script needs as well, such as `bench/peers`.
+ *
  * It says on stderr what it does and keeps silent when nothing is to be done: stdout belongs to the script that follows.
  * It needs Node and npm, nothing else. A failed step ends it with that step's exit code.
  */
@@ -17,17 +19,19 @@ const sources = ["src", "layers", "migrations", "examples", "bench", "test", "vi
 const dist = join(root, "dist")
 const stamp = join(dist, ".built")
 
-if (!isInstalled()) {
-  run("installing the dependencies (npm ci)", "npm", ["ci", "--include=dev", "--no-audit", "--no-fund"])
+for (const folder of [".", ...process.argv.slice(2)]) {
+  if (isInstalled(folder)) continue
+  const what = folder === "." ? "the dependencies" : `what ${folder} needs`
+  run(`installing ${what} (npm ci)`, "npm", ["ci", "--include=dev", "--no-audit", "--no-fund"], join(root, folder))
 }
 if (!isBuilt()) build()
 
 /** npm records what it installed in the same form as the lock file; optional packages of other platforms are absent. */
-function isInstalled() {
-  const record = join(root, "node_modules", ".package-lock.json")
+function isInstalled(folder) {
+  const record = join(root, folder, "node_modules", ".package-lock.json")
   if (!existsSync(record)) return false
   const installed = packagesOf(record)
-  return Object.entries(packagesOf(join(root, "package-lock.json"))).every(([path, wanted]) =>
+  return Object.entries(packagesOf(join(root, folder, "package-lock.json"))).every(([path, wanted]) =>
     path === "" || installed[path]?.version === wanted.version || (wanted.optional && installed[path] === undefined)
   )
 }
@@ -46,7 +50,10 @@ function isBuilt() {
 
 function entriesBelow(name) {
   if (!statSync(join(root, name)).isDirectory()) return []
-  return readdirSync(join(root, name), { recursive: true }).map((entry) => join(name, entry))
+  return readdirSync(join(root, name)).filter((entry) => entry !== "node_modules").flatMap((entry) => {
+    const path = join(name, entry)
+    return [path, ...entriesBelow(path)]
+  })
 }
 
 /** The stamp bears the time the build began: a source saved meanwhile counts as newer. What tsc no longer emits goes. */
@@ -61,10 +68,10 @@ function build() {
   utimesSync(stamp, begun, begun)
 }
 
-function run(what, command, args) {
+function run(what, command, args, cwd = root) {
   console.error(`effect-processors: ${what}`)
   const { error, status } = spawnSync(command, args, {
-    cwd: root,
+    cwd,
     stdio: ["ignore", process.stderr, process.stderr],
     shell: process.platform === "win32" && command === "npm"
   })

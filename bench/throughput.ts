@@ -1,71 +1,109 @@
 /**
- * Throughput: operations per second of one processor, ours beside a loop written by hand.
+ * Throughput: operations per second of one processor, ours beside a loop written by hand, the real Powerhouse reactor and
+ * Emmett.
  *
  *     npm run bench:throughput                       recorded strands, repeated to 40,000 operations
  *     npm run bench:throughput -- strands.ndjson.gz  a file of your own
- *
- * Subjects run in turn, each in a fresh process on a fresh file; what counts is the ratio within a round.
  */
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
+import * as Effect from "effect/Effect"
 import { fileURLToPath } from "node:url"
+import * as Contest from "./support/Contest.js"
+import * as Databases from "./support/Databases.js"
+import * as Effort from "./support/Effort.js"
 import * as Result from "./support/Result.js"
 import * as Strands from "./support/Strands.js"
-import * as Subject from "./support/Subject.js"
+import type { Reading } from "./support/Subject.js"
 
-const rounds = 5
-const operationsAtLeast = 40_000
+const ours = { program: "subjects/framework.js" }
+const hand = { program: "subjects/by-hand.js" }
+const powerhouse = { program: "subjects/powerhouse.js", mayStopEarly: true } as const
+const emmettPg = { program: "subjects/emmett-postgresql.js", mayStopEarly: true, prefilled: true } as const
+const emmettSqlite = { program: "subjects/emmett-sqlite.js", mayStopEarly: true, prefilled: true } as const
 
-interface Contender extends Subject.Subject {
-  readonly how: "many" | "one"
-}
+const oursMany = { ...ours, name: "ours, one statement a batch", how: "many" }
+const handMany = { ...hand, name: "by hand, one statement a batch", how: "many" }
+const oursOne = { ...ours, name: "ours, one statement a row", how: "one" }
+const handOne = { ...hand, name: "by hand, one statement a row", how: "one" }
+const live = { ...powerhouse, name: "Powerhouse, live", how: "live" }
+const pages = { ...powerhouse, name: "Powerhouse, pages of 500", how: "pages" }
+const relaxed = { name: "Emmett, its defaults", how: "default" }
+const tuned = { name: "Emmett, batches of 1,000 without rest", how: "tuned" }
 
-const contenders: ReadonlyArray<Contender> = [
-  { name: "ours, one statement a batch", program: "subjects/framework.js", how: "many" },
-  { name: "by hand, one statement a batch", program: "subjects/by-hand.js", how: "many" },
-  { name: "ours, one statement a row", program: "subjects/framework.js", how: "one" },
-  { name: "by hand, one statement a row", program: "subjects/by-hand.js", how: "one" }
+const contenders: ReadonlyArray<Contest.Contender> = [
+  { ...oursMany, dialect: "sqlite" },
+  { ...handMany, dialect: "sqlite" },
+  { ...oursOne, dialect: "sqlite" },
+  { ...handOne, dialect: "sqlite" },
+  { ...emmettSqlite, ...relaxed, dialect: "sqlite" },
+  { ...emmettSqlite, ...tuned, dialect: "sqlite" },
+  { ...live, dialect: "pglite" },
+  { ...pages, dialect: "pglite" },
+  { ...oursMany, dialect: "pg" },
+  { ...handMany, dialect: "pg" },
+  { ...oursOne, dialect: "pg", mayStopEarly: true },
+  { ...handOne, dialect: "pg", mayStopEarly: true },
+  { ...emmettPg, ...relaxed, dialect: "pg" },
+  { ...emmettPg, ...tuned, dialect: "pg" },
+  { ...live, dialect: "pg" },
+  { ...pages, dialect: "pg" }
 ]
 
-const directory = mkdtempSync(join(tmpdir(), "effect-processors-bench-"))
-const recorded = fileURLToPath(new URL("../../examples/data/g1-strands.ndjson.gz", import.meta.url))
-const input = process.argv[2] ?? await Strands.repeat(recorded, operationsAtLeast, directory)
+const notes = [
+  "Every run: a fresh process, a fresh database, the table compared with the operations folded in memory.",
+  "SQLite: WAL and synchronous=FULL for all. Emmett's driver has both; its connection is checked for them.",
+  "PostgreSQL: one server for all, as it comes: fsync and synchronous_commit on.",
+  "PGlite: Powerhouse's embedded store on its own AtomicNodeFs, which writes snapshots now and then: less durable than ours.",
+  "Ours and by hand: batches of 1,000, the cursor in the batch's transaction, parsing the file included.",
+  "Powerhouse 6.2.2: each row a transaction of its own; its cursor, an ordinal, is upserted after each call in another, and the manager's state in a third. Parsing, migrations and registration are not counted.",
+  "Emmett 0.42: a checkpoint after each event, all events of a batch in one transaction. Appending is not counted; its events leave out the state that ours parses."
+]
 
-const readings = new Map<Contender, Array<Subject.Reading>>(contenders.map((each) => [each, []]))
-for (let round = 0; round <= rounds; round++) {
-  for (const contender of contenders) {
-    const database = join(directory, `round-${round}.db`)
-    const reading = Subject.run(contender, [input, database, contender.how])
-    for (const end of ["", "-wal", "-shm"]) rmSync(database + end, { force: true })
-    // The first round warms the disk cache and is not counted.
-    if (round > 0) readings.get(contender)!.push(reading)
-  }
-}
-rmSync(directory, { recursive: true, force: true })
+const speed = (reading: Reading) => reading.operations / reading.seconds
 
-const speed = (reading: Subject.Reading) => reading.operations / reading.seconds
-const rows = contenders.flatMap((contender) => {
-  const taken = readings.get(contender)!
-  const of = { subject: contender.name, dialect: "sqlite" as const }
+const rowsOf = ({ contender, file, readings }: Contest.Entry) => {
+  const of = { subject: contender.name, dialect: contender.dialect }
   return [
-    Result.row({ ...of, metric: "throughput", unit: "operations/s" }, taken.map(speed)),
-    Result.row({ ...of, metric: "peak memory", unit: "MB" }, taken.map((reading) => reading.peakMegabytes)),
-    Result.row({ ...of, metric: "commits", unit: "transactions" }, taken.map((reading) => reading.commits))
+    Result.row({ ...of, metric: "throughput", unit: "operations/s" }, readings.map(speed)),
+    Result.row({ ...of, metric: "operations read", unit: "operations" }, [file.operations]),
+    Result.row({ ...of, metric: "peak memory", unit: "MB" }, readings.map((reading) => reading.peakMegabytes)),
+    Result.row({ ...of, metric: "commits", unit: "transactions" }, readings.map((reading) => reading.commits))
   ]
+}
+
+const ratiosOf = (entries: ReadonlyArray<Contest.Entry>) => {
+  const ratio = (
+    dialect: Result.Ratio["dialect"],
+    of: { readonly name: string },
+    to: { readonly name: string }
+  ): Result.Ratio => {
+    const [ofDialect, toDialect = ofDialect] = dialect.split("/")
+    const speeds = (name: string, on: string | undefined) =>
+      entries.find(({ contender }) => contender.name === name && contender.dialect === on)!.readings.map(speed)
+    const pair = { of: of.name, to: to.name, dialect, metric: "throughput" }
+    return Result.ratio(pair, speeds(of.name, ofDialect), speeds(to.name, toDialect))
+  }
+  const all = (dialect: "sqlite" | "pg", powerhouseOn: Result.Ratio["dialect"]) => [
+    ratio(dialect, oursMany, handMany),
+    ratio(dialect, oursOne, handOne),
+    ratio(dialect, oursMany, handOne),
+    ...[relaxed, tuned].flatMap((to) => [ratio(dialect, oursMany, to), ratio(dialect, oursOne, to)]),
+    ...[live, pages].flatMap((to) => [ratio(powerhouseOn, oursMany, to), ratio(powerhouseOn, oursOne, to)])
+  ]
+  return [...all("sqlite", "sqlite/pglite"), ...all("pg", "pg")]
+}
+
+const recorded = fileURLToPath(new URL("../../examples/data/g1-strands.ndjson.gz", import.meta.url))
+
+const contest = Effect.gen(function*() {
+  const databases = yield* Databases.open
+  return yield* Effect.promise(async () => {
+    const given = process.argv[2]
+    const stream = given === undefined
+      ? await Strands.repeat(recorded, Effort.operations(40_000), databases.directory)
+      : await Strands.first(given, Number.MAX_SAFE_INTEGER, databases.directory)
+    return Contest.hold(contenders, stream, databases)
+  })
 })
-const ratio = (of: Contender, to: Contender): Result.Ratio => ({
-  of: of.name,
-  to: to.name,
-  dialect: "sqlite",
-  metric: "throughput",
-  value: Result.median(
-    readings.get(of)!.map((reading, round) => speed(reading) / speed(readings.get(to)![round]!))
-  )
-})
-const [oursMany, handMany, oursOne, handOne] = contenders as [Contender, Contender, Contender, Contender]
-Result.publish(Result.make("throughput", rows, [
-  ratio(oursMany, handMany),
-  ratio(oursOne, handOne),
-  ratio(oursMany, handOne)
-]))
+
+const entries = await Effect.runPromise(Effect.scoped(contest))
+Result.publish(Result.make("throughput", entries.flatMap(rowsOf), ratiosOf(entries), notes))

@@ -1,49 +1,38 @@
 /**
- * Ours: the search index as a processor, on the SQLite layer with its default durability (WAL, synchronous=FULL).
+ * Ours: the search index as a processor, on the layers with their default durability: SQLite with WAL and synchronous=FULL,
+ * PostgreSQL with the server's own.
  *
- *     node framework.js <strands.ndjson> <database> many|one
+ *     node framework.js <strands.ndjson> <file or URL> many|one
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Sqlite from "../../layers/Sqlite.js"
-import { Ndjson, Policy, Processor, Reactor } from "../../src/index.js"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import { Ndjson, Reactor } from "../../src/index.js"
 import { report } from "../support/Subject.js"
-import { batchOperations, createTable, rowOf, upsertMany, upsertOne } from "./search.js"
+import { databaseOf, processorOf } from "./processor.js"
+import * as Search from "./search.js"
 
-const [input = "", filename = "", how = "many"] = process.argv.slice(2)
-
-const search = Processor.make("search", {
-  namespace: "bench",
-  batch: { operations: batchOperations, bytes: 256 * 1024 * 1024, lingerMillis: 20 },
-  migrations: {
-    "0001_search": {
-      up: Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(createTable)),
-      down: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`DROP TABLE search_index`)
-    }
-  },
-  handler: Effect.map(SqlClient.SqlClient, (sql) =>
-    Processor.onBatch((strands) => {
-      const rows = strands.flatMap((strand) =>
-        strand.operations.map((operation) => rowOf(strand.documentId, operation))
-      )
-      return how === "many"
-        ? sql.unsafe(upsertMany, [JSON.stringify(rows)])
-        : Effect.forEach(rows, (row) => sql.unsafe(upsertOne, [row.id, row.document_id, row.content, row.updated_at]), {
-          discard: true
-        })
-    }))
-}).pipe(Processor.withPolicy(Policy.standard))
+const [input = "", database = "", how = "many"] = process.argv.slice(2)
 
 const started = performance.now()
-const [outcome] = await Effect.runPromise(
-  Reactor.run(search).pipe(
-    Effect.provide(Layer.merge(Sqlite.layer({ filename }), Ndjson.layer({ name: "bench", files: [input] })))
+const program = Effect.gen(function*() {
+  const [outcome] = yield* Reactor.run(processorOf(how === "many" ? "many" : "one", database, Search.batchOperations))
+  if (outcome?.phase !== "ended") {
+    return yield* Effect.dieMessage(`the subscription ${outcome?.phase}: ${String(outcome?.failure)}`)
+  }
+  const sql = yield* SqlClient.SqlClient
+  yield* Effect.promise(() =>
+    report({
+      operations: outcome.totals.operations + outcome.totals.redelivered,
+      commits: outcome.totals.commits,
+      started
+    }, () => Effect.runPromise(sql.unsafe<Search.SearchRow>(Search.selectAll)))
   )
-)
-if (outcome?.phase !== "ended") throw new Error(`the subscription ${outcome?.phase}: ${String(outcome?.failure)}`)
-report({
-  operations: outcome.totals.operations + outcome.totals.redelivered,
-  commits: outcome.totals.commits,
-  seconds: (performance.now() - started) / 1000
 })
+
+await Effect.runPromise(program.pipe(
+  Effect.provide(Layer.merge(databaseOf(database), Ndjson.layer({ name: "bench", files: [input] }))),
+  Logger.withMinimumLogLevel(LogLevel.Warning)
+))

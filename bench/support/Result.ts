@@ -4,9 +4,12 @@
 import { mkdirSync, writeFileSync } from "node:fs"
 import { cpus, totalmem } from "node:os"
 
+/** The database: `pglite` is PostgreSQL in the process itself, which the Powerhouse server embeds as ours embeds SQLite. */
+export type Dialect = "sqlite" | "pg" | "pglite"
+
 export interface Row {
   readonly subject: string
-  readonly dialect: "sqlite" | "pg"
+  readonly dialect: Dialect
   readonly metric: string
   readonly unit: string
   readonly median: number
@@ -19,7 +22,8 @@ export interface Row {
 export interface Ratio {
   readonly of: string
   readonly to: string
-  readonly dialect: "sqlite" | "pg"
+  /** Both, where `of` ran on another database than `to`. */
+  readonly dialect: Dialect | "sqlite/pglite"
   readonly metric: string
   readonly value: number
 }
@@ -30,6 +34,8 @@ export interface Result {
   readonly date: string
   readonly rows: ReadonlyArray<Row>
   readonly ratios: ReadonlyArray<Ratio>
+  /** What one has to know to read the figures: versions, durability, what each subject was spared. */
+  readonly notes?: ReadonlyArray<string>
 }
 
 export const median = (values: ReadonlyArray<number>): number => {
@@ -44,15 +50,28 @@ export const row = (
   values: ReadonlyArray<number>
 ): Row => ({ ...of, median: median(values), min: Math.min(...values), max: Math.max(...values), runs: values.length })
 
+/** The ratio of two subjects, from the values of rounds that both were in. */
+export const ratio = (
+  of: Omit<Ratio, "value">,
+  values: ReadonlyArray<number>,
+  toValues: ReadonlyArray<number>
+): Ratio => ({ ...of, value: median(values.map((value, round) => value / toValues[round]!)) })
+
 /** A result of today, on this machine. */
-export const make = (name: string, rows: ReadonlyArray<Row>, ratios: ReadonlyArray<Ratio>): Result => ({
+export const make = (
+  name: string,
+  rows: ReadonlyArray<Row>,
+  ratios: ReadonlyArray<Ratio>,
+  notes: ReadonlyArray<string> = []
+): Result => ({
   name,
   machine: `${cpus().length} × ${cpus()[0]?.model ?? "unknown processor"}, ${
     Math.round(totalmem() / 2 ** 30)
   } GiB, Node ${process.version}`,
   date: new Date().toISOString().slice(0, 10),
   rows,
-  ratios
+  ratios,
+  ...(notes.length > 0 ? { notes } : {})
 })
 
 /** Prints the tables and writes `bench-output/<name>.json` and `.svg` under the current directory. */
@@ -74,14 +93,17 @@ export const publish = (result: Result): void => {
       String(each.runs)
     ])
   ))
-  process.stdout.write(table(
-    ["ratio", "to", "dialect", "metric", "value"],
-    result.ratios.map((each) => [each.of, each.to, each.dialect, each.metric, each.value.toFixed(3)])
-  ))
+  if (result.ratios.length > 0) {
+    process.stdout.write(table(
+      ["ratio", "to", "dialect", "metric", "value"],
+      result.ratios.map((each) => [each.of, each.to, each.dialect, each.metric, each.value.toFixed(3)])
+    ))
+  }
+  for (const note of result.notes ?? []) process.stdout.write(`- ${note}\n`)
   process.stdout.write(`written to bench-output/${result.name}.json and .svg\n`)
 }
 
-const round = (value: number) => value >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(2)
+const round = (value: number) => value >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(3)
 
 const table = (head: ReadonlyArray<string>, body: ReadonlyArray<ReadonlyArray<string>>): string => {
   const widths = head.map((title, i) => Math.max(title.length, ...body.map((cells) => cells[i]!.length)))

@@ -6,18 +6,33 @@ import { open } from "node:fs/promises"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { createGunzip } from "node:zlib"
+import * as Search from "../subjects/search.js"
 
-/** One strand as document-drive 4 delivers it, as far as the benchmark needs to know it. */
+/** One strand as document-drive 4 delivers it, as far as the benchmarks need to know it. */
 export interface RecordedStrand {
+  readonly driveId: string
   readonly documentId: string
+  readonly documentType: string
   readonly scope: string
   readonly branch: string
   readonly operations: ReadonlyArray<{
+    readonly id?: string
     readonly index: number
+    readonly skip: number
+    readonly hash: string
     readonly type: string
     readonly timestamp: string
     readonly input?: unknown
+    readonly state?: unknown
   }>
+}
+
+/** A file of strands, a line each. */
+export interface File {
+  readonly path: string
+  readonly operations: number
+  /** What the search index holds once all of it is projected. */
+  readonly outcome: Search.Digest
 }
 
 /** The lines of an NDJSON file, gzipped or not by its name. */
@@ -26,22 +41,48 @@ export const lines = (file: string): AsyncIterable<string> => {
   return createInterface({ input: file.endsWith(".gz") ? raw.pipe(createGunzip()) : raw, crlfDelay: Infinity })
 }
 
+/** The strands of an NDJSON file. */
+export async function* read(file: string): AsyncGenerator<RecordedStrand> {
+  for await (const line of lines(file)) yield JSON.parse(line) as RecordedStrand
+}
+
 /**
- * Writes `file` again and again into one NDJSON file in `directory`, each time with other document ids, until it holds at
- * least `operations`. Returns the new file.
+ * Writes the strands of `file` again and again into one NDJSON file in `directory`, each time with other document ids, until
+ * it holds at least `operations`.
  */
-export const repeat = async (file: string, operations: number, directory: string): Promise<string> => {
+export const repeat = async (file: string, operations: number, directory: string): Promise<File> => {
   const recorded: Array<RecordedStrand> = []
-  for await (const line of lines(file)) recorded.push(JSON.parse(line) as RecordedStrand)
-  const path = join(directory, "strands.ndjson")
-  const out = await open(path, "w")
-  let written = 0
-  for (let copy = 0; written < operations; copy++) {
-    for (const strand of recorded) {
-      await out.write(`${JSON.stringify({ ...strand, documentId: `${strand.documentId}-${copy}` })}\n`)
-      written += strand.operations.length
+  for await (const strand of read(file)) recorded.push(strand)
+  const copies = async function*() {
+    for (let copy = 0;; copy++) {
+      for (const strand of recorded) yield { ...strand, documentId: `${strand.documentId}-${copy}` }
     }
   }
+  return write(copies(), operations, directory)
+}
+
+/** Writes the first strands of `file` into a file of their own, until it holds at least `operations` or all of them. */
+export const first = (file: string, operations: number, directory: string): Promise<File> =>
+  write(read(file), operations, directory)
+
+const write = async (
+  strands: AsyncIterable<RecordedStrand>,
+  operations: number,
+  directory: string
+): Promise<File> => {
+  const path = join(directory, `strands-${operations}.ndjson`)
+  const out = await open(path, "w")
+  const index = new Map<string, Search.SearchRow>()
+  let written = 0
+  for await (const strand of strands) {
+    await out.write(`${JSON.stringify(strand)}\n`)
+    for (const operation of strand.operations) {
+      const row = Search.rowOf(strand.documentId, operation)
+      index.set(row.id, row)
+    }
+    written += strand.operations.length
+    if (written >= operations) break
+  }
   await out.close()
-  return path
+  return { path, operations: written, outcome: Search.digestOf(index.values()) }
 }

@@ -1,19 +1,24 @@
 /**
  * A subject: a program under measurement, run in a process of its own so that none profits from another's warm-up.
+ *
+ *     run ──▶ node program <args> ──▶ its last line: a reading
  */
-import { spawnSync } from "node:child_process"
+import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
+import * as Search from "../subjects/search.js"
 
 /** What a subject prints, as one line of JSON, when it is done. */
 export interface Reading {
   /** Operations read, redelivered ones included. */
   readonly operations: number
-  /** From opening the database to closing it, in seconds; the start of the process is not in it. */
+  /** From opening the database to the last commit, in seconds; the start of the process is not in it. */
   readonly seconds: number
-  /** The largest resident set of the process, in megabytes. */
+  /** The largest resident set of the process until then, in megabytes. */
   readonly peakMegabytes: number
   /** Transactions. */
   readonly commits: number
+  /** What the search index held afterwards. */
+  readonly outcome: Search.Digest
 }
 
 export interface Subject {
@@ -22,16 +27,40 @@ export interface Subject {
   readonly program: string
 }
 
-/** Runs a subject once and returns its reading. Throws with the subject's own output when it fails. */
-export const run = (subject: Subject, args: ReadonlyArray<string>): Reading => {
+/** Runs a subject once and returns what it reports. Throws with the subject's own output when it fails. */
+export const run = <A = Reading>(subject: Subject, args: ReadonlyArray<string>): Promise<A> => {
   const program = fileURLToPath(new URL(`../${subject.program}`, import.meta.url))
-  const done = spawnSync(process.execPath, [program, ...args], { encoding: "utf8" })
-  if (done.status !== 0) throw new Error(`${subject.name} failed\n${done.stdout}${done.stderr}`)
-  return JSON.parse(done.stdout.trim().split("\n").at(-1) ?? "") as Reading
+  return new Promise((resolve, reject) => {
+    let said = ""
+    let complained = ""
+    const child = spawn(process.execPath, [program, ...args], { stdio: ["ignore", "pipe", "pipe"] })
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      said += text
+    })
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      complained = (complained + text).slice(-10_000)
+    })
+    child.once("error", reject)
+    child.once("close", (code) => {
+      if (code === 0) resolve(JSON.parse(said.trim().split("\n").at(-1) || "null") as A)
+      else reject(new Error(`${subject.name} failed\n${said}${complained}`))
+    })
+  })
 }
 
-/** Called by a subject at its end. */
-export const report = (reading: Omit<Reading, "peakMegabytes">): void => {
+/** Called by a subject at its last commit: stops the clock, then looks at the table. */
+export const report = async (
+  done: { readonly operations: number; readonly commits: number; readonly started: number },
+  table: () => Iterable<Search.SearchRow> | Promise<Iterable<Search.SearchRow>>
+): Promise<void> => {
+  const seconds = (performance.now() - done.started) / 1000
   const peakMegabytes = process.resourceUsage().maxRSS / 1024
-  process.stdout.write(`${JSON.stringify({ ...reading, peakMegabytes })}\n`)
+  const { commits, operations } = done
+  const reading: Reading = { operations, seconds, peakMegabytes, commits, outcome: Search.digestOf(await table()) }
+  tell(reading)
+}
+
+/** Prints what a subject has to report. */
+export const tell = (reading: unknown): void => {
+  process.stdout.write(`${JSON.stringify(reading)}\n`)
 }

@@ -1,0 +1,55 @@
+/**
+ * The processor of every subject that is ours, and the layer of the database that it is given.
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import type * as ConfigError from "effect/ConfigError"
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Postgres from "../../layers/Postgres.js"
+import * as Sqlite from "../../layers/Sqlite.js"
+import { Policy, Processor } from "../../src/index.js"
+import type { StoreUnavailable } from "../../src/index.js"
+import * as Search from "./search.js"
+
+export const isPostgres = (database: string): boolean => database.startsWith("postgres")
+
+export const statementsOf = (database: string): Search.Statements => isPostgres(database) ? Search.pg : Search.sqlite
+
+/** The layer of a URL or of a file's path, as its defaults have it. */
+export const databaseOf = (
+  database: string
+): Layer.Layer<SqlClient.SqlClient, StoreUnavailable.StoreUnavailable | ConfigError.ConfigError> =>
+  isPostgres(database)
+    ? Postgres.layer({ url: Redacted.make(database) })
+    : Sqlite.layer({ filename: database })
+
+/** The search index, by one statement for all operations of a commit or by one for each. */
+export const processorOf = (
+  how: "many" | "one",
+  database: string,
+  batchOperations: number
+): Processor.Processor<never, SqlClient.SqlClient> => {
+  const { createTable, many, upsertMany, upsertOne } = statementsOf(database)
+  return Processor.make("search", {
+    namespace: "bench",
+    batch: { operations: batchOperations, bytes: 256 * 1024 * 1024, lingerMillis: 20 },
+    migrations: {
+      "0001_search": {
+        up: Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(createTable)),
+        down: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`DROP TABLE search_index`)
+      }
+    },
+    handler: Effect.map(SqlClient.SqlClient, (sql) =>
+      Processor.onBatch((strands) => {
+        const rows = strands.flatMap((strand) =>
+          strand.operations.map((operation) => Search.rowOf(strand.documentId, operation))
+        )
+        const done: Effect.Effect<unknown, SqlError> = how === "many"
+          ? sql.unsafe(upsertMany, many(Search.fold(rows)))
+          : Effect.forEach(rows, (row) => sql.unsafe(upsertOne, Search.one(row)), { discard: true })
+        return done
+      }))
+  }).pipe(Processor.withPolicy(Policy.standard))
+}

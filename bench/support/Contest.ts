@@ -1,0 +1,86 @@
+/**
+ * A contest: subjects that do the same work in turns, each run in a fresh process on a fresh database.
+ *
+ *     warm-up ──▶ how much each can read ──▶ round, round, … ──▶ readings
+ *
+ * What counts is the ratio within a round. A subject that cannot read the whole stream in the time that is given reads its
+ * beginning. Every run has to leave the table that the same operations leave when they are folded in memory; one that does
+ * not ends the contest.
+ */
+import type { Databases } from "./Databases.js"
+import * as Effort from "./Effort.js"
+import type { Dialect } from "./Result.js"
+import * as Strands from "./Strands.js"
+import * as Subject from "./Subject.js"
+
+export interface Contender extends Subject.Subject {
+  readonly dialect: Dialect
+  readonly how: string
+  /** Reads the beginning of the stream when all of it takes too long. */
+  readonly mayStopEarly?: true
+  /** Reads events that have been appended before the clock starts. */
+  readonly prefilled?: true
+}
+
+export interface Entry {
+  readonly contender: Contender
+  readonly file: Strands.File
+  /** A reading a round. */
+  readonly readings: ReadonlyArray<Subject.Reading>
+}
+
+export const hold = async (
+  contenders: ReadonlyArray<Contender>,
+  stream: Strands.File,
+  databases: Databases
+): Promise<ReadonlyArray<Entry>> => {
+  const templates = await fill(contenders, stream, databases)
+  const compete = async (contender: Contender, file: Strands.File) => {
+    const database = await databases.make(contender.dialect, templates.get(contender.program))
+    const reading = await Subject.run(contender, [file.path, database, contender.how])
+    await databases.remove(contender.dialect, database)
+    verify(contender, reading, file)
+    tellProgress(contender, reading)
+    return reading
+  }
+  const taste = await Strands.first(stream.path, tasteOperations, databases.directory)
+  const entries: Array<Entry & { readonly readings: Array<Subject.Reading> }> = []
+  for (const contender of contenders) {
+    const reading = await compete(contender, contender.mayStopEarly ? taste : stream)
+    const wanted = Math.round(Effort.seconds * reading.operations / reading.seconds)
+    const file = contender.mayStopEarly && wanted < stream.operations
+      ? await Strands.first(stream.path, Math.max(wanted, tasteOperations), databases.directory)
+      : stream
+    entries.push({ contender, file, readings: [] })
+  }
+  for (let round = 0; round < Effort.rounds; round++) {
+    for (const { contender, file, readings } of entries) readings.push(await compete(contender, file))
+  }
+  return entries
+}
+
+const tasteOperations = 500
+
+/** The databases of the subjects that read what was appended before, by their programs. */
+const fill = async (contenders: ReadonlyArray<Contender>, stream: Strands.File, databases: Databases) => {
+  const templates = new Map<string, string>()
+  for (const contender of contenders) {
+    if (contender.prefilled === undefined || templates.has(contender.program)) continue
+    const template = await databases.make(contender.dialect)
+    await Subject.run<undefined>(contender, [stream.path, template, "fill"])
+    templates.set(contender.program, template)
+  }
+  return templates
+}
+
+const tellProgress = ({ dialect, name }: Contender, { operations, seconds }: Subject.Reading) => {
+  process.stderr.write(`${name}, ${dialect}: ${operations} operations in ${seconds.toFixed(2)} s\n`)
+}
+
+const verify = ({ dialect, name }: Contender, reading: Subject.Reading, file: Strands.File) => {
+  const { rows, sha256 } = reading.outcome
+  if (reading.operations === file.operations && rows === file.outcome.rows && sha256 === file.outcome.sha256) return
+  const is = `${reading.operations} operations left ${rows} rows (${sha256})`
+  const shouldBe = `${file.operations} leave ${file.outcome.rows} (${file.outcome.sha256})`
+  throw new Error(`${name} on ${dialect} has another table than it should: ${is}, where ${shouldBe}`)
+}
