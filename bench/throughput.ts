@@ -6,10 +6,10 @@
  *     npm run bench:throughput -- strands.ndjson.gz  a file of your own
  */
 import * as Effect from "effect/Effect"
-import { fileURLToPath } from "node:url"
 import * as Contest from "./support/Contest.js"
 import * as Databases from "./support/Databases.js"
 import * as Effort from "./support/Effort.js"
+import * as Recorded from "./support/Recorded.js"
 import * as Result from "./support/Result.js"
 import * as Strands from "./support/Strands.js"
 import type { Reading } from "./support/Subject.js"
@@ -92,14 +92,12 @@ const ratiosOf = (entries: ReadonlyArray<Contest.Entry>) => {
   return [...all("sqlite", "sqlite/pglite"), ...all("pg", "pg")]
 }
 
-const recorded = fileURLToPath(new URL("../../examples/data/g1-strands.ndjson.gz", import.meta.url))
-
 const contest = Effect.gen(function*() {
   const databases = yield* Databases.open
   return yield* Effect.promise(async () => {
     const given = process.argv[2]
     const stream = given === undefined
-      ? await Strands.repeat(recorded, Effort.operations(40_000), databases.directory)
+      ? await Strands.repeat(Recorded.path, Effort.operations(40_000), databases.directory)
       : await Strands.first(given, Number.MAX_SAFE_INTEGER, databases.directory)
     return Contest.hold(contenders, stream, databases)
   })

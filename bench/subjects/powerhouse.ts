@@ -7,14 +7,17 @@
  *
  * Before the clock starts, the strands are parsed and turned into operations, the reactor has migrated its tables, and a
  * drive has been made, so that the processor is there. `live` hands over a strand at a time, as a reactor does a job's
- * operations; `pages` hands over 500 operations at a time, as it does when a processor catches up.
+ * operations; `pages` hands over 500 operations at a time, as it does when a processor catches up. `latency` is `live`, with
+ * each call and each read of a row measured.
  *
- *     node powerhouse.js <strands.ndjson> <directory or URL> live|pages
+ *     node powerhouse.js <strands.ndjson> <directory or URL> live|pages|latency
  */
 import { join } from "node:path"
+import * as Quantiles from "../support/Quantiles.js"
 import * as Strands from "../support/Strands.js"
 import { report } from "../support/Subject.js"
 import { isPostgres } from "./processor.js"
+import * as Reads from "./reads.js"
 import * as Search from "./search.js"
 
 interface OperationWithContext {
@@ -56,10 +59,16 @@ interface Kysely {
     }
   }
   readonly selectFrom: (table: "search_index") => {
-    readonly selectAll: () => { readonly execute: () => Promise<Array<Search.SearchRow>> }
+    readonly selectAll: () => Selection & {
+      readonly where: (column: "id", is: "=", value: string) => Selection
+    }
   }
   readonly createNamespace: (namespace: string) => Promise<Kysely>
   readonly destroy: () => Promise<void>
+}
+
+interface Selection {
+  readonly execute: () => Promise<Array<Search.SearchRow>>
 }
 
 interface TableBuilder {
@@ -177,6 +186,10 @@ class SearchIndexer extends processors.RelationalDbProcessor {
   table(): Promise<Array<Search.SearchRow>> {
     return this.relationalDb.selectFrom("search_index").selectAll().execute()
   }
+
+  async find(id: string): Promise<Search.SearchRow | undefined> {
+    return (await this.relationalDb.selectFrom("search_index").selectAll().where("id", "=", id).execute())[0]
+  }
 }
 
 type Operation = Strands.RecordedStrand["operations"][number]
@@ -248,14 +261,23 @@ await processorManager.registerFactory("search", async ({ id }) => {
 })
 await processorManager.indexOperations([createDrive("bench-drive")])
 
+const indexer = made[0]!
 const started = performance.now()
+const callMillis: Array<number> = []
 let operations = 0
 for (const call of calls) {
+  const begun = performance.now()
   await processorManager.indexOperations(call)
+  callMillis.push(performance.now() - begun)
   operations += call.length
 }
 // Each row, each cursor and each state of the manager is a transaction of its own.
-await report({ operations, commits: operations + 2 * calls.length, started }, () => made[0]!.table())
+const done = { operations, commits: operations + 2 * calls.length, started }
+if (how === "latency") {
+  const keys = Search.keysOf(await indexer.table())
+  const read = await Reads.measure(keys, (id) => indexer.find(id))
+  await report({ ...done, latency: { commit: Quantiles.make(callMillis), read } }, () => indexer.table())
+} else await report(done, () => indexer.table())
 const failed = processorManager.getAll().find(({ status }) => status !== "active")
 if (failed !== undefined) throw new Error(`the processor stopped: ${failed.lastError}`)
 // Its pools and timers would keep the process alive.

@@ -77,6 +77,12 @@ export const one = (row: SearchRow): ReadonlyArray<string> => [row.id, row.docum
 /** All of the table, in no order. */
 export const selectAll = `SELECT ${columns} FROM search_index`
 
+/** Keys to look up one by one: up to 5,000 of the table's, spread over it. */
+export const keysOf = (rows: Iterable<SearchRow>): ReadonlyArray<string> => {
+  const keys = Array.from(rows, (row) => row.id)
+  return Array.from({ length: Math.min(5_000, keys.length) }, (_, i) => keys[i * 7_919 % keys.length]!)
+}
+
 /** Operations in a commit. */
 export const batchOperations = 1_000
 

@@ -65,12 +65,24 @@ export const repeat = async (file: string, operations: number, directory: string
 export const first = (file: string, operations: number, directory: string): Promise<File> =>
   write(read(file), operations, directory)
 
+/** As `repeat`, with a strand for each operation, for subjects that commit operation by operation. */
+export const repeatSingly = async (file: string, operations: number, directory: string): Promise<File> => {
+  const whole = await repeat(file, operations, directory)
+  const singles = async function*() {
+    for await (const strand of read(whole.path)) {
+      for (const operation of strand.operations) yield { ...strand, operations: [operation] }
+    }
+  }
+  return write(singles(), whole.operations, directory, "single")
+}
+
 const write = async (
   strands: AsyncIterable<RecordedStrand>,
   operations: number,
-  directory: string
+  directory: string,
+  kind = "strands"
 ): Promise<File> => {
-  const path = join(directory, `strands-${operations}.ndjson`)
+  const path = join(directory, `${kind}-${operations}.ndjson`)
   const out = await open(path, "w")
   const index = new Map<string, Search.SearchRow>()
   let written = 0

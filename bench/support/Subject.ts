@@ -5,7 +5,9 @@
  */
 import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
-import * as Search from "../subjects/search.js"
+import type * as Search from "../subjects/search.js"
+import { digestOf } from "../subjects/search.js"
+import type { Quantiles } from "./Quantiles.js"
 
 /** What a subject prints, as one line of JSON, when it is done. */
 export interface Reading {
@@ -19,6 +21,8 @@ export interface Reading {
   readonly commits: number
   /** What the search index held afterwards. */
   readonly outcome: Search.Digest
+  /** How long each commit took, and each read of one row by its key; of the subjects that measure it. */
+  readonly latency?: { readonly commit: Quantiles; readonly read: Quantiles }
 }
 
 export interface Subject {
@@ -50,17 +54,12 @@ export const run = <A = Reading>(subject: Subject, args: ReadonlyArray<string>):
 
 /** Called by a subject at its last commit: stops the clock, then looks at the table. */
 export const report = async (
-  done: { readonly operations: number; readonly commits: number; readonly started: number },
+  done: Pick<Reading, "operations" | "commits" | "latency"> & { readonly started: number },
   table: () => Iterable<Search.SearchRow> | Promise<Iterable<Search.SearchRow>>
 ): Promise<void> => {
   const seconds = (performance.now() - done.started) / 1000
   const peakMegabytes = process.resourceUsage().maxRSS / 1024
-  const { commits, operations } = done
-  const reading: Reading = { operations, seconds, peakMegabytes, commits, outcome: Search.digestOf(await table()) }
-  tell(reading)
-}
-
-/** Prints what a subject has to report. */
-export const tell = (reading: unknown): void => {
+  const { started: _, ...rest } = done
+  const reading: Reading = { ...rest, seconds, peakMegabytes, outcome: digestOf(await table()) }
   process.stdout.write(`${JSON.stringify(reading)}\n`)
 }
