@@ -32,7 +32,8 @@ export interface Entry {
 export const hold = async (
   contenders: ReadonlyArray<Contender>,
   stream: Strands.File,
-  databases: Databases
+  databases: Databases,
+  rounds: number = Effort.rounds
 ): Promise<ReadonlyArray<Entry>> => {
   const templates = await fill(contenders, stream, databases)
   const compete = async (contender: Contender, file: Strands.File) => {
@@ -53,7 +54,7 @@ export const hold = async (
       : stream
     entries.push({ contender, file, readings: [] })
   }
-  for (let round = 0; round < Effort.rounds; round++) {
+  for (let round = 0; round < rounds; round++) {
     for (const { contender, file, readings } of entries) readings.push(await compete(contender, file))
   }
   return entries
@@ -74,7 +75,9 @@ const fill = async (contenders: ReadonlyArray<Contender>, stream: Strands.File, 
 }
 
 const tellProgress = ({ dialect, name }: Contender, { operations, seconds }: Subject.Reading) => {
-  process.stderr.write(`${name}, ${dialect}: ${operations} operations in ${seconds.toFixed(2)} s\n`)
+  if (process.stderr.isTTY) {
+    process.stderr.write(`${name}, ${dialect}: ${operations} operations in ${seconds.toFixed(2)} s\n`)
+  }
 }
 
 const verify = ({ dialect, name }: Contender, reading: Subject.Reading, file: Strands.File) => {

@@ -1,5 +1,6 @@
 /**
- * Recorded: the strands of this repository that the benchmarks repeat, recorded from document-drive 4.
+ * Recorded: the strands of this repository that the benchmarks repeat, recorded from document-drive 4. The path is that from
+ * where this file is compiled to.
  */
 import { fileURLToPath } from "node:url"
 

@@ -3,6 +3,7 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs"
 import { cpus, totalmem } from "node:os"
+import { join } from "node:path"
 
 /** The database: `pglite` is PostgreSQL in the process itself, which the Powerhouse server embeds as ours embeds SQLite. */
 export type Dialect = "sqlite" | "pg" | "pglite"
@@ -74,11 +75,16 @@ export const make = (
   ...(notes.length > 0 ? { notes } : {})
 })
 
-/** Prints the tables and writes `bench-output/<name>.json` and `.svg` under the current directory. */
+/** Writes `<name>.json` and `<name>.svg` into a directory, which is made when it is missing. */
+export const write = (result: Result, directory: string): void => {
+  mkdirSync(directory, { recursive: true })
+  writeFileSync(join(directory, `${result.name}.json`), `${JSON.stringify(result, undefined, 2)}\n`)
+  writeFileSync(join(directory, `${result.name}.svg`), plot(result))
+}
+
+/** Prints the tables and writes the result into `bench-output` under the current directory. */
 export const publish = (result: Result): void => {
-  mkdirSync("bench-output", { recursive: true })
-  writeFileSync(`bench-output/${result.name}.json`, `${JSON.stringify(result, undefined, 2)}\n`)
-  writeFileSync(`bench-output/${result.name}.svg`, plot(result))
+  write(result, "bench-output")
   process.stdout.write(`${result.name}, ${result.date}, ${result.machine}\n\n`)
   process.stdout.write(table(
     ["subject", "dialect", "metric", "median", "min", "max", "unit", "runs"],
@@ -120,19 +126,19 @@ const plot = (result: Result): string => {
   for (const metric of metrics) {
     const rows = result.rows.filter((each) => each.metric === metric)
     const largest = Math.max(...rows.map((each) => each.max))
-    const x = (value: number) => 300 + (value / largest) * 420
+    const x = (value: number) => 330 + (value / largest) * 400
     parts.push(`<text x="16" y="${y}" font-weight="bold">${metric}, ${rows[0]!.unit}</text>`)
     for (const each of rows) {
       y += 26
       parts.push(
         `<text x="16" y="${y}">${each.subject} (${each.dialect})</text>`,
-        `<rect x="300" y="${y - 12}" width="${x(each.median) - 300}" height="14" fill="#4a7ab5"/>`,
+        `<rect x="330" y="${y - 12}" width="${x(each.median) - 330}" height="14" fill="#4a7ab5"/>`,
         `<path d="M${x(each.min)} ${y - 5}H${x(each.max)}" stroke="#222"/>`,
         `<text x="${x(each.max) + 8}" y="${y}">${round(each.median)}</text>`
       )
     }
     y += 40
   }
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="840" height="${y}" font-family="sans-serif" font-size="13">` +
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="860" height="${y}" font-family="sans-serif" font-size="13">` +
     `<rect width="100%" height="100%" fill="white"/>${parts.join("")}</svg>\n`
 }

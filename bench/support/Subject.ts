@@ -27,13 +27,13 @@ export interface Reading {
 
 export interface Subject {
   readonly name: string
-  /** Its program, beside the benchmark: `subjects/….js`. */
+  /** Its program: a URL, or a path beside the benchmark, `subjects/….js`. */
   readonly program: string
 }
 
 /** Runs a subject once and returns what it reports. Throws with the subject's own output when it fails. */
 export const run = <A = Reading>(subject: Subject, args: ReadonlyArray<string>): Promise<A> => {
-  const program = fileURLToPath(new URL(`../${subject.program}`, import.meta.url))
+  const program = fileURLToPath(new URL(subject.program, new URL("..", import.meta.url)))
   return new Promise((resolve, reject) => {
     let said = ""
     let complained = ""
