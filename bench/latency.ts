@@ -7,6 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as Contest from "./support/Contest.js"
 import * as Databases from "./support/Databases.js"
+import * as Disk from "./support/Disk.js"
 import * as Effort from "./support/Effort.js"
 import * as Recorded from "./support/Recorded.js"
 import * as Result from "./support/Result.js"
@@ -77,18 +78,19 @@ const contest = Effect.gen(function*() {
   const databases = yield* Databases.open
   return yield* Effect.promise(async () => {
     const { directory } = databases
+    const disk = Disk.note(directory)
     const singles = await Strands.repeatSingly(Recorded.path, Effort.operations(2_000), directory)
     const single = await Contest.hold(alone, singles, databases)
     const many = await Strands.repeat(Recorded.path, Effort.operations(2_000) * 50, directory)
     const bulk = await Contest.hold(inCommitsOf("1000"), many, databases)
-    return [tell(single, ["commit", "read"], "1"), tell(bulk, ["commit"], "1,000")]
+    return { disk, told: [tell(single, ["commit", "read"], "1"), tell(bulk, ["commit"], "1,000")] }
   })
 })
 
-const told = await Effect.runPromise(Effect.scoped(contest))
+const { disk, told } = await Effect.runPromise(Effect.scoped(contest))
 Result.publish(Result.make(
   "latency",
   told.flatMap(({ rows }) => rows),
   told.flatMap(({ ratios }) => ratios),
-  notes
+  [...notes, disk]
 ))

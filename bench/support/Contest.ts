@@ -1,7 +1,7 @@
 /**
  * A contest: subjects that do the same work in turns, each run in a fresh process on a fresh database.
  *
- *     warm-up ──▶ how much each can read ──▶ round, round, … ──▶ readings
+ *     warm-up, until it is known how much each can read ──▶ round, round, … ──▶ readings
  *
  * What counts is the ratio within a round. A subject that cannot read the whole stream in the time that is given reads its
  * beginning. Every run has to leave the table that the same operations leave when they are folded in memory; one that does
@@ -35,7 +35,10 @@ export const hold = async (
   databases: Databases,
   rounds: number = Effort.rounds
 ): Promise<ReadonlyArray<Entry>> => {
-  const templates = await fill(contenders, stream, databases)
+  const beginning = contenders.some(({ prefilled }) => prefilled)
+    ? await Strands.first(stream.path, fillOperations, databases.directory)
+    : stream
+  const templates = await fill(contenders, beginning, databases)
   const compete = async (contender: Contender, file: Strands.File) => {
     const database = await databases.make(contender.dialect, templates.get(contender.program))
     const reading = await Subject.run(contender, [file.path, database, contender.how])
@@ -44,14 +47,10 @@ export const hold = async (
     tellProgress(contender, reading)
     return reading
   }
-  const taste = await Strands.first(stream.path, tasteOperations, databases.directory)
   const entries: Array<Entry & { readonly readings: Array<Subject.Reading> }> = []
   for (const contender of contenders) {
-    const reading = await compete(contender, contender.mayStopEarly ? taste : stream)
-    const wanted = Math.round(Effort.seconds * reading.operations / reading.seconds)
-    const file = contender.mayStopEarly && wanted < stream.operations
-      ? await Strands.first(stream.path, Math.max(wanted, tasteOperations), databases.directory)
-      : stream
+    const whole = contender.prefilled ? beginning : stream
+    const file = await fit(contender, whole, (part) => compete(contender, part), databases.directory)
     entries.push({ contender, file, readings: [] })
   }
   for (let round = 0; round < rounds; round++) {
@@ -60,15 +59,40 @@ export const hold = async (
   return entries
 }
 
+/**
+ * Warms up, and finds how much the contender reads in the time that is given. Its first guess comes from few operations,
+ * read before the process is warm, and is too low; the next ones come from the guess before.
+ */
+const fit = async (
+  contender: Contender,
+  whole: Strands.File,
+  compete: (file: Strands.File) => Promise<Subject.Reading>,
+  directory: string
+): Promise<Strands.File> => {
+  let wanted = contender.mayStopEarly ? tasteOperations : Infinity
+  let file = whole
+  for (let guess = 0; guess < guessesMax; guess++) {
+    file = wanted < whole.operations ? await Strands.first(whole.path, wanted, directory) : whole
+    const { operations, seconds } = await compete(file)
+    if (file === whole || seconds > Effort.seconds / 2) break
+    wanted = Math.max(tasteOperations, Math.round(Effort.seconds * operations / seconds))
+  }
+  return file
+}
+
 const tasteOperations = 500
+const guessesMax = 4
+
+/** Events that are appended for subjects that read them; the subject reads no more. */
+const fillOperations = 40_000
 
 /** The databases of the subjects that read what was appended before, by their programs. */
-const fill = async (contenders: ReadonlyArray<Contender>, stream: Strands.File, databases: Databases) => {
+const fill = async (contenders: ReadonlyArray<Contender>, beginning: Strands.File, databases: Databases) => {
   const templates = new Map<string, string>()
   for (const contender of contenders) {
     if (contender.prefilled === undefined || templates.has(contender.program)) continue
     const template = await databases.make(contender.dialect)
-    await Subject.run<undefined>(contender, [stream.path, template, "fill"])
+    await Subject.run<undefined>(contender, [beginning.path, template, "fill"])
     templates.set(contender.program, template)
   }
   return templates

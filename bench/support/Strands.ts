@@ -73,16 +73,18 @@ export const repeatSingly = async (file: string, operations: number, directory: 
       for (const operation of strand.operations) yield { ...strand, operations: [operation] }
     }
   }
-  return write(singles(), whole.operations, directory, "single")
+  return write(singles(), whole.operations, directory)
 }
+
+/** Tells the files apart: the beginning of a file may be as long as the file. */
+let files = 0
 
 const write = async (
   strands: AsyncIterable<RecordedStrand>,
   operations: number,
-  directory: string,
-  kind = "strands"
+  directory: string
 ): Promise<File> => {
-  const path = join(directory, `${kind}-${operations}.ndjson`)
+  const path = join(directory, `strands-${++files}.ndjson`)
   const out = await open(path, "w")
   const index = new Map<string, Search.SearchRow>()
   let written = 0
