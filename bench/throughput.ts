@@ -51,7 +51,7 @@ const contenders: ReadonlyArray<Contest.Contender> = [
 
 const notes = [
   "Every run: a fresh process, a fresh database, the table compared with the operations folded in memory.",
-  "A subject that is too slow for the whole stream reads its beginning, as much as it can in about five seconds.",
+  `A subject that is too slow for the whole stream reads its beginning, as much as it can in about ${Effort.seconds} s.`,
   "SQLite: WAL and synchronous=FULL for all. Emmett's driver has both; its connection is checked for them.",
   "PostgreSQL: one server for all, as it comes: fsync and synchronous_commit on.",
   "PGlite: Powerhouse's embedded store on its own AtomicNodeFs, which writes snapshots now and then: less durable than ours.",
