@@ -89,10 +89,7 @@ export const inputFlaw = (input: unknown, depth = 0): string | undefined => {
   return undefined
 }
 
-const suspect = /[\u0000\ud800-\udfff]/
-
 const textFlaw = (text: string): string | undefined => {
-  if (!suspect.test(text)) return undefined
   if (text.includes("\u0000")) return "holds a NUL character"
   if (!text.isWellFormed()) return "holds a lone surrogate"
   return undefined

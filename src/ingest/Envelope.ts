@@ -60,24 +60,32 @@ export const typeUnknown: OperationType = Schema.decodeSync(OperationType)("?")
  * A list without elements, which is what a call without operations is, holds no strands.
  */
 export const decode = (value: unknown, bytes = 0): Either.Either<ReadonlyArray<Unplaced>, MalformedEnvelope> => {
-  const drafts: Array<Draft> = []
+  const drafts: Drafts = { strands: [], context: undefined }
   const misfit = Array.isArray(value) ? addAll(drafts, value) : addOne(drafts, value)
   if (misfit !== undefined) {
     return Either.left(new MalformedEnvelope({ ...misfit, field: misfit.field === "" ? "the value" : misfit.field }))
   }
-  const share = Math.ceil(bytes / drafts.length)
-  return Either.right(drafts.map(({ header, operations }) => ({ ...header, operations, bytes: share })))
+  const share = Math.ceil(bytes / drafts.strands.length)
+  for (const strand of drafts.strands) strand.bytes = share
+  return Either.right(drafts.strands)
 }
 
 /** A JSON object as it came. Only listed names are read, so that a key of any other name does nothing. */
 type Fields = { readonly [name: string]: unknown }
 
-/** A strand in the making. `context` is set while the next G3 operation may still join it. */
-interface Draft {
-  readonly header: Header
-  readonly context: Fields | undefined
-  readonly operations: Array<Operation>
+/** The strands in the making. `context` is set while the next G3 operation may still join the last of them. */
+interface Drafts {
+  readonly strands: Array<Draft>
+  context: Fields | undefined
 }
+
+interface Draft extends Header {
+  readonly operations: Array<Operation>
+  bytes: number
+}
+
+/** A draft whose header is yet to be looked at. */
+type Undecided = { readonly [Name in keyof Header]: unknown } & Pick<Draft, "operations" | "bytes">
 
 const Header = Schema.Struct({
   driveId: Schema.UndefinedOr(DriveId),
@@ -139,7 +147,7 @@ const under = (at: string, { field, reason }: Misfit): Misfit => ({
   reason
 })
 
-const addAll = (drafts: Array<Draft>, values: ReadonlyArray<unknown>): Misfit | undefined => {
+const addAll = (drafts: Drafts, values: ReadonlyArray<unknown>): Misfit | undefined => {
   for (let i = 0; i < values.length; i++) {
     const misfit = addOne(drafts, values[i])
     if (misfit !== undefined) return under(`[${i}]`, misfit)
@@ -147,7 +155,7 @@ const addAll = (drafts: Array<Draft>, values: ReadonlyArray<unknown>): Misfit | 
   return undefined
 }
 
-const addOne = (drafts: Array<Draft>, value: unknown): Misfit | undefined => {
+const addOne = (drafts: Drafts, value: unknown): Misfit | undefined => {
   if (isFields(value)) {
     if (isFields(value["operation"]) && isFields(value["context"])) {
       return addWithContext(drafts, value["operation"], value["context"])
@@ -160,52 +168,57 @@ const addOne = (drafts: Array<Draft>, value: unknown): Misfit | undefined => {
   }
 }
 
-const addStrand = (drafts: Array<Draft>, strand: Fields, sent: ReadonlyArray<unknown>): Misfit | undefined => {
+const addStrand = (drafts: Drafts, strand: Fields, sent: ReadonlyArray<unknown>): Misfit | undefined => {
   const driveId = strand["driveId"] ?? undefined
-  const candidate = {
+  const candidate: Undecided = {
     driveId,
     // The pull responder of document-drive 4 names the drive itself by an empty id.
     documentId: strand["documentId"] === "" && driveId !== undefined ? driveId : strand["documentId"],
     documentType: strand["documentType"],
     scope: strand["scope"],
-    branch: strand["branch"]
+    branch: strand["branch"],
+    operations: [],
+    bytes: 0
   }
-  if (!isPlainHeader(candidate) && !isHeader(candidate)) return misfitOf(candidate, headerRules)
-  const operations: Array<Operation> = []
+  if (!isDraft(candidate)) return misfitOf(candidate, headerRules)
   const wire = isWire(strand, sent)
   for (let i = 0; i < sent.length; i++) {
-    const misfit = addOperation(operations, sent[i], wire)
+    const misfit = addOperation(candidate.operations, sent[i], wire)
     if (misfit !== undefined) return under(`operations[${i}]`, misfit)
   }
-  drafts.push({ header: candidate, context: undefined, operations })
+  drafts.strands.push(candidate)
+  drafts.context = undefined
   return undefined
 }
 
-const addWithContext = (drafts: Array<Draft>, sent: Fields, context: Fields): Misfit | undefined => {
+const addWithContext = (drafts: Drafts, sent: Fields, context: Fields): Misfit | undefined => {
   const draft = joinable(drafts, context) ?? open(drafts, context)
   if ("reason" in draft) return under("context", draft)
   const misfit = addOperation(draft.operations, sent, false)
   return misfit === undefined ? undefined : under("operation", misfit)
 }
 
-const joinable = (drafts: ReadonlyArray<Draft>, context: Fields): Draft | undefined => {
-  const last = drafts[drafts.length - 1]
-  return last?.context !== undefined && isSameStream(last.context, context) ? last : undefined
-}
+const joinable = ({ context: last, strands }: Drafts, context: Fields): Draft | undefined =>
+  last !== undefined && isSameStream(last, context) ? strands[strands.length - 1] : undefined
 
-const open = (drafts: Array<Draft>, context: Fields): Draft | Misfit => {
-  const candidate = {
+const open = (drafts: Drafts, context: Fields): Draft | Misfit => {
+  const candidate: Undecided = {
     driveId: undefined,
     documentId: context["documentId"],
     documentType: context["documentType"],
     scope: context["scope"],
-    branch: context["branch"]
+    branch: context["branch"],
+    operations: [],
+    bytes: 0
   }
-  if (!isPlainHeader(candidate) && !isHeader(candidate)) return misfitOf(candidate, headerRules)
-  const draft: Draft = { header: candidate, context, operations: [] }
-  drafts.push(draft)
-  return draft
+  if (!isDraft(candidate)) return misfitOf(candidate, headerRules)
+  drafts.strands.push(candidate)
+  drafts.context = context
+  return candidate
 }
+
+const isDraft = (candidate: Undecided): candidate is Undecided & Draft =>
+  isPlainHeader(candidate) || isHeader(candidate)
 
 const isSameStream = (a: Fields, b: Fields): boolean =>
   a["documentId"] === b["documentId"] && a["scope"] === b["scope"] && a["branch"] === b["branch"] &&

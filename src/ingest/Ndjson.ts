@@ -173,6 +173,8 @@ interface Reading {
   readonly settings: Settings
   readonly file: number
   readonly after: Position
+  /** What every position in this file has in common. */
+  readonly base: bigint
   readonly lineFirst: number
   line: number
   held: Array<Buffer>
@@ -187,6 +189,7 @@ const strandsOf = (settings: Settings, file: number, after: Position): Stream.St
     settings,
     file,
     after,
+    base: BigInt(file) << 53n,
     lineFirst: file === resume.file ? resume.line : 1,
     line: 1,
     held: [],
@@ -238,13 +241,27 @@ const firstFailure = <A>(
 const newline = 0x0a
 
 const takeBlock = (reading: Reading, block: Buffer): SourceError | undefined => {
+  const isPlain = isAscii(block)
   let start = 0
   for (let end = block.indexOf(newline); end !== -1; end = block.indexOf(newline, start)) {
-    const failure = endLine(reading, block.subarray(start, end))
+    const failure = isPlain && reading.held.length === 0
+      ? endPlainLine(reading, block, start, end)
+      : endLine(reading, block.subarray(start, end))
     if (failure !== undefined) return failure
     start = end + 1
   }
   return holdLine(reading, block.subarray(start))
+}
+
+/** {@link endLine} for a whole line of ASCII, which needs neither a view of its bytes nor a look at them. */
+const endPlainLine = (reading: Reading, block: Buffer, start: number, end: number): SourceError | undefined => {
+  if (isWanted(reading)) {
+    const bytes = end - start
+    if (bytes > reading.settings.lineBytesMax) return tooLong(reading, bytes)
+    const failure = readText(reading, block.toString("latin1", start, end), bytes)
+    if (failure !== undefined) return failure
+  }
+  return nextLine(reading)
 }
 
 const isWanted = (reading: Reading): boolean => reading.line >= reading.lineFirst
@@ -267,6 +284,10 @@ const endLine = (reading: Reading, part: Buffer): SourceError | undefined => {
     reading.held = []
     reading.heldBytes = 0
   }
+  return nextLine(reading)
+}
+
+const nextLine = (reading: Reading): SourceError | undefined => {
   reading.line += 1
   return reading.line > linesMax ? malformed(reading, `a position counts no more than ${linesMax} lines`) : undefined
 }
@@ -279,11 +300,16 @@ const tooLong = (reading: Reading, bytes: number): SourceError =>
 
 const readLine = (reading: Reading, bytes: Buffer): SourceError | undefined => {
   const text = textOf(reading.line === 1 ? withoutMark(bytes) : bytes)
-  if (text === undefined) return malformed(reading, "the line is not UTF-8")
+  return text === undefined
+    ? malformed(reading, "the line is not UTF-8")
+    : readText(reading, text, bytes.length)
+}
+
+const readText = (reading: Reading, text: string, bytes: number): SourceError | undefined => {
   if (blank.test(text)) return undefined
   const json = parseJson(text)
   if (Either.isLeft(json)) return malformed(reading, jsonWords(text, json.left), json.left)
-  const envelope = Envelope.decode(json.right, bytes.length)
+  const envelope = Envelope.decode(json.right, bytes)
   if (Either.isLeft(envelope)) return malformed(reading, envelope.left.message, envelope.left)
   return placeStrands(reading, envelope.right)
 }
@@ -296,8 +322,11 @@ const placeStrands = (reading: Reading, strands: ReadonlyArray<Omit<Strand, "pos
     )
   }
   for (let i = 0; i < strands.length; i++) {
-    const position = positionOf({ file: reading.file, line: reading.line, strand: i })
-    if (position > reading.after) reading.strands.push({ ...strands[i]!, position })
+    // Within the bounds that were just checked, and exact: line and strand together are 53 bits.
+    const position = (reading.base + BigInt(reading.line * strandsPerLineMax + i)) as Position
+    if (position <= reading.after) continue
+    const { branch, bytes, documentId, documentType, driveId, operations, scope } = strands[i]!
+    reading.strands.push({ position, driveId, documentId, documentType, scope, branch, operations, bytes })
   }
   return undefined
 }
