@@ -38,6 +38,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { StoreUnavailable } from "../src/store/StoreUnavailable.js"
+import * as DirectStatement from "./DirectStatement.js"
 import * as EvenRows from "./EvenRows.js"
 import * as ClientOptions from "./postgres/ClientOptions.js"
 import * as Int8 from "./postgres/Int8.js"
@@ -81,17 +82,19 @@ const make = (
     const pool = yield* Pool.make(settings, clientOptions)
     yield* Pool.probe(settings, pool)
     const acquire = Pool.lease(settings, pool)
-    const client = yield* SqlClient.make({
-      acquirer: acquire,
-      transactionAcquirer: acquire,
-      compiler: EvenRows.required(PgClient.makeCompiler()),
-      spanAttributes: [
-        ["db.system.name", "postgresql"],
-        ["db.namespace", settings.database],
-        ["server.address", settings.host],
-        ["server.port", settings.port]
-      ]
-    })
+    const client = DirectStatement.required(
+      yield* SqlClient.make({
+        acquirer: acquire,
+        transactionAcquirer: acquire,
+        compiler: EvenRows.required(PgClient.makeCompiler()),
+        spanAttributes: [
+          ["db.system.name", "postgresql"],
+          ["db.namespace", settings.database],
+          ["server.address", settings.host],
+          ["server.port", settings.port]
+        ]
+      })
+    )
     const pg: PgClient.PgClient = Object.assign(client, {
       [PgClient.TypeId]: PgClient.TypeId,
       config: configOf(settings),

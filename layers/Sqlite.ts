@@ -35,6 +35,7 @@ import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { StoreUnavailable } from "../src/store/StoreUnavailable.js"
+import * as DirectStatement from "./DirectStatement.js"
 import * as EvenRows from "./EvenRows.js"
 import { coded } from "./sqlite/Code.js"
 import * as Connection from "./sqlite/Connection.js"
@@ -75,13 +76,15 @@ const make = (
     const db = yield* DatabaseFile.open(settings)
     const connection = Connection.make(db.defaultSafeIntegers(true))
     const lease = yield* Lease.make(db, connection)
-    const client = yield* SqlClient.make({
-      acquirer: Effect.succeed(Lease.alone(connection, lease)),
-      transactionAcquirer: lease,
-      beginTransaction: "BEGIN IMMEDIATE",
-      compiler: EvenRows.required(Statement.makeCompilerSqlite()),
-      spanAttributes: [["db.system.name", "sqlite"], ["db.namespace", settings.filename]]
-    })
+    const client = DirectStatement.required(
+      yield* SqlClient.make({
+        acquirer: Effect.succeed(Lease.alone(connection, lease)),
+        transactionAcquirer: lease,
+        beginTransaction: "BEGIN IMMEDIATE",
+        compiler: EvenRows.required(Statement.makeCompilerSqlite()),
+        spanAttributes: [["db.system.name", "sqlite"], ["db.namespace", settings.filename]]
+      })
+    )
     const sqlite = Object.assign(client as SqliteClient.SqliteClient, extrasOf(db, lease, settings))
     return Context.make(SqlClient.SqlClient, sqlite).pipe(Context.add(SqliteClient.SqliteClient, sqlite))
   })

@@ -14,7 +14,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { coded } from "./Code.js"
-import { bind, narrow, narrowRow } from "./Value.js"
+import { bindAll, narrow, narrowRow } from "./Value.js"
 
 /** Statements kept prepared; the one prepared first goes first. */
 const preparedMax = 500
@@ -68,19 +68,19 @@ const run = <A>(use: (safeIntegers: boolean) => A): Effect.Effect<A, SqlError> =
 type Params = ReadonlyArray<unknown>
 
 const rowsOf = (statement: Database.Statement, params: Params, safeIntegers: boolean) => {
-  const bound = params.map(bind)
+  const bound = bindAll(params)
   if (!statement.reader) {
-    statement.run(...bound)
+    statement.run(bound)
     return []
   }
-  const rows = statement.all(...bound) as Array<Record<string, unknown>>
+  const rows = statement.all(bound) as Array<Record<string, unknown>>
   if (!safeIntegers) rows.forEach(narrowRow)
   return rows
 }
 
 const resultOf = (statement: Database.Statement, params: Params, safeIntegers: boolean): unknown => {
   if (statement.reader) return rowsOf(statement, params, safeIntegers)
-  const result = statement.run(...params.map(bind))
+  const result = statement.run(bindAll(params))
   return safeIntegers ? result : { ...result, lastInsertRowid: narrow(result.lastInsertRowid) }
 }
 
@@ -90,11 +90,11 @@ const valuesOf = (
   safeIntegers: boolean
 ): ReadonlyArray<ReadonlyArray<unknown>> => {
   if (!statement.reader) {
-    statement.run(...params.map(bind))
+    statement.run(bindAll(params))
     return []
   }
   try {
-    const rows = statement.raw(true).all(...params.map(bind)) as Array<Array<unknown>>
+    const rows = statement.raw(true).all(bindAll(params)) as Array<Array<unknown>>
     return safeIntegers ? rows : rows.map((row) => row.map(narrow))
   } finally {
     statement.raw(false)

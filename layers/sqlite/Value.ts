@@ -25,6 +25,13 @@ export const bind = (value: unknown): unknown => {
   }
 }
 
+/** `bind` for every parameter, as one list: an argument each would be as many on the stack. */
+export const bindAll = (params: ReadonlyArray<unknown>): Array<unknown> => {
+  const bound = new Array<unknown>(params.length)
+  for (let i = 0; i < params.length; i++) bound[i] = bind(params[i])
+  return bound
+}
+
 /** An integer as a `number` where that is exact; anything else stays what it is. */
 export const narrow = (value: unknown): unknown =>
   typeof value === "bigint" && value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER

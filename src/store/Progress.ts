@@ -98,7 +98,7 @@ export class StreamProgress {
       page: page === pageOf(this.head) ? newest : page,
       last_index: this.head,
       last_skip: this.headSkip,
-      slots: this.pages.get(page)!.join("")
+      slots: this.pages.get(page)!.join("").trimEnd()
     }))
   }
 }
@@ -236,5 +236,9 @@ const fourCharacters = (sum: number): string =>
 
 const pageOf = (index: number) => Math.floor(index / pageSize)
 
-const splitSlots = (text: string): Array<string> =>
-  Array.from({ length: pageSize }, (_, i) => text.slice(i * slotSize, (i + 1) * slotSize))
+/** Slots of a row; those at the end that are empty are not in its text. */
+const splitSlots = (text: string): Array<string> => {
+  const slots = new Array<string>(pageSize).fill(emptySlot)
+  for (let i = 0; i * slotSize < text.length; i++) slots[i] = text.slice(i * slotSize, (i + 1) * slotSize)
+  return slots
+}
