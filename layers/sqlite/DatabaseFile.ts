@@ -18,6 +18,12 @@ import type { Settings } from "./Settings.js"
  */
 const walBytesMax = 64 * 1024 * 1024
 
+/**
+ * The write-ahead log is copied into the file once it has so many pages, 16 MiB. SQLite's own 1,000 are a few commits of
+ * a full batch, and each copying waits for the disk twice.
+ */
+const checkpointPages = 4_000
+
 /** Opens the file until the scope closes. One that is only read is not configured, and nobody asks for its lock. */
 export const open = (settings: Settings): Effect.Effect<Database.Database, StoreUnavailable, Scope.Scope> => {
   const attempt = <A>(step: () => A): Effect.Effect<A, StoreUnavailable> =>
@@ -48,6 +54,7 @@ const configure = (db: Database.Database, settings: Settings): void => {
   // On macOS alone does an fsync stop short of the disk, and this asks for the one that does not.
   db.pragma(`fullfsync = ${settings.synchronous === "full" ? "ON" : "OFF"}`)
   db.pragma(`cache_size = -${settings.cacheKibibytes}`)
+  db.pragma(`wal_autocheckpoint = ${checkpointPages}`)
   db.pragma(`journal_size_limit = ${walBytesMax}`)
   readFirst(db)
   writeFirst(db)

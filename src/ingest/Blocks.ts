@@ -4,8 +4,8 @@
  *     file ──▶ 256 KiB ────────────────────────▶ block
  *     file ──▶ 64 KiB ──▶ gunzip ──▶ blocks            told by the magic bytes, whatever the file's name
  *
- * Invariants: nothing is read ahead of `next`, so memory holds what one read unpacks to (gzip grows at most 1,032-fold) and
- * no more; a block may be overwritten by the next `next`. All that can be unpacked of data that end too early is supplied
+ * Invariants: one block of a plain file is read ahead of `next`, and nothing of a packed one, so memory holds two blocks, or
+ * what one read unpacks to (gzip grows at most 1,032-fold), and no more; a block may be overwritten by the next `next`. All that can be unpacked of data that end too early is supplied
  * before the failure; of damaged data, what the reads before the damage unpack to. The file is closed with the scope.
  */
 
@@ -60,7 +60,7 @@ export const open = (
     const magic = yield* fromPromise(() => file.read({ buffer: Buffer.alloc(2), position: 0 }))
     return magic.bytesRead === 2 && magic.buffer[0] === 0x1f && magic.buffer[1] === 0x8b
       ? yield* unpacked(raw(file, Math.min(blockBytes, packedBytesMax)))
-      : plain(raw(file, blockBytes))
+      : plain(ahead(file, blockBytes))
   })
 
 const fromPromise = <A>(evaluate: () => Promise<A>): Effect.Effect<A, Unreadable> =>
@@ -106,6 +106,25 @@ const raw = (file: fs.FileHandle, blockBytes: number): Effect.Effect<Buffer, Unr
     }
   )
 }
+
+/** {@link raw} into two buffers in turn: while one block is looked at, the disk supplies the next. */
+const ahead = (file: fs.FileHandle, blockBytes: number): Effect.Effect<Buffer, Unreadable> => {
+  const buffers = [Buffer.allocUnsafeSlow(blockBytes), Buffer.allocUnsafeSlow(blockBytes)] as const
+  let position = 0
+  let turn: 0 | 1 = 0
+  const read = () => file.read({ buffer: buffers[turn], position })
+  let next: ReturnType<typeof read> | undefined
+  return Effect.map(fromPromise(() => next ?? read()), ({ buffer, bytesRead }) => {
+    position += bytesRead
+    turn = turn === 0 ? 1 : 0
+    next = bytesRead === 0 ? undefined : read()
+    // Its failure is told when its turn comes; unheard until then, it would end the process.
+    next?.catch(ignore)
+    return buffer.subarray(0, bytesRead)
+  })
+}
+
+const ignore = (): void => {}
 
 const plain = (blocks: Effect.Effect<Buffer, Unreadable>): Blocks => ({
   next: Effect.match(blocks, {

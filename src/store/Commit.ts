@@ -213,11 +213,7 @@ const write = <R>(owner: Owner<R>, segment: Segment.Segment, decided: Sentence |
     yield* Progress.save(held, progress)
     yield* Letters.append(held, sifted.drafts)
     const released = yield* Letters.remove(held, sifted.done)
-    yield* Effect.forEach(
-      sifted.failedAgain,
-      ({ failure, ordinal }) => Letters.failedAgain(held, ordinal, failure),
-      { discard: true }
-    )
+    for (const { failure, ordinal } of sifted.failedAgain) yield* Letters.failedAgain(held, ordinal, failure)
     const position = fromLetters ? held.position : segment.position
     const cursor = owner.fenced
       ? yield* Cursors.advance(held, position, { written: sifted.drafts.length, removed: released })

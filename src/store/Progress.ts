@@ -214,6 +214,9 @@ export const save = (key: Key, progress: Progress): Effect.Effect<void, SqlError
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
+/** The text of every 12 bits, the lower six first. */
+const twoCharacters = Array.from({ length: 4096 }, (_, bits) => alphabet[bits & 63]! + alphabet[bits >> 6]!)
+
 /**
  * 48 bits over skip and hash, in 8 characters. Two FNV-1a sums with different starts; what it must tell apart is an
  * operation and its replacement at one index, not an adversary's choice.
@@ -227,12 +230,11 @@ export const fingerprint = (operation: Identity): string => {
     b = Math.imul(b ^ unit, 0x85ebca6b)
     b ^= b >>> 13
   }
-  return fourCharacters(a ^ (a >>> 15)) + fourCharacters(b ^ (b >>> 16))
+  a ^= a >>> 15
+  b ^= b >>> 16
+  return twoCharacters[a & 4095]! + twoCharacters[(a >>> 12) & 4095]! + twoCharacters[b & 4095]! +
+    twoCharacters[(b >>> 12) & 4095]!
 }
-
-/** The lower 24 bits of a sum. */
-const fourCharacters = (sum: number): string =>
-  alphabet[sum & 63]! + alphabet[(sum >>> 6) & 63]! + alphabet[(sum >>> 12) & 63]! + alphabet[(sum >>> 18) & 63]!
 
 const pageOf = (index: number) => Math.floor(index / pageSize)
 

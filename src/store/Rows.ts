@@ -26,14 +26,16 @@ export const table = <Column extends string>(
   columns: { readonly [C in Column]: ColumnType },
   rows: ReadonlyArray<{ readonly [C in Column]: string | number | null }>
 ): Fragment => {
-  const names = Object.keys(columns)
-  const parameter = JSON.stringify(rows)
+  const names = Object.keys(columns) as Array<keyof typeof columns>
   return sql.onDialectOrElse({
+    // Lists, since SQLite finds a member of an object by looking at those before it.
     sqlite: () =>
-      sql`(SELECT ${sql.literal(names.map((name) => `value ->> '${name}' AS ${name}`).join(", "))}
-           FROM json_each(${parameter})) AS ${sql.literal(alias)}`,
+      sql`(SELECT ${sql.literal(names.map((name, i) => `value ->> ${i} AS ${name}`).join(", "))}
+           FROM json_each(${JSON.stringify(rows.map((row) => names.map((name) => row[name])))})) AS ${
+        sql.literal(alias)
+      }`,
     orElse: () =>
-      sql`json_to_recordset(CAST(${parameter} AS json)) AS ${
+      sql`json_to_recordset(CAST(${JSON.stringify(rows)} AS json)) AS ${
         sql.literal(`${alias} (${Object.entries(columns).map(([name, type]) => `${name} ${String(type)}`).join(", ")})`)
       }`
   })
