@@ -31,7 +31,7 @@ const measure = (dialect: Result.Row["dialect"], target: string): {
   const taken = { bare: new Array<number>(), reactor: new Array<number>() }
   for (let round = 0; round <= rounds; round++) {
     const start = (subject: Subject.Subject) =>
-      Subject.run<Started>(subject, [dialect, target, `round-${round}`]).startMillis
+      (Subject.printed(subject, [dialect, target, `round-${round}`]) as Started).startMillis
     const millis = { bare: start(bare), reactor: start(reactor) }
     // The first round makes the tables and is not counted.
     if (round === 0) continue
