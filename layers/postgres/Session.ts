@@ -16,6 +16,7 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type * as Pg from "pg"
 import * as Int8 from "./Int8.js"
+import * as Prepared from "./Prepared.js"
 import { socketOf } from "./Sockets.js"
 
 /** Rows read at a time by `stream`. */
@@ -33,10 +34,12 @@ export class Session implements Connection {
   private ended = false
   private cursors = 0
   private readonly client: Pg.PoolClient
+  private readonly prepared: Prepared.Prepared
   private readonly socketMillis: number
 
   constructor(client: Pg.PoolClient, socketMillis: number) {
     this.client = client
+    this.prepared = Prepared.of(client)
     this.socketMillis = socketMillis
   }
 
@@ -66,24 +69,31 @@ export class Session implements Connection {
         if (values.length > parametersMax) {
           return fail(Object.assign(new Error(`more than ${parametersMax} parameters`), { code: tooComplex }))
         }
-        const query = {
-          text,
-          values: values as Array<unknown>,
-          ...(rowMode === undefined ? {} : { rowMode }),
-          ...(safeIntegers ? { types: Int8.typesSafe } : {})
-        }
-        this.await()
-        let isTold = false
-        this.client.query(query, (error: Error | null, answer: unknown) => {
-          // `pg` reports a parameter that it cannot write as an error, and then once more as a success.
-          if (isTold) return
-          isTold = true
-          this.settle(() => {
-            this.answered()
-            if (error) fail(error)
-            else resume(Effect.succeed(answer as Answer))
+        const ask = (name: string | undefined) => {
+          const query = {
+            text,
+            values: values as Array<unknown>,
+            ...(name === undefined ? {} : { name }),
+            ...(rowMode === undefined ? {} : { rowMode }),
+            ...(safeIntegers ? { types: Int8.typesSafe } : {})
+          }
+          this.await()
+          let isTold = false
+          this.client.query(query, (error: Error | null, answer: unknown) => {
+            // `pg` reports a parameter that it cannot write as an error, and then once more as a success.
+            if (isTold) return
+            isTold = true
+            this.settle(() => {
+              this.answered()
+              if (!error) return resume(Effect.succeed(answer as Answer))
+              if (name === undefined || !Prepared.isStale(error)) return fail(error)
+              this.prepared.forget()
+              if (this.isIdle()) ask(undefined)
+              else fail(Prepared.overtaken(error))
+            })
           })
-        })
+        }
+        ask(this.prepared.nameOf(text, values.length))
       })
     }))
   }
