@@ -3,7 +3,9 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Either from "effect/Either"
 import * as FastCheck from "effect/FastCheck"
 import * as Schema from "effect/Schema"
-import { indexMax, Operation, skipMax } from "../../src/domain/Operation.js"
+import { readFileSync } from "node:fs"
+import { gunzipSync } from "node:zlib"
+import { indexMax, inputFlaw, Operation, skipMax } from "../../src/domain/Operation.js"
 import { Strand } from "../../src/domain/Strand.js"
 import * as Envelope from "../../src/ingest/Envelope.js"
 import type { Unplaced } from "../../src/ingest/Source.js"
@@ -383,4 +385,55 @@ describe("is read:", () => {
       { numRuns: 1000 }
     )
   })
+
+  it("what is read of recorded envelopes satisfies the Schemas, whatever is put into any of their fields", () => {
+    const recorded = ["g1-strands", "g2-strands", "g3-operations"].flatMap((name) =>
+      gunzipSync(readFileSync(new URL(`../../examples/data/${name}.ndjson.gz`, import.meta.url)))
+        .toString("utf8").trim().split("\n").slice(0, 40)
+    )
+    const hostile = FastCheck.oneof(
+      FastCheck.constantFrom(
+        undefined,
+        null,
+        "",
+        "main",
+        at,
+        "2026-02-30T00:00:00Z",
+        -1,
+        0.5,
+        2 ** 31,
+        [],
+        {},
+        "\u0000"
+      ),
+      FastCheck.string16bits(),
+      FastCheck.jsonValue()
+    )
+    const isStrand = Schema.is(Strand.omit("position"))
+    const isSound = Schema.is(Operation.omit("flaw"))
+    FastCheck.assert(
+      FastCheck.property(FastCheck.constantFrom(...recorded), FastCheck.nat(), hostile, (line, choice, other) => {
+        const value: unknown = JSON.parse(line)
+        const places = placesOf(value)
+        const [holder, key] = places[choice % places.length]!
+        holder[key] = other
+        const found = Either.getOrElse(Envelope.decode(value), () => [])
+        expect(found.every(isStrand)).toBe(true)
+        const unsound = found.flatMap(({ operations }) => operations).filter(({ flaw, ...rest }) =>
+          !isSound(rest) || (flaw === undefined && inputFlaw(rest.input) !== undefined)
+        )
+        expect(unsound).toEqual([])
+      }),
+      { numRuns: 2_000 }
+    )
+  })
 })
+
+/** Every field that an envelope has down to its operations' own, as its holder and its name. */
+const placesOf = (value: unknown, depth = 0): ReadonlyArray<readonly [Fields, string]> =>
+  typeof value !== "object" || value === null || depth > 3
+    ? []
+    : Object.entries(value).flatMap(([key, inner]) => [
+      [value as Fields, key] as const,
+      ...placesOf(inner, depth + 1)
+    ])
