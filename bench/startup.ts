@@ -24,15 +24,15 @@ interface Started {
   readonly startMillis: number
 }
 
-const measure = (dialect: Result.Row["dialect"], target: string): {
+const measure = async (dialect: "sqlite" | "pg", target: string): Promise<{
   readonly rows: ReadonlyArray<Result.Row>
   readonly ratio: Result.Ratio
-} => {
+}> => {
   const taken = { bare: new Array<number>(), reactor: new Array<number>() }
   for (let round = 0; round <= rounds; round++) {
-    const start = (subject: Subject.Subject) =>
-      (Subject.printed(subject, [dialect, target, `round-${round}`]) as Started).startMillis
-    const millis = { bare: start(bare), reactor: start(reactor) }
+    const start = async (subject: Subject.Subject) =>
+      (await Subject.run<Started>(subject, [dialect, target, `round-${round}`])).startMillis
+    const millis = { bare: await start(bare), reactor: await start(reactor) }
     // The first round makes the tables and is not counted.
     if (round === 0) continue
     taken.bare.push(millis.bare)
@@ -44,23 +44,20 @@ const measure = (dialect: Result.Row["dialect"], target: string): {
       Result.row({ ...of, subject: bare.name }, taken.bare),
       Result.row({ ...of, subject: reactor.name }, taken.reactor)
     ],
-    ratio: {
-      of: reactor.name,
-      to: bare.name,
-      dialect,
-      metric: of.metric,
-      value: Result.median(taken.reactor.map((millis, round) => millis / taken.bare[round]!))
-    }
+    ratio: Result.ratio({ of: reactor.name, to: bare.name, dialect, metric: of.metric }, taken.reactor, taken.bare)
   }
 }
 
 const directory = mkdtempSync(join(tmpdir(), "effect-processors-bench-"))
 
 const results = await Effect.runPromise(
-  Effect.scoped(Effect.map(PostgresServer.make, ({ url }) => [
-    measure("sqlite", join(directory, "start.db")),
-    measure("pg", url)
-  ])).pipe(
+  Effect.scoped(
+    Effect.flatMap(
+      PostgresServer.make,
+      ({ url }) =>
+        Effect.promise(async () => [await measure("sqlite", join(directory, "start.db")), await measure("pg", url)])
+    )
+  ).pipe(
     Effect.ensuring(Effect.sync(() => rmSync(directory, { recursive: true, force: true })))
   )
 )

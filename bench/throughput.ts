@@ -25,6 +25,7 @@ const oursMany = { ...ours, name: "ours, one statement a batch", how: "many" }
 const handMany = { ...hand, name: "by hand, one statement a batch", how: "many" }
 const oursOne = { ...ours, name: "ours, one statement a row", how: "one" }
 const handOne = { ...hand, name: "by hand, one statement a row", how: "one" }
+const loopOne = { name: "by hand in Effect, one statement a row", program: "subjects/effect-loop.js", how: "one" }
 const live = { ...powerhouse, name: "Powerhouse, live", how: "live" }
 const pages = { ...powerhouse, name: "Powerhouse, pages of 500", how: "pages" }
 const relaxed = { name: "Emmett, its defaults", how: "default" }
@@ -35,6 +36,7 @@ const contenders: ReadonlyArray<Contest.Contender> = [
   { ...handMany, dialect: "sqlite" },
   { ...oursOne, dialect: "sqlite" },
   { ...handOne, dialect: "sqlite" },
+  { ...loopOne, dialect: "sqlite" },
   { ...emmettSqlite, ...relaxed, dialect: "sqlite" },
   { ...emmettSqlite, ...tuned, dialect: "sqlite" },
   { ...live, dialect: "pglite" },
@@ -43,6 +45,7 @@ const contenders: ReadonlyArray<Contest.Contender> = [
   { ...handMany, dialect: "pg" },
   { ...oursOne, dialect: "pg", mayStopEarly: true },
   { ...handOne, dialect: "pg", mayStopEarly: true },
+  { ...loopOne, dialect: "pg", mayStopEarly: true },
   { ...emmettPg, ...relaxed, dialect: "pg" },
   { ...emmettPg, ...tuned, dialect: "pg" },
   { ...live, dialect: "pg" },
@@ -87,6 +90,7 @@ const ratiosOf = (entries: ReadonlyArray<Contest.Entry>) => {
   const all = (dialect: "sqlite" | "pg", powerhouseOn: Result.Ratio["dialect"]) => [
     ratio(dialect, oursMany, handMany),
     ratio(dialect, oursOne, handOne),
+    ratio(dialect, oursOne, loopOne),
     ratio(dialect, oursMany, handOne),
     ...[relaxed, tuned].flatMap((to) => [ratio(dialect, oursMany, to), ratio(dialect, oursOne, to)]),
     ...[live, pages].flatMap((to) => [ratio(powerhouseOn, oursMany, to), ratio(powerhouseOn, oursOne, to)])

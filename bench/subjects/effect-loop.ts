@@ -1,30 +1,28 @@
 /**
- * A loop by hand in Effect: the same lines, batches and statements as ours on the same SQLite layer, a cursor row in the same
+ * A loop by hand in Effect: the same lines, batches and statements as ours on the same layer, a cursor row in the same
  * transaction, and no engine. What ours costs beyond it is the engine; it checks nothing, like `by-hand.ts`.
  *
- *     node effect-loop.js <strands.ndjson> <database>
+ *     node effect-loop.js <strands.ndjson> <file or URL>
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
-import * as Sqlite from "../../layers/Sqlite.js"
-import { lines } from "../support/Strands.js"
-import type { RecordedStrand } from "../support/Strands.js"
+import * as Strands from "../support/Strands.js"
 import { report } from "../support/Subject.js"
-import { batchOperations, createTable, rowOf, upsert } from "./search.js"
-import type { SearchRow } from "./search.js"
+import { databaseOf, statementsOf } from "./processor.js"
+import * as Search from "./search.js"
 
-const [input = "", filename = ""] = process.argv.slice(2)
+const [input = "", database = ""] = process.argv.slice(2)
+const { createTable, upsertOne } = statementsOf(database)
 
 /** The rows of each batch, and the line that it comes to. */
 async function* batches() {
-  let rows: Array<SearchRow> = []
+  let rows: Array<Search.SearchRow> = []
   let line = 0
-  for await (const text of lines(input)) {
-    const strand = JSON.parse(text) as RecordedStrand
+  for await (const strand of Strands.read(input)) {
     line++
     for (const operation of strand.operations) {
-      rows.push(rowOf(strand.documentId, operation))
-      if (rows.length < batchOperations) continue
+      rows.push(Search.rowOf(strand.documentId, operation))
+      if (rows.length < Search.batchOperations) continue
       yield { rows, line }
       rows = []
     }
@@ -45,15 +43,16 @@ await Effect.runPromise(
     const source = batches()
     for (;;) {
       const next = yield* Effect.promise(() => source.next())
-      if (next.done === true) return
+      if (next.done === true) break
       const { line, rows } = next.value
       yield* sql.withTransaction(Effect.zipRight(
-        Effect.forEach(rows, (row) => upsert(sql, row), { discard: true }),
+        Effect.forEach(rows, (row) => sql.unsafe(upsertOne, Search.one(row)), { discard: true }),
         sql`UPDATE cursor SET line = ${line} WHERE source = 'bench'`
       ))
       operations += rows.length
       commits++
     }
-  }).pipe(Effect.provide(Sqlite.layer({ filename })))
+    const done = { operations, commits, started }
+    yield* Effect.promise(() => report(done, () => Effect.runPromise(sql.unsafe<Search.SearchRow>(Search.selectAll))))
+  }).pipe(Effect.provide(databaseOf(database)))
 )
-report({ operations, commits, seconds: (performance.now() - started) / 1000 })
