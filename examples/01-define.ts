@@ -8,7 +8,7 @@ import { NodeRuntime } from "@effect/platform-node"
 import { SqlClient } from "@effect/sql"
 import { Console, Effect, Logger, LogLevel, Schema } from "effect"
 import * as Test from "../layers/Test.js"
-import { DocumentModel, Policy, Processor, Reactor } from "../src/index.js"
+import { DocumentModel, Namespace, Policy, Processor, Reactor } from "../src/index.js"
 
 // The documents: their type, and the input that each of their operations carries.
 const Todo = DocumentModel.make("acme/todo", {
@@ -62,13 +62,19 @@ const strands = [
   })
 ]
 
+// Whoever wants to know asks the namespace, whose tables nobody but its processors can write.
+const todos = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) => sql<{ title: string; done: number }>`SELECT title, done FROM todos ORDER BY title`
+)
+
 const program = Effect.gen(function*() {
-  const sql = yield* SqlClient.SqlClient
   const [outcome] = yield* Reactor.run(TodoList)
   yield* Console.log(`${outcome?.processor} has ${outcome?.phase}: ${outcome?.totals.operations} operations`)
 
-  const rows = yield* sql<{ title: string; done: number }>`SELECT title, done FROM todos ORDER BY title`
-  for (const { done, title } of rows) yield* Console.log(`[${done === 1 ? "x" : " "}] ${title}`)
+  for (const { done, title } of yield* Namespace.query("todos", todos)) {
+    yield* Console.log(`[${done === 1 ? "x" : " "}] ${title}`)
+  }
 
   // Once more: the cursor stands behind the last strand, so there is nothing to do.
   const [again] = yield* Reactor.run(TodoList)

@@ -6,7 +6,7 @@ import { NodeRuntime } from "@effect/platform-node"
 import { SqlClient } from "@effect/sql"
 import { Console, Effect, Layer, Logger, LogLevel, Schema, Stream } from "effect"
 import * as Test from "../layers/Test.js"
-import { DocumentModel, Policy, Processor, Reactor } from "../src/index.js"
+import { DocumentModel, Namespace, Policy, Processor, Reactor } from "../src/index.js"
 
 const Note = DocumentModel.make("acme/note", {
   WRITE: Schema.Struct({ text: Schema.String }),
@@ -95,6 +95,15 @@ const strands = [
   })
 ]
 
+const lines = (namespace: string, query: string) =>
+  Namespace.query(
+    namespace,
+    Effect.flatMap(
+      SqlClient.SqlClient,
+      (sql) => Effect.map(sql.unsafe<{ line: string }>(query), (rows) => rows.map(({ line }) => line))
+    )
+  )
+
 // The reactor is a Layer: subscriptions open with it and close with its scope. A live source keeps it open for good
 // (`Layer.launch`); this one ends, and so can be waited for.
 const program = Effect.gen(function*() {
@@ -104,14 +113,16 @@ const program = Effect.gen(function*() {
     yield* Console.log(`${processor}: ${totals.operations} operations in ${totals.commits} commit`)
   }
 
-  const sql = yield* SqlClient.SqlClient
-  const kitchen = yield* sql<{ note: string }>`SELECT note FROM tags WHERE tag = 'kitchen' ORDER BY note`
-  yield* Console.log(`tagged kitchen: ${kitchen.map(({ note }) => note).join(", ")}`)
-  const activity = yield* sql<{ line: string }>`
-    SELECT document_type || ' ' || operations AS line FROM activity ORDER BY document_type`
-  yield* Console.log(`activity: ${activity.map(({ line }) => line).join(", ")}`)
-  const [longest] = yield* sql<{ note: string }>`SELECT note FROM lengths ORDER BY operations DESC`
-  yield* Console.log(`longest: ${longest?.note}`)
+  // Each namespace has its own tables, and is asked by its name.
+  const kitchen = yield* lines("tags", "SELECT note AS line FROM tags WHERE tag = 'kitchen' ORDER BY note")
+  yield* Console.log(`tagged kitchen: ${kitchen.join(", ")}`)
+  const activity = yield* lines(
+    "activity",
+    "SELECT document_type || ' ' || operations AS line FROM activity ORDER BY document_type"
+  )
+  yield* Console.log(`activity: ${activity.join(", ")}`)
+  const [longest] = yield* lines("lengths", "SELECT note AS line FROM lengths ORDER BY operations DESC")
+  yield* Console.log(`longest: ${longest}`)
 })
 
 program.pipe(

@@ -1,6 +1,6 @@
 /**
- * A processor never says which database it writes to: a Layer does, so that the same processor runs in memory in a test, on
- * a SQLite file on a laptop, and on PostgreSQL where `DATABASE_URL` names one.
+ * A processor says in which namespace it writes and never in which database: a Layer does, so that the namespace is in memory
+ * in a test, a SQLite file on a laptop, and a schema of PostgreSQL where `DATABASE_URL` names one.
  */
 import { FileSystem } from "@effect/platform"
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
@@ -9,7 +9,7 @@ import { Config, Console, Effect, Layer, Logger, LogLevel, Option, Schema } from
 import * as Postgres from "../layers/Postgres.js"
 import * as Sqlite from "../layers/Sqlite.js"
 import * as Test from "../layers/Test.js"
-import { DocumentModel, Policy, Processor, Reactor, Source } from "../src/index.js"
+import { DocumentModel, Namespace, Policy, Processor, Reactor, Source } from "../src/index.js"
 
 const Account = DocumentModel.make("acme/account", {
   DEPOSIT: Schema.Struct({ cents: Schema.Positive.pipe(Schema.int()) }),
@@ -41,11 +41,15 @@ const Balances = Processor.make("balances", {
   })
 }).pipe(Processor.withPolicy(Policy.standard))
 
-// What the program does, in need of a database and a source: `Effect<void, …, SqlClient | Source>`.
+const balances = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) => sql<{ account: string; cents: number }>`SELECT account, cents FROM balances ORDER BY account`
+)
+
+// What the program does, in need of namespaces and a source: `Effect<void, …, Namespaces | Source>`.
 const follow = Effect.gen(function*() {
   const [outcome] = yield* Reactor.run(Balances)
-  const sql = yield* SqlClient.SqlClient
-  const rows = yield* sql<{ account: string; cents: number }>`SELECT account, cents FROM balances ORDER BY account`
+  const rows = yield* Namespace.query("balances", balances)
   yield* Console.log(`  ${outcome?.totals.operations} operations applied`)
   for (const { account, cents } of rows) yield* Console.log(`  ${account} ${(cents / 100).toFixed(2)}`)
 })
@@ -63,21 +67,21 @@ const strand = (account: string, ...amounts: ReadonlyArray<number>) =>
 // A test: nothing to install, nothing left behind.
 const inTest = follow.pipe(Effect.provide(Test.layer([strand("ada", 500, -150)])))
 
-// Production: PostgreSQL where its URL is set, and otherwise the file.
-const database = (filename: string) =>
+// Production: PostgreSQL where its URL is set, and otherwise a file for each namespace in the directory.
+const database = (directory: string) =>
   Config.redacted("DATABASE_URL").pipe(
     Config.option,
     Effect.map(Option.match({
-      onNone: () => Sqlite.layer({ filename }),
+      onNone: () => Sqlite.layerDirectory({ directory }),
       onSome: (url) => Postgres.layer({ url })
     })),
     Layer.unwrapEffect
   )
 
-const inProduction = (filename: string) =>
+const inProduction = (directory: string) =>
   follow.pipe(
     Effect.provide(Layer.merge(
-      database(filename),
+      database(directory),
       Source.layerIterable("bank", [strand("ada", 500, -150), strand("grace", 70_000)])
     ))
   )
@@ -87,11 +91,11 @@ const program = Effect.gen(function*() {
   yield* inTest
 
   const files = yield* FileSystem.FileSystem
-  const filename = `${yield* files.makeTempDirectoryScoped()}/balances.db`
+  const directory = yield* files.makeTempDirectoryScoped()
   yield* Console.log("in production:")
-  yield* inProduction(filename)
+  yield* inProduction(directory)
   yield* Console.log("in production, started again:")
-  yield* inProduction(filename)
+  yield* inProduction(directory)
 })
 
 program.pipe(

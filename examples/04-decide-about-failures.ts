@@ -6,7 +6,7 @@ import { NodeRuntime } from "@effect/platform-node"
 import { SqlClient } from "@effect/sql"
 import { Console, Context, Data, Effect, Layer, Logger, LogLevel, Ref, Schedule, Schema } from "effect"
 import * as Test from "../layers/Test.js"
-import { DeadLetters, DocumentModel, Policy, Processor, Reactor, Source } from "../src/index.js"
+import { DeadLetters, DocumentModel, Namespace, Policy, Processor, Reactor, Source } from "../src/index.js"
 
 class RateLimited extends Data.TaggedError("RateLimited")<{ readonly retryAfterMillis: number }> {}
 
@@ -97,9 +97,13 @@ const MoodyRates = Layer.effect(
   }))
 )
 
+const revenue = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) => sql<{ invoice: string; euro: number }>`SELECT invoice, euro FROM revenue ORDER BY invoice`
+)
+
 const showRevenue = Effect.gen(function*() {
-  const sql = yield* SqlClient.SqlClient
-  const rows = yield* sql<{ invoice: string; euro: number }>`SELECT invoice, euro FROM revenue ORDER BY invoice`
+  const rows = yield* Namespace.query("revenue", revenue)
   yield* Console.log(`revenue: ${rows.map(({ euro, invoice }) => `${invoice} ${euro}`).join(", ")}`)
 })
 
@@ -108,16 +112,17 @@ const program = Effect.gen(function*() {
   yield* Console.log(`${outcome?.phase}, skipped ${outcome?.totals.skipped}, waiting ${outcome?.waiting}`)
   yield* showRevenue
 
-  // What waits, and why.
+  // What waits, and why. Dead letters are kept in the processor's namespace.
   const source = yield* Source.Source
-  for (const letter of yield* DeadLetters.list({ processor: Revenue.name, source: source.name })) {
+  const key = { processor: Revenue.name, source: source.name }
+  for (const letter of yield* Namespace.query("revenue", DeadLetters.list(key))) {
     yield* Console.log(`letter ${letter.ordinal} of ${letter.strand.documentId}: ${letter.cause}, ${letter.reason}`)
   }
 
   // Put it right, and try the document again: its letters leave in order, through the same handler and policy.
-  const sql = yield* SqlClient.SqlClient
-  yield* sql`INSERT INTO customers (name) VALUES ('grace')`
-  const retried = yield* DeadLetters.retry(Revenue, source.name, "invoice-2")
+  const grace = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`INSERT INTO customers (name) VALUES ('grace')`)
+  yield* Namespace.within("revenue", grace)
+  const retried = yield* Namespace.within("revenue", DeadLetters.retry(Revenue, source.name, "invoice-2"))
   yield* Console.log(`released ${retried.released}, waiting ${retried.waiting}`)
   yield* showRevenue
 })

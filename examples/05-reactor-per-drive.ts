@@ -8,7 +8,7 @@ import { SqlClient } from "@effect/sql"
 import { Console, Context, Effect, Layer, LayerMap, Logger, LogLevel, Queue, Schema } from "effect"
 import * as Sqlite from "../layers/Sqlite.js"
 import * as Test from "../layers/Test.js"
-import { DocumentModel, Policy, Processor, Reactor, Source } from "../src/index.js"
+import { DocumentModel, Namespace, Policy, Processor, Reactor, Source } from "../src/index.js"
 
 const File = DocumentModel.make("acme/file", {
   UPLOAD: Schema.Struct({ name: Schema.String, bytes: Schema.NonNegativeInt })
@@ -56,11 +56,11 @@ const processorsOf = (driveId: string) => [
 /** Which drives have been closed. */
 const closed = Effect.runSync(Queue.unbounded<string>())
 
-// From a drive to a Layer: its processors, over a database of its own.
+// From a drive to a Layer: its processors, over a directory of its own with a file for each of their namespaces.
 const reactorOf = (driveId: string) =>
   Layer.unwrapEffect(Effect.map(Directory, (directory) =>
     Reactor.layer(...processorsOf(driveId)).pipe(
-      Layer.provideMerge(Sqlite.layer({ filename: `${directory}/${driveId}.db` })),
+      Layer.provideMerge(Sqlite.layerDirectory({ directory: `${directory}/${driveId}` })),
       // Built first, so released last: when the reactor and its database are closed.
       Layer.provide(Layer.scopedDiscard(Effect.acquireRelease(
         Console.log(`${driveId} opens`),
@@ -87,15 +87,23 @@ const strands = [
   upload("red", "f3", "fire.png", 500)
 ]
 
+const names = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) => sql<{ name: string }>`SELECT name FROM names ORDER BY id`
+)
+const total = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) => sql<{ bytes: number }>`SELECT CAST(SUM(bytes) AS INTEGER) AS bytes FROM sizes`
+)
+
 /** What a drive holds. It opens the drive's reactor, or finds it open. */
 const show = (driveId: string) =>
   Effect.gen(function*() {
     const reactor = yield* Reactor.Reactor
     yield* reactor.ended
-    const sql = yield* SqlClient.SqlClient
-    const names = yield* sql<{ name: string }>`SELECT name FROM names ORDER BY id`
-    const [sizes] = yield* sql<{ bytes: number }>`SELECT CAST(SUM(bytes) AS INTEGER) AS bytes FROM sizes`
-    yield* Console.log(`  ${driveId}: ${names.map(({ name }) => name).join(", ")}, ${sizes?.bytes} bytes`)
+    const found = yield* Namespace.query("names", names)
+    const [sizes] = yield* Namespace.query("sizes", total)
+    yield* Console.log(`  ${driveId}: ${found.map(({ name }) => name).join(", ")}, ${sizes?.bytes} bytes`)
   }).pipe(Effect.provide(Drives.get(driveId)))
 
 const program = Effect.gen(function*() {

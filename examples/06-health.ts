@@ -6,7 +6,7 @@ import { NodeRuntime } from "@effect/platform-node"
 import { SqlClient } from "@effect/sql"
 import { Console, Effect, Fiber, Layer, Logger, LogLevel, Schema, Stream } from "effect"
 import * as Test from "../layers/Test.js"
-import { DocumentModel, Health, Policy, Processor, Reactor } from "../src/index.js"
+import { DocumentModel, Health, Namespace, Policy, Processor, Reactor } from "../src/index.js"
 
 const Meter = DocumentModel.make("acme/meter", { READ: Schema.Struct({ value: Schema.NonNegative }) })
 
@@ -45,7 +45,6 @@ const show = (report: Health.Report) =>
 const program = Effect.gen(function*() {
   const reactor = yield* Reactor.Reactor
   const health = yield* Health.Health
-  const sql = yield* SqlClient.SqlClient
   yield* reactor.ended
 
   // The specs' `healthCheck`: does the database answer, and does it have this table?
@@ -62,7 +61,7 @@ const program = Effect.gen(function*() {
     Stream.runForEach(show),
     Effect.fork
   )
-  yield* sql`DROP TABLE readings`
+  yield* Namespace.within("readings", Effect.flatMap(SqlClient.SqlClient, (sql) => sql`DROP TABLE readings`))
   yield* health.check
   yield* Fiber.join(alarm)
 
@@ -74,7 +73,7 @@ const program = Effect.gen(function*() {
 
 program.pipe(
   Effect.provide(
-    Health.layer({ tables: ["readings"], every: "30 seconds" }).pipe(
+    Health.layer({ tables: { readings: ["readings"] }, every: "30 seconds" }).pipe(
       Layer.provideMerge(Reactor.layer(Readings)),
       Layer.provideMerge(Test.layer(strands))
     )

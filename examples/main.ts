@@ -1,10 +1,10 @@
 /**
  * The main job: recorded strands of all three generations of Powerhouse in, three processors' tables out, exactly once.
  *
- *     npm start                                        the files of examples/data into .effect-processors/strands.db
+ *     npm start                                        the files of examples/data into .effect-processors/strands
  *     npm start -- --input strands.ndjson.gz           another file, or several
  *     zcat strands.ndjson.gz | npm start -- --input -  standard input
- *     npm start -- --database postgres://user@host/db  PostgreSQL instead of an SQLite file
+ *     npm start -- --database postgres://user@host/db  schemas of PostgreSQL instead of SQLite files
  *
  * Progress and errors go to standard error, the report to standard output. It exits with 0 when the input was read to
  * its end, with 1 when it could not be, and with 130 when it was told to stop; in every case what has been committed
@@ -29,7 +29,7 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { createRequire } from "node:module"
 import { delimiter, dirname, join } from "node:path"
-import { Cursors, Fault, Ndjson, Pulse, Reactor } from "../src/index.js"
+import { Cursors, Fault, Namespace, Ndjson, Pulse, Reactor } from "../src/index.js"
 import type { Incident } from "../src/index.js"
 import { DriveAnalytics } from "./powerhouse/DriveAnalytics.js"
 import * as Input from "./powerhouse/Input.js"
@@ -52,7 +52,7 @@ const defaultFiles = [
   "g3-concurrent.delivered.ndjson.gz"
 ].map((file) => join(data, file))
 
-const defaultDatabase = join(".effect-processors", "strands.db")
+const defaultDatabase = join(".effect-processors", "strands")
 const defaultWords = "governance"
 
 /** A subscription could not go on. */
@@ -135,7 +135,7 @@ const isResumed = (outcomes: ReadonlyArray<Reactor.Outcome>) =>
   Effect.map(
     Effect.forEach(outcomes, (outcome) =>
       Effect.map(
-        Cursors.peek(outcome),
+        Namespace.query(outcome.namespace, Cursors.peek(outcome)),
         (cursor) => cursor !== undefined && cursor.sequence > BigInt(outcome.totals.commits)
       )),
     (earlier) => earlier.includes(true)
@@ -168,7 +168,7 @@ const options = {
   database: Options.text("database").pipe(
     Options.withAlias("d"),
     Options.withDescription(
-      "Where to write: the path of an SQLite file, or a postgres:// URL. " +
+      "Where to write: a directory, with an SQLite file for each namespace, or a postgres:// URL, with a schema for each. " +
         `Otherwise EFFECT_PROCESSORS_DATABASE, otherwise ${defaultDatabase} under the current directory.`
     ),
     Options.optional

@@ -22,6 +22,8 @@
  * - int8 is a `number` where that is exact and a `bigint` beyond 2^53, so `count(*)` is a number and nothing is
  *   rounded; with `SqlClient.SafeIntegers` it is always a `bigint`. `numeric`, and with it `sum` of an int8, stays a
  *   string;
+ * - a namespace is a schema, all of them over one pool: a session is sent to the schema that its next lease is for, and a
+ *   transaction that has left it is not committed (`SearchPath`);
  * - rows with different columns are refused (`EvenRows`);
  * - `stream` reads through a server-side cursor, 128 rows at a time, and leaves its session usable for other statements
  *   of the same transaction. It takes a SELECT or VALUES, and a consumer pauses at most `idleInTransactionTimeout`;
@@ -38,6 +40,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as Namespaces from "../src/store/Namespaces.js"
 import { StoreUnavailable } from "../src/store/StoreUnavailable.js"
 import * as DirectStatement from "./DirectStatement.js"
 import * as EvenRows from "./EvenRows.js"
@@ -45,6 +48,7 @@ import * as ClientOptions from "./postgres/ClientOptions.js"
 import * as Int8 from "./postgres/Int8.js"
 import * as Listener from "./postgres/Listener.js"
 import * as Pool from "./postgres/Pool.js"
+import type * as SearchPath from "./postgres/SearchPath.js"
 import { config, type Options } from "./postgres/Settings.js"
 import * as Settings from "./postgres/Settings.js"
 import * as Sockets from "./postgres/Sockets.js"
@@ -53,8 +57,11 @@ export { config, defaults, type Options, type Ssl } from "./postgres/Settings.js
 
 export { StoreUnavailable }
 
-/** The store as any program asks for it, and as one that listens on PostgreSQL's channels does. */
-export type Provides = SqlClient.SqlClient | PgClient.PgClient
+/**
+ * The namespaces, each a schema of the database; and the database itself, as any program asks for it and as one that listens
+ * on PostgreSQL's channels does.
+ */
+export type Provides = Namespaces.Namespaces | SqlClient.SqlClient | PgClient.PgClient
 
 /**
  * A `ConfigError` names an option that cannot be, before anything is sent; a `StoreUnavailable` says what the server
@@ -82,20 +89,7 @@ const make = (
     const clientOptions = ClientOptions.fromSettings(settings, sockets)
     const pool = yield* Pool.make(settings, clientOptions)
     yield* Pool.probe(settings, pool)
-    const acquire = Pool.lease(settings, pool)
-    const client = DirectStatement.required(
-      yield* SqlClient.make({
-        acquirer: acquire,
-        transactionAcquirer: acquire,
-        compiler: EvenRows.required(PgClient.makeCompiler()),
-        spanAttributes: [
-          ["db.system.name", "postgresql"],
-          ["db.namespace", settings.database],
-          ["server.address", settings.host],
-          ["server.port", settings.port]
-        ]
-      })
-    )
+    const client = yield* clientAt(settings, pool, undefined)
     const pg: PgClient.PgClient = Object.assign(client, {
       [PgClient.TypeId]: PgClient.TypeId,
       config: configOf(settings),
@@ -103,8 +97,49 @@ const make = (
       listen: (channel: string) => Listener.listen(settings, clientOptions, channel),
       notify: (channel: string, payload: string) => Effect.asVoid(client`SELECT pg_notify(${channel}, ${payload})`)
     })
-    return Context.make(SqlClient.SqlClient, pg).pipe(Context.add(PgClient.PgClient, pg))
+    const namespaces = yield* Namespaces.fromStore(
+      schemas(settings, pool, yield* Effect.context<Reactivity.Reactivity>())
+    )
+    return Context.make(SqlClient.SqlClient, pg).pipe(
+      Context.add(PgClient.PgClient, pg),
+      Context.add(Namespaces.Namespaces, namespaces)
+    )
   })
+
+/** Whose unqualified names mean `schema`. */
+const clientAt = (
+  settings: Settings.Settings,
+  pool: Pool.Pool,
+  schema: SearchPath.Schema
+): Effect.Effect<SqlClient.SqlClient, never, Reactivity.Reactivity> =>
+  Effect.suspend(() => {
+    const acquirer = Pool.lease(settings, pool, schema)
+    const client = SqlClient.make({
+      acquirer,
+      transactionAcquirer: acquirer,
+      compiler,
+      spanAttributes: [
+        ["db.system.name", "postgresql"],
+        ["db.namespace", schema === undefined ? settings.database : `${settings.database}|${schema}`],
+        ["server.address", settings.host],
+        ["server.port", settings.port]
+      ]
+    })
+    return Effect.map(client, DirectStatement.required)
+  })
+
+const compiler = EvenRows.required(PgClient.makeCompiler())
+
+/** A namespace is a schema, and its client costs no session while nobody uses it. */
+const schemas = (
+  settings: Settings.Settings,
+  pool: Pool.Pool,
+  reactivity: Context.Context<Reactivity.Reactivity>
+): Namespaces.Store => {
+  const at = (namespace: Namespaces.Namespace) =>
+    Effect.provide(clientAt(settings, pool, Namespaces.place(namespace)), reactivity)
+  return { writer: at, reader: at, registry: (namespace) => ({ schema: Namespaces.place(namespace) }) }
+}
 
 const configOf = (settings: Settings.Settings): PgClient.PgClientConfig => ({
   host: settings.host,

@@ -1,8 +1,13 @@
 /**
- * The SQLite store: one file, one connection, as durable as its options say on every open.
+ * The SQLite store: a file for each namespace, or one for all that is kept; one connection a file, as durable as its options
+ * say on every open.
  *
  *     open ─▶ pragmas, read back ─▶ first read ─▶ first write lock ─▶ `sql`, one lease at a time ─▶ close
  *        └────────── StoreUnavailable ──────────────────┘
+ *
+ *     Sqlite.layerDirectory({ directory })   a file a namespace, at most `filesMax` open at a time
+ *     Sqlite.layer({ filename })             one file, which is one namespace
+ *     Sqlite.layerMemory                     a database in memory for each, for tests
  *
  * What it does that `@effect/sql-sqlite-node` leaves open:
  *
@@ -34,24 +39,31 @@ import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as Fs from "node:fs"
+import * as Namespaces from "../src/store/Namespaces.js"
 import { StoreUnavailable } from "../src/store/StoreUnavailable.js"
 import * as DirectStatement from "./DirectStatement.js"
 import * as EvenRows from "./EvenRows.js"
 import { coded } from "./sqlite/Code.js"
 import * as Connection from "./sqlite/Connection.js"
 import * as DatabaseFile from "./sqlite/DatabaseFile.js"
+import * as Directory from "./sqlite/Directory.js"
+import * as Files from "./sqlite/Files.js"
 import * as Lease from "./sqlite/Lease.js"
-import { config, type Options } from "./sqlite/Settings.js"
+import { config, directoryConfig, type DirectoryOptions, type Options } from "./sqlite/Settings.js"
 import * as Settings from "./sqlite/Settings.js"
 
-export { config, defaults, type Options } from "./sqlite/Settings.js"
+export { config, defaults, directoryConfig, type DirectoryOptions, type Options } from "./sqlite/Settings.js"
 
 export { StoreUnavailable }
 
-/** The store as any program asks for it, and as one that copies or extends its SQLite file does. */
-export type Provides = SqlClient.SqlClient | SqliteClient.SqliteClient
+/** One database: as a namespace, as any program asks for it, and as one that copies or extends its SQLite file does. */
+export type Provides = Namespaces.Namespaces | SqlClient.SqlClient | SqliteClient.SqliteClient
 
-/** A `ConfigError` names an option that cannot be; a `StoreUnavailable` says why the file cannot be used. */
+/**
+ * One file, which is one namespace: the first that is opened in it. A `ConfigError` names an option that cannot be; a
+ * `StoreUnavailable` says why the file cannot be used.
+ */
 export const layer = (options: Options): Layer.Layer<Provides, StoreUnavailable | ConfigError.ConfigError> =>
   Layer.scopedContext(make(options)).pipe(Layer.provide(Reactivity.layer))
 
@@ -61,8 +73,61 @@ export const layerConfig = (
 ): Layer.Layer<Provides, StoreUnavailable | ConfigError.ConfigError> =>
   Layer.scopedContext(Effect.flatMap(Config.unwrap(options), make)).pipe(Layer.provide(Reactivity.layer))
 
-/** A database in memory, new with each build of the layer and gone with its scope. */
-export const layerMemory: Layer.Layer<Provides> = Layer.suspend(() => Layer.orDie(layer({ filename: ":memory:" })))
+/**
+ * A file for each namespace, in a directory that is created when there is none. A `StoreUnavailable` says why the directory
+ * cannot be used; one of a file comes when its namespace is opened.
+ */
+export const layerDirectory = (
+  options: DirectoryOptions
+): Layer.Layer<Namespaces.Namespaces, StoreUnavailable | ConfigError.ConfigError> =>
+  Layer.scoped(Namespaces.Namespaces, makeDirectory(options)).pipe(Layer.provide(Reactivity.layer))
+
+/** As `layerDirectory`, with options from the `ConfigProvider`: those of `directoryConfig`, or those that are given. */
+export const layerDirectoryConfig = (
+  options: Config.Config.Wrap<DirectoryOptions> = directoryConfig
+): Layer.Layer<Namespaces.Namespaces, StoreUnavailable | ConfigError.ConfigError> =>
+  Layer.scoped(Namespaces.Namespaces, Effect.flatMap(Config.unwrap(options), makeDirectory)).pipe(
+    Layer.provide(Reactivity.layer)
+  )
+
+/**
+ * Databases in memory, new with each build of the layer and gone with its scope: one for each namespace, and one more as the
+ * `SqlClient`, in which no processor writes.
+ */
+export const layerMemory: Layer.Layer<Provides> = Layer.suspend(() =>
+  Layer.scopedContext(
+    Effect.gen(function*() {
+      const own = yield* Effect.flatMap(Settings.make({ filename: ":memory:" }), database)
+      const reactivity = yield* Effect.context<Reactivity.Reactivity | Scope.Scope>()
+      const clients = new Map<Namespaces.Namespace, SqlClient.SqlClient>()
+      const turn = yield* Effect.makeSemaphore(1)
+      const opened = Effect.map(
+        Effect.flatMap(Settings.make({ filename: ":memory:" }), database),
+        ({ client }) => client
+      )
+      const namespaces = yield* Namespaces.fromStore({
+        writer: (namespace) =>
+          Effect.suspend(() => {
+            const known = clients.get(namespace)
+            if (known !== undefined) return Effect.succeed(known)
+            return Effect.tap(
+              Effect.provide(Effect.orDie(opened), reactivity),
+              (client) => Effect.sync(() => clients.set(namespace, client))
+            )
+          }).pipe(turn.withPermits(1)),
+        reader: (namespace) =>
+          Effect.suspend(() => {
+            const known = clients.get(namespace)
+            return known === undefined
+              ? new Namespaces.NamespaceMissing({ namespace, place: ":memory:" })
+              : Effect.succeed(known)
+          }),
+        registry: (namespace) => ({ schema: Namespaces.place(namespace) })
+      })
+      return contextOf(own.sqlite, namespaces)
+    })
+  ).pipe(Layer.provide(Reactivity.layer), Layer.orDie)
+)
 
 const make = (
   options: Options
@@ -73,21 +138,89 @@ const make = (
 > =>
   Effect.gen(function*() {
     const settings = yield* Settings.make(options)
-    const db = yield* DatabaseFile.open(settings)
-    const connection = Connection.make(db.defaultSafeIntegers(true))
-    const lease = yield* Lease.make(db, connection)
-    const client = DirectStatement.required(
-      yield* SqlClient.make({
-        acquirer: Effect.succeed(Lease.alone(connection, lease)),
-        transactionAcquirer: lease,
-        beginTransaction: "BEGIN IMMEDIATE",
-        compiler: EvenRows.required(Statement.makeCompilerSqlite()),
-        spanAttributes: [["db.system.name", "sqlite"], ["db.namespace", settings.filename]]
-      })
-    )
-    const sqlite = Object.assign(client as SqliteClient.SqliteClient, extrasOf(db, lease, settings))
-    return Context.make(SqlClient.SqlClient, sqlite).pipe(Context.add(SqliteClient.SqliteClient, sqlite))
+    const { client, sqlite } = yield* database(settings)
+    const store = Namespaces.single(client)
+    if (settings.filename === ":memory:") return contextOf(sqlite, yield* Namespaces.fromStore(store))
+    const files = yield* Files.make(1)
+    const reader = yield* clientOf(files.file({ ...settings, readonly: true }).lease, settings)
+    return contextOf(sqlite, yield* Namespaces.fromStore({ ...store, reader: () => Effect.succeed(reader) }))
   })
+
+const contextOf = (
+  sqlite: SqliteClient.SqliteClient,
+  namespaces: Context.Tag.Service<Namespaces.Namespaces>
+): Context.Context<Provides> =>
+  Context.make(SqlClient.SqlClient, sqlite as SqlClient.SqlClient).pipe(
+    Context.add(SqliteClient.SqliteClient, sqlite),
+    Context.add(Namespaces.Namespaces, namespaces)
+  )
+
+const makeDirectory = (
+  options: DirectoryOptions
+): Effect.Effect<
+  Context.Tag.Service<Namespaces.Namespaces>,
+  StoreUnavailable | ConfigError.ConfigError,
+  Scope.Scope | Reactivity.Reactivity
+> =>
+  Effect.gen(function*() {
+    const settings = yield* Settings.makeDirectory(options)
+    yield* Directory.make(settings.directory)
+    const files = yield* Files.make(settings.filesMax)
+    const reactivity = yield* Effect.context<Reactivity.Reactivity>()
+    const nameOf = (namespace: Namespaces.Namespace) => `${Namespaces.place(namespace)}.db`
+    const clientAt = (file: Files.File, of: Settings.Settings) => Effect.provide(clientOf(file.lease, of), reactivity)
+    // Those who open one at the same time share what there is one of: the turns at the file.
+    const known = { written: new Map<string, Files.File>(), read: new Map<string, Files.File>() }
+    const fileOf = (own: Settings.Settings): Files.File => {
+      const among = own.readonly ? known.read : known.written
+      const file = among.get(own.filename) ?? files.file(own)
+      among.set(own.filename, file)
+      return file
+    }
+    return yield* Namespaces.fromStore({
+      writer: (namespace) =>
+        Effect.suspend(() => {
+          const own = settings.file(nameOf(namespace), false)
+          const file = fileOf(own)
+          return Effect.zipRight(file.open, clientAt(file, own))
+        }),
+      reader: (namespace) =>
+        Effect.suspend(() => {
+          const own = settings.file(nameOf(namespace), true)
+          return Fs.existsSync(own.filename)
+            ? clientAt(fileOf(own), own)
+            : new Namespaces.NamespaceMissing({ namespace, place: own.filename })
+        }),
+      registry: (namespace) => ({ schema: Namespaces.place(namespace) })
+    })
+  })
+
+/** An open database until the scope closes. */
+const database = (settings: Settings.Settings) =>
+  Effect.gen(function*() {
+    const db = yield* DatabaseFile.open(settings)
+    const lease = Lease.make(db, Connection.make(db.defaultSafeIntegers(true)))
+    const client = yield* clientOf(lease, settings)
+    return { client, sqlite: Object.assign(client as SqliteClient.SqliteClient, extrasOf(db, lease, settings)) }
+  })
+
+/** Whose statements take a lease each, outside a transaction, and one for all in it. */
+const clientOf = (
+  lease: SqlConnection.Acquirer,
+  settings: Settings.Settings
+): Effect.Effect<SqlClient.SqlClient, never, Reactivity.Reactivity> =>
+  Effect.map(
+    SqlClient.make({
+      acquirer: Effect.succeed(Lease.alone(lease)),
+      transactionAcquirer: lease,
+      beginTransaction: "BEGIN IMMEDIATE",
+      compiler,
+      spanAttributes: [["db.system.name", "sqlite"], ["db.namespace", settings.filename]]
+    }),
+    DirectStatement.required
+  )
+
+const compiler = EvenRows.required(Statement.makeCompilerSqlite())
 
 const extrasOf = (db: Database.Database, lease: SqlConnection.Acquirer, settings: Settings.Settings) => {
   const attempt = <A>(message: string, use: () => A): Effect.Effect<A, SqlError> =>

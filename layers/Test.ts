@@ -1,7 +1,10 @@
 /**
- * The layers of a test: an in-memory SQLite and a source over strands that are at hand, in place of the real ones.
+ * The layers of a test: namespaces in memory and a source over strands that are at hand, in place of the real ones.
  *
- *     Reactor.run(TodoList).pipe(Effect.provide(Test.layer(strands)))
+ *     Effect.gen(function*() {
+ *       yield* Reactor.run(TodoList)
+ *       expect(yield* Namespace.query("todos", titles)).toEqual(["buy milk"])
+ *     }).pipe(Effect.provide(Test.layer(strands)))
  */
 
 import type * as SqlClient from "@effect/sql/SqlClient"
@@ -11,13 +14,16 @@ import { OperationType, Timestamp } from "../src/domain/Operation.js"
 import type { Operation } from "../src/domain/Operation.js"
 import { Branch, DocumentId, DocumentType, DriveId, Scope } from "../src/domain/Strand.js"
 import * as Source from "../src/ingest/Source.js"
-import type { StoreUnavailable } from "../src/store/StoreUnavailable.js"
+import type { Namespaces } from "../src/store/Namespaces.js"
 import * as Sqlite from "./Sqlite.js"
 
-/** An in-memory database, and a finite source named `test` over these strands. */
+/**
+ * An in-memory SQLite for each namespace, another as the `SqlClient`, in which no processor writes, and a finite source named
+ * `test` over these strands.
+ */
 export const layer = (
   strands: Iterable<Source.Unplaced>
-): Layer.Layer<SqlClient.SqlClient | Source.Source, StoreUnavailable> =>
+): Layer.Layer<Namespaces | SqlClient.SqlClient | Source.Source> =>
   Layer.merge(Layer.fresh(Sqlite.layerMemory), Source.layerIterable("test", strands))
 
 /** What may be said of a strand; the rest is filled in. */

@@ -4,11 +4,12 @@
  *     Reactor.layer(A, B, C)   follows the source for as long as the scope is open
  *     Reactor.run(A, B, C)     follows a source that ends, and reports
  *
- * Tables are migrated before any subscription opens. Each subscription is supervised by itself: one that fails opens again
+ * Each processor works in its namespace, whatever others the reactor has. The tables of all are migrated before any subscription
+ * opens. Each subscription is supervised by itself: one that fails opens again
  * from its cursor after a growing, jittered pause; one that cannot go on is reported as halted; the others never notice.
  */
 
-import type * as SqlClient from "@effect/sql/SqlClient"
+import * as SqlClient from "@effect/sql/SqlClient"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -21,6 +22,7 @@ import * as PubSub from "effect/PubSub"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type { Namespace } from "./domain/Namespace.js"
 import type { Position } from "./domain/Position.js"
 import { Source } from "./ingest/Source.js"
 import * as Fault from "./process/Fault.js"
@@ -32,6 +34,9 @@ import type { Commit } from "./store/Commit.js"
 import type { Key } from "./store/Cursors.js"
 import * as Incident from "./store/Incident.js"
 import * as Migrator from "./store/Migrator.js"
+import { Namespaces } from "./store/Namespaces.js"
+import type { NamespaceMismatch } from "./store/Namespaces.js"
+import type { StoreUnavailable } from "./store/StoreUnavailable.js"
 import * as Subscription from "./Subscription.js"
 import type { SubscriptionError } from "./Subscription.js"
 import * as Pulse from "./vitals/Pulse.js"
@@ -49,6 +54,8 @@ export class Reactor extends Context.Tag("effect-processors/Reactor")<Reactor, {
 
 /** How one subscription stands. */
 export interface Outcome extends Key {
+  /** Where its processor writes, and where its cursor and its dead letters are. */
+  readonly namespace: Namespace
   readonly phase: Pulse.Phase
   /** Why it halted or waits. */
   readonly failure: unknown
@@ -84,13 +91,19 @@ export declare namespace Settings {
 /** A processor with every failure decided. */
 export type Decided = Processor<never, unknown>
 
-/** Follows the source with these processors until the scope closes. Fails if a migration does. */
+/** What keeps a reactor from starting: a migration, a place that is somebody else's, a file that cannot be opened. */
+export type StartError = Migrator.MigrationFailed | NamespaceMismatch | StoreUnavailable
+
+/** What processors need besides a source: whatever their handlers do, the client of their namespace aside. */
+type Needs<P extends Decided> = Exclude<Services<P>, SqlClient.SqlClient> | Source | Namespaces
+
+/** Follows the source with these processors until the scope closes. Fails if a namespace cannot be made ready. */
 export const layer = <const Processors extends ReadonlyArray<Decided>>(
   ...processors: Processors
 ): Layer.Layer<
   Reactor | Pulse.Pulses,
-  Migrator.MigrationFailed,
-  Services<Processors[number]> | Source | SqlClient.SqlClient
+  StartError,
+  Needs<Processors[number]>
 > =>
   Layer.scopedContext(Effect.gen(function*() {
     const pulses = yield* Pulse.make
@@ -103,8 +116,8 @@ export const run = <const Processors extends ReadonlyArray<Decided>>(
   ...processors: Processors
 ): Effect.Effect<
   ReadonlyArray<Outcome>,
-  Migrator.MigrationFailed,
-  Services<Processors[number]> | Source | SqlClient.SqlClient
+  StartError,
+  Needs<Processors[number]>
 > =>
   Effect.flatMap(Reactor, (reactor) => Effect.zipRight(reactor.ended, reactor.outcomes)).pipe(
     Effect.provide(layer(...processors))
@@ -115,8 +128,8 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
   pulses: Context.Tag.Service<Pulse.Pulses>
 ): Effect.Effect<
   Context.Tag.Service<Reactor>,
-  Migrator.MigrationFailed,
-  Services<Processors[number]> | Source | SqlClient.SqlClient | Scope.Scope
+  StartError,
+  Needs<Processors[number]> | Scope.Scope
 > =>
   Effect.gen(function*() {
     const names = processors.map((processor) => processor.name)
@@ -126,6 +139,7 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
 
     const settings = yield* Settings
     const source = yield* Source
+    const namespaces = yield* Namespaces
     if (!(settings.concurrency >= 1)) {
       return yield* Effect.dieMessage(`a reactor's concurrency is at least 1, not ${settings.concurrency}`)
     }
@@ -139,10 +153,15 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
       (processor) =>
         Effect.gen(function*() {
           const key = { processor: processor.name, source: source.name }
-          const pulse = new Pulse.Pulse(key, source.head, yield* Clock.currentTimeMillis)
+          const pulse = new Pulse.Pulse(key, source.head, yield* Clock.currentTimeMillis, processor.namespace)
           yield* pulses.add(pulse)
           const fiber = yield* Effect.forkScoped(
-            supervise(processor, pulse, observers, permits.withPermits(1), settings)
+            Effect.provideService(
+              supervise(processor, pulse, observers, permits.withPermits(1), settings),
+              SqlClient.SqlClient,
+              // It was opened for its migrations, and is at hand since.
+              yield* Effect.orDie(namespaces.open(processor.namespace))
+            )
           )
           pulse.isGone = () => fiber.unsafePoll() !== null && pulse.phase !== "ended" && pulse.phase !== "halted"
           return fiber
@@ -160,19 +179,20 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
 const observable = <A>(): Effect.Effect<PubSub.PubSub<A>, never, Scope.Scope> =>
   Effect.acquireRelease(PubSub.sliding<A>({ capacity: 1_024, replay: 64 }), PubSub.shutdown)
 
-/** The framework's own tables, then every namespace's, side by side. */
+/** Every namespace's tables, the framework's in it and its own, side by side. */
 const migrate = (
   processors: ReadonlyArray<Decided>
-): Effect.Effect<void, Migrator.MigrationFailed, SqlClient.SqlClient> =>
+): Effect.Effect<void, StartError, Namespaces> =>
   Effect.gen(function*() {
     const { migrations } = yield* Settings
-    const own = yield* Migrator.prepare
-    const summaries = [own, ...yield* Migrator.upAll(processors, migrations)]
+    const summaries = yield* Migrator.upAll(processors, migrations)
     const steps = summaries.flatMap((summary) => summary.steps)
     if (steps.length === 0) return
     const durationMillis = Math.max(...summaries.map((summary) => summary.durationMillis))
     yield* Effect.logInfo(`${steps.length} migrations applied, the slowest namespace took ${durationMillis} ms`)
-  }).pipe(Effect.mapError(Migrator.asFailed))
+  }).pipe(Effect.mapError((failure) =>
+    failure._tag === "NamespaceMismatch" || failure._tag === "StoreUnavailable" ? failure : Migrator.asFailed(failure)
+  ))
 
 interface Observers {
   readonly commits: PubSub.PubSub<Commit>
@@ -255,6 +275,7 @@ const log = (incident: Incident.Incident): Effect.Effect<void> => {
 
 const outcome = (pulse: Pulse.Pulse): Outcome => ({
   ...pulse.key,
+  namespace: pulse.namespace,
   phase: pulse.phase,
   failure: pulse.failure,
   position: pulse.position,

@@ -59,7 +59,7 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
   Effect.gen(function*() {
     const source = yield* Source
     const key = { processor: processor.name, source: source.name }
-    const pulse = options.pulse ?? new Pulse(key, source.head, yield* Clock.currentTimeMillis)
+    const pulse = options.pulse ?? new Pulse(key, source.head, yield* Clock.currentTimeMillis, processor.namespace)
     const vitals = new Vitals(pulse, new Meter(processor.name), options.report)
     yield* vitals.enter("opening")
     const done: Array<Commit.Commit> = []

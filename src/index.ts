@@ -2,7 +2,6 @@
  * The contents page: what the framework offers, in the order of the flow.
  */
 export * as DocumentModel from "./domain/DocumentModel.js"
-export * as Namespace from "./domain/Namespace.js"
 export * as Operation from "./domain/Operation.js"
 export * as Position from "./domain/Position.js"
 export * as Strand from "./domain/Strand.js"
@@ -33,6 +32,7 @@ export * as Ledger from "./store/Ledger.js"
 export * as Manifest from "./store/Manifest.js"
 export * as Migrations from "./store/Migrations.js"
 export * as Migrator from "./store/Migrator.js"
+export * as Namespace from "./store/Namespaces.js"
 export * as Rows from "./store/Rows.js"
 export * as StoreUnavailable from "./store/StoreUnavailable.js"
 export * as Transaction from "./store/Transaction.js"

@@ -19,7 +19,7 @@ import * as Supervisor from "effect/Supervisor"
 import * as TestClock from "effect/TestClock"
 import * as Sqlite from "../layers/Sqlite.js"
 import * as Test from "../layers/Test.js"
-import { Cursors, Incident, Policy, Processor, Reactor, Source, StoreUnavailable } from "../src/index.js"
+import { Cursors, Incident, Namespace, Policy, Processor, Reactor, Source, StoreUnavailable } from "../src/index.js"
 import type { Pulse } from "../src/index.js"
 import * as Database from "./support/Database.js"
 import * as Eventually from "./support/Eventually.js"
@@ -116,7 +116,7 @@ describe("a source that fails", () => {
         yield* TestClock.adjust("1 second")
         yield* applies("p", 2)
         yield* reaches("p", "idle")
-        expect(yield* Ledger.texts("p")).toEqual(["a", "b"])
+        expect(yield* Ledger.applied("p")).toEqual(["a", "b"])
         expect(yield* standing("p")).toMatchObject({ failure: undefined, position: 2n, totals: { redelivered: 0 } })
       }).pipe(Effect.provide(Reactor.layer(Ledger.make("p")).pipe(Layer.provideMerge(feedLayer(feed)))))
     }).pipe(Effect.provide(Sqlite.layerMemory)))
@@ -134,7 +134,7 @@ describe("a source that fails", () => {
           yield* reaches("p", "reopening")
           yield* Eventually.settled
         }
-        expect((yield* Ledger.texts("p")).length).toBe(30)
+        expect((yield* Ledger.applied("p")).length).toBe(30)
       }).pipe(Effect.provide(Reactor.layer(Ledger.make("p")).pipe(Layer.provideMerge(feedLayer(feed)))))
     }).pipe(Effect.provide(Sqlite.layerMemory)))
 
@@ -191,8 +191,8 @@ describe("a subscription that stops", () => {
         cause: { _tag: "Defect", cause: { message: "a bug" } }
       })
       expect(good).toMatchObject({ processor: "good", phase: "ended", position: 2n, totals: { operations: 3 } })
-      expect(yield* Ledger.texts("broken")).toEqual([])
-      expect(yield* Ledger.texts("good")).toEqual(["a", "b", "c"])
+      expect(yield* Ledger.applied("broken")).toEqual([])
+      expect(yield* Ledger.applied("good")).toEqual(["a", "b", "c"])
     }).pipe(Effect.provide(Test.layer([Ledger.strand("d1", "a", "b"), Ledger.strand("d2", "c")]))))
 
   it.scoped("because something in its handler was interrupted is reported as halted", () =>
@@ -225,11 +225,11 @@ describe("a subscription that stops", () => {
       const feed = yield* Feed.make("feed")
       yield* Effect.gen(function*() {
         yield* reaches("p", "idle")
-        yield* Cursors.claim({ processor: Ledger.make("p").name, source: feed.source.name })
+        yield* Namespace.within("p", Cursors.claim({ processor: Ledger.make("p").name, source: feed.source.name }))
         yield* feed.push(Ledger.strand("d1", "a"))
         yield* reaches("p", "halted")
         expect((yield* standing("p")).failure).toMatchObject({ _tag: "Fenced", epoch: 1n, owner: 2n })
-        expect(yield* Ledger.texts("p")).toEqual([])
+        expect(yield* Ledger.applied("p")).toEqual([])
       }).pipe(Effect.provide(Reactor.layer(Ledger.make("p")).pipe(Layer.provideMerge(feedLayer(feed)))))
     }).pipe(Effect.provide(Sqlite.layerMemory)))
 
@@ -238,14 +238,14 @@ describe("a subscription that stops", () => {
       const feed = yield* Feed.make("feed")
       yield* Effect.gen(function*() {
         yield* reaches("p", "idle")
-        const sql = yield* SqlClient.SqlClient
-        yield* sql`UPDATE processor_cursor SET position = 1`
+        const move = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`UPDATE processor_cursor SET position = 1`)
+        yield* Namespace.within("p", move)
         yield* feed.push(Ledger.strand("d1", "a"), Ledger.strand("d2", "b"))
         yield* reaches("p", "reopening")
         expect((yield* standing("p")).failure).toMatchObject({ _tag: "CursorConflict" })
         yield* TestClock.adjust("1 second")
         yield* applies("p", 1)
-        expect(yield* Ledger.texts("p")).toEqual(["b"])
+        expect(yield* Ledger.applied("p")).toEqual(["b"])
       }).pipe(Effect.provide(Reactor.layer(Ledger.make("p")).pipe(Layer.provideMerge(feedLayer(feed)))))
     }).pipe(Effect.provide(Sqlite.layerMemory)))
 })
@@ -266,8 +266,11 @@ describe("a reactor that cannot start", () => {
       }).pipe(Processor.withPolicy(Policy.standard))
       const failure = yield* Effect.flip(Reactor.run(broken))
       expect(failure).toMatchObject({ _tag: "MigrationFailed", namespace: "shop", id: "0002_bad" })
-      const sql = yield* SqlClient.SqlClient
-      expect(yield* sql`SELECT name FROM sqlite_master WHERE name IN ('ok', 'half')`).toEqual([{ name: "ok" }])
+      const left = Effect.flatMap(
+        SqlClient.SqlClient,
+        (sql) => sql`SELECT name FROM sqlite_master WHERE name IN ('ok', 'half')`
+      )
+      expect(yield* Namespace.query("shop", left)).toEqual([{ name: "ok" }])
     }).pipe(Effect.provide(Test.layer([]))))
 
   it.effect("because two processors have one name says which", () =>
@@ -303,7 +306,7 @@ describe("run", () => {
       yield* Reactor.run(Ledger.make("p"))
       const [again] = yield* Reactor.run(Ledger.make("p"))
       expect(again).toMatchObject({ phase: "ended", position: 1n, totals: { commits: 0, operations: 0 } })
-      expect(yield* Ledger.texts("p")).toEqual(["a"])
+      expect(yield* Ledger.applied("p")).toEqual(["a"])
     }).pipe(Effect.provide(Test.layer([Ledger.strand("d1", "a")]))))
 
   it.effect("of no processors ends at once", () =>
@@ -384,7 +387,7 @@ describe("concurrency", () => {
         const database = yield* Database.postgres
         const outcomes = yield* Reactor.run(...processors).pipe(
           Effect.provide(Layer.mergeAll(
-            Store.layer(database),
+            Store.layerMany(database),
             Source.layerIterable("test", [Ledger.strand("d1", "a")]),
             Layer.succeed(Reactor.Settings, { concurrency, reopenings: Schedule.recurs(0) })
           ))
@@ -429,7 +432,7 @@ describe("the scope of a reactor", () => {
 
       yield* feed.push(Ledger.strand("d2", "b"))
       yield* Eventually.settled
-      expect(yield* Ledger.texts("p")).toEqual(["a"])
+      expect(yield* Ledger.applied("p")).toEqual(["a"])
       expect(yield* supervisor.value).toEqual([])
     }).pipe(Effect.provide(Sqlite.layerMemory)))
 
@@ -442,11 +445,9 @@ describe("the scope of a reactor", () => {
       yield* Layer.buildWithScope(Reactor.layer(slow), scope)
       yield* Deferred.await(entered)
       yield* Scope.close(scope, Exit.void)
-      expect(yield* Ledger.texts("p")).toEqual([])
-      expect(yield* Cursors.peek({ processor: slow.name, source: Source.name("test") })).toMatchObject({
-        position: 0n,
-        sequence: 0n
-      })
+      expect(yield* Ledger.applied("p")).toEqual([])
+      const cursor = Cursors.peek({ processor: slow.name, source: Source.name("test") })
+      expect(yield* Namespace.query("p", cursor)).toMatchObject({ position: 0n, sequence: 0n })
     }).pipe(Effect.provide(Test.layer([Ledger.strand("d1", "a", "b")]))))
 
   // The engine's: `Pulse.layer` is one layer, which two reactors of one program share.
@@ -483,7 +484,7 @@ describe("subscriptions of one reactor", () => {
         yield* reaches("p3", "halted")
         const cursor = (name: string) =>
           Effect.map(
-            Cursors.peek({ processor: Ledger.make(name).name, source: feed.source.name }),
+            Namespace.query(name, Cursors.peek({ processor: Ledger.make(name).name, source: feed.source.name })),
             (found) =>
               found?.position
           )

@@ -225,7 +225,7 @@ describe("incidents and the pulse", () => {
       )
       yield* prepared(breaking)
       const source = yield* Source.Source
-      const pulse = new Pulse.Pulse(keyOf(breaking), source.head, 0)
+      const pulse = new Pulse.Pulse(keyOf(breaking), source.head, 0, breaking.namespace)
       expect(pulse).toMatchObject({ phase: "opening", position: undefined })
       yield* drain(breaking, { pulse, report: (incident) => Effect.sync(() => incidents.push(incident)) })
       expect(incidents).toMatchObject([{

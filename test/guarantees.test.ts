@@ -10,7 +10,6 @@ import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { execFileSync, spawn } from "node:child_process"
@@ -43,7 +42,7 @@ type Fresh = typeof Database.dialects[number]["fresh"]
 const silent = Logger.remove(Logger.defaultLogger)
 
 /** A client of its own on a database. */
-const storeOf = (database: Database.Database) => Layer.merge(Store.layer(database), silent)
+const storeOf = (database: Database.Database) => Layer.merge(Store.layerOf(database, Ledger.namespace), silent)
 
 /** Runs on a client of its own on an empty database. */
 const onFresh = (fresh: Fresh) => <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient>) =>
@@ -808,7 +807,7 @@ const later = (millis: number, happen: Effect.Effect<unknown>) =>
 const direct = (database: Database.PostgresDatabase) => Effect.provide(storeOf(database))
 
 const through = (url: string, options: Partial<Postgres.Options> = {}) =>
-  Effect.provide(Layer.merge(Layer.orDie(Postgres.layer({ url: Redacted.make(url), ...options })), silent))
+  Effect.provide(Layer.merge(Store.layerOf({ dialect: "pg", url }, Ledger.namespace, options), silent))
 
 describe("An outage parks nothing. A lost database is waited out and work resumes by itself", () => {
   describe("on 'pg'", () => {

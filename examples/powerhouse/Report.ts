@@ -4,7 +4,7 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
-import { DeadLetters } from "../../src/index.js"
+import { DeadLetters, Namespace } from "../../src/index.js"
 import type { Reactor } from "../../src/index.js"
 import * as SearchIndex from "./SearchIndex.js"
 
@@ -20,11 +20,19 @@ export interface Run {
   readonly target: string
 }
 
-/** The tables of the three processors. */
-export const tables = ["search_entry", "drive_activity", "drive", "drive_node"] as const
+/** The tables of the three processors, and their namespaces. */
+export const tables = [
+  ["search_entry", "search"],
+  ["drive_activity", "analytics"],
+  ["drive", "node_tree"],
+  ["drive_node", "node_tree"]
+] as const
+
+/** What is read from a namespace, and can be in the way. */
+type Read<A> = Effect.Effect<A, SqlError | Namespace.NamespaceError, Namespace.Namespaces>
 
 /** The whole report, ready to be printed at once. */
-export const make = (run: Run): Effect.Effect<string, SqlError, SqlClient.SqlClient> =>
+export const make = (run: Run): Read<string> =>
   Effect.gen(function*() {
     const sections = [
       work(run),
@@ -68,19 +76,24 @@ const work = ({ elapsedMillis, isResumed, outcomes }: Run): ReadonlyArray<string
 }
 
 const rows = Effect.gen(function*() {
-  const sql = yield* SqlClient.SqlClient
-  const counts = yield* Effect.forEach(tables, (table) =>
+  const counts = yield* Effect.forEach(tables, ([table, namespace]) =>
     Effect.map(
-      sql<{ readonly n: number }>`SELECT count(*) AS n FROM ${sql(table)}`,
+      Namespace.query(
+        namespace,
+        Effect.flatMap(
+          SqlClient.SqlClient,
+          (sql) => sql<{ readonly n: number }>`SELECT count(*) AS n FROM ${sql(table)}`
+        )
+      ),
       ([row]) => [table, whole(row?.n ?? 0)]
     ))
   return grid([["Table", "rows"], ...counts])
 })
 
-const found = (words: string): Effect.Effect<ReadonlyArray<string>, SqlError, SqlClient.SqlClient> =>
+const found = (words: string): Read<ReadonlyArray<string>> =>
   Effect.gen(function*() {
-    const total = yield* SearchIndex.count(words)
-    const entries = yield* SearchIndex.search(words, 3)
+    const total = yield* Namespace.query("search", SearchIndex.count(words))
+    const entries = yield* Namespace.query("search", SearchIndex.search(words, 3))
     return [
       `Search for "${oneLine(words, 80)}": ${whole(total)} ${total === 1 ? "entry" : "entries"}`,
       ...entries.flatMap(({ document_id, document_type, excerpt, thing }) => [
@@ -91,20 +104,21 @@ const found = (words: string): Effect.Effect<ReadonlyArray<string>, SqlError, Sq
   })
 
 /** Dead letters by processor and cause, with the first few of each in their own words unless those were said before. */
-const held = ({ outcomes }: Run): Effect.Effect<ReadonlyArray<string>, SqlError, SqlClient.SqlClient> =>
+const held = ({ outcomes }: Run): Read<ReadonlyArray<string>> =>
   Effect.gen(function*() {
     const lines: Array<string> = []
     const told = new Set<string>()
     for (const outcome of outcomes) {
-      const { processor } = outcome
-      for (const { cause, documents, operations } of yield* DeadLetters.summary(outcome)) {
+      const { namespace, processor } = outcome
+      const summary = yield* Namespace.query(namespace, DeadLetters.summary(outcome))
+      for (const { cause, documents, operations } of summary) {
         lines.push(
           cause === "Queued"
             ? `${processor}: ${whole(operations)} more, behind those of ${some(documents, "document")}`
             : `${processor}: ${cause}, ${some(operations, "operation")} of ${some(documents, "document")}`
         )
         if (cause === "Queued") continue
-        const examples = yield* DeadLetters.list(outcome, { cause, limit: 3 })
+        const examples = yield* Namespace.query(namespace, DeadLetters.list(outcome, { cause, limit: 3 }))
         const fresh = examples.filter(({ reason }) => !told.has(reason))
         for (const { reason } of fresh) {
           told.add(reason)
@@ -122,14 +136,17 @@ const held = ({ outcomes }: Run): Effect.Effect<ReadonlyArray<string>, SqlError,
   })
 
 /** Cursors of other sources: their operations are in the tables too, which a reader of the counts should know. */
-const others = ({ source }: Run): Effect.Effect<ReadonlyArray<string>, SqlError, SqlClient.SqlClient> =>
+const others = ({ outcomes, source }: Run): Read<ReadonlyArray<string>> =>
   Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    const sources = yield* sql<{ readonly source: string }>`
-      SELECT DISTINCT source FROM processor_cursor WHERE source <> ${source} AND sequence > 0 ORDER BY source LIMIT 10`
+    const read = Effect.flatMap(SqlClient.SqlClient, (sql) =>
+      sql<{ readonly source: string }>`
+        SELECT DISTINCT source FROM processor_cursor WHERE source <> ${source} AND sequence > 0
+        ORDER BY source LIMIT 10`)
+    const found = yield* Effect.forEach(outcomes, ({ namespace }) => Namespace.query(namespace, read))
+    const sources = Array.from(new Set(found.flat().map((row) => row.source))).sort().slice(0, 10)
     return sources.length === 0
       ? []
-      : ["The tables also hold what came from:", ...sources.map((row) => `  ${oneLine(row.source, 200)}`)]
+      : ["The tables also hold what came from:", ...sources.map((name) => `  ${oneLine(name, 200)}`)]
   })
 
 /** Left-aligned names, right-aligned numbers. */

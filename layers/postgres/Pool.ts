@@ -12,31 +12,52 @@ import type * as Scope from "effect/Scope"
 import * as Pg from "pg"
 import { StoreUnavailable } from "../../src/store/StoreUnavailable.js"
 import * as Diagnosis from "./Diagnosis.js"
+import * as SearchPath from "./SearchPath.js"
 import { Session } from "./Session.js"
 import type { Settings } from "./Settings.js"
 import * as Sockets from "./Sockets.js"
 
+/** The sessions, and where the unqualified names of each lead. */
+export interface Pool {
+  readonly sessions: Pg.Pool
+  readonly path: SearchPath.SearchPath
+}
+
 /** A pool without a session yet. Closing it waits for nothing: see `Sockets`. */
-export const make = (settings: Settings, options: Pg.ClientConfig): Effect.Effect<Pg.Pool, never, Scope.Scope> =>
+export const make = (settings: Settings, options: Pg.ClientConfig): Effect.Effect<Pool, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const pool = new Pg.Pool({ ...options, max: settings.maxConnections, idleTimeoutMillis: settings.idleMillis })
+      const path = SearchPath.make()
+      class Watched extends Pg.Client {
+        constructor(config?: string | Pg.ClientConfig) {
+          super(config)
+          path.watch(this)
+        }
+      }
+      const pool = new Pg.Pool({
+        ...options,
+        Client: Watched,
+        max: settings.maxConnections,
+        idleTimeoutMillis: settings.idleMillis
+      })
       // A session that breaks while nobody uses it leaves the pool by itself; the next statement opens another.
       pool.on("error", () => undefined)
       pool.on("connect", Sockets.watch)
-      return pool
+      return { sessions: pool, path }
     }),
     // Waits for nothing: the sockets, released after the pool, are what has to be gone.
-    (pool) => Effect.sync(() => pool.end(() => undefined))
+    ({ sessions }) => Effect.sync(() => sessions.end(() => undefined))
   )
 
-/** A session for as long as the scope is open. Afterwards statements on it fail, whoever still holds it. */
-export const lease = (settings: Settings, pool: Pg.Pool): Connection.Acquirer =>
+/**
+ * A session in `schema` for as long as the scope is open. Afterwards statements on it fail, whoever still holds it.
+ */
+export const lease = (settings: Settings, pool: Pool, schema: SearchPath.Schema): Connection.Acquirer =>
   Effect.uninterruptibleMask((restore) => {
     let held: Pg.PoolClient | undefined
     let abandoned = false
     return restore(Effect.async<Pg.PoolClient, SqlError>((resume) => {
-      pool.connect((cause, client) => {
+      pool.sessions.connect((cause, client) => {
         if (client === undefined) {
           resume(Effect.fail(new SqlError({ cause, message: "Failed to acquire connection" })))
         } else if (abandoned) {
@@ -53,15 +74,16 @@ export const lease = (settings: Settings, pool: Pg.Pool): Connection.Acquirer =>
           held?.release()
         })
       ),
-      Effect.map((client) => new Session(client, settings.socketMillis)),
-      Effect.tap((session) => Effect.addFinalizer(() => Effect.sync(() => session.giveBack())))
+      Effect.map((client) => new Session(client, { socketMillis: settings.socketMillis, path: pool.path, schema })),
+      Effect.tap((session) => Effect.addFinalizer(() => Effect.sync(() => session.giveBack()))),
+      Effect.tap((session) => session.enter)
     )
   })
 
 /** Opens the first session, and makes sure that nothing on the way to the server has taken our time-outs away. */
-export const probe = (settings: Settings, pool: Pg.Pool): Effect.Effect<void, StoreUnavailable> =>
+export const probe = (settings: Settings, pool: Pool): Effect.Effect<void, StoreUnavailable> =>
   Effect.scoped(Effect.flatMap(
-    lease(settings, pool),
+    lease(settings, pool, undefined),
     (session) => session.execute("SELECT name, setting FROM pg_settings WHERE name LIKE '%\\_timeout'", [], undefined)
   )).pipe(
     Effect.mapError((error) => Diagnosis.unavailable(settings, error.cause)),

@@ -2,6 +2,7 @@
  * A session: the only way to a leased client, and the judge of whether that may be used again.
  *
  *     statement ──▶ sent ──▶ awaited, under a time-out ──▶ answered
+ *     COMMIT ──▶ outside its namespace by then ──▶ refused
  *     given back ─┬ nothing awaited, and idle, says the server ──▶ pool
  *                 └ anything else ──────────────────────────────▶ destroyed
  */
@@ -17,6 +18,7 @@ import * as Stream from "effect/Stream"
 import type * as Pg from "pg"
 import * as Int8 from "./Int8.js"
 import * as Prepared from "./Prepared.js"
+import * as SearchPath from "./SearchPath.js"
 import { socketOf } from "./Sockets.js"
 
 /** Rows read at a time by `stream`. */
@@ -36,12 +38,50 @@ export class Session implements Connection {
   private readonly client: Pg.PoolClient
   private readonly prepared: Prepared.Prepared
   private readonly socketMillis: number
+  private readonly path: SearchPath.SearchPath
+  private readonly schema: SearchPath.Schema
 
-  constructor(client: Pg.PoolClient, socketMillis: number) {
+  /** One whose unqualified names mean `schema`, once it has entered it. */
+  constructor(
+    client: Pg.PoolClient,
+    options: {
+      readonly socketMillis: number
+      readonly path: SearchPath.SearchPath
+      readonly schema: SearchPath.Schema
+    }
+  ) {
     this.client = client
     this.prepared = Prepared.of(client)
-    this.socketMillis = socketMillis
+    this.socketMillis = options.socketMillis
+    this.path = options.path
+    this.schema = options.schema
   }
+
+  /** Goes to its schema if it is not there. To be done before any other statement. */
+  readonly enter: Effect.Effect<void, SqlError> = Effect.suspend(() =>
+    this.path.isAt(this.client, this.schema)
+      ? Effect.void
+      : Effect.map(
+        this.send(SearchPath.setting(this.schema), []),
+        () => this.path.settle(this.client, this.schema)
+      )
+  )
+
+  /**
+   * Whether it is still there. A body that went elsewhere, on purpose or in a function, had the engine's own last
+   * statements done in other tables: that is not to be committed.
+   */
+  private readonly stays: Effect.Effect<void, SqlError> = Effect.suspend(() => {
+    const { schema } = this
+    if (schema === undefined || this.path.isAt(this.client, schema)) return Effect.void
+    return Effect.flatMap(
+      this.send("SELECT pg_catalog.current_setting('search_path') AS path", []),
+      (answer) => {
+        const [row] = rowsOf(answer) as ReadonlyArray<{ readonly path: string }>
+        return row?.path === SearchPath.pathOf(schema) ? Effect.void : strayed(schema, row?.path)
+      }
+    )
+  })
 
   /** Ends the lease. The client is destroyed unless the server has said that it is idle. */
   giveBack(): void {
@@ -69,6 +109,7 @@ export class Session implements Connection {
         if (values.length > parametersMax) {
           return fail(Object.assign(new Error(`more than ${parametersMax} parameters`), { code: tooComplex }))
         }
+        this.path.sent(this.client, text)
         const ask = (name: string | undefined) => {
           const query = {
             text,
@@ -120,11 +161,12 @@ export class Session implements Connection {
   }
 
   execute: Connection["execute"] = (text, params, transformRows) => {
-    const rows = Effect.map(this.send(text, params), rowsOf)
+    const rows = Effect.map(this.executeRaw(text, params) as Effect.Effect<Answer, SqlError>, rowsOf)
     return transformRows === undefined ? rows : Effect.map(rows, transformRows)
   }
 
-  executeRaw: Connection["executeRaw"] = (text, params) => this.send(text, params)
+  executeRaw: Connection["executeRaw"] = (text, params) =>
+    isCommit(text) ? Effect.zipRight(this.stays, this.send(text, params)) : this.send(text, params)
 
   executeValues: Connection["executeValues"] = (text, params) =>
     Effect.map(this.send(text, params, "array"), (answer) => rowsOf(answer) as ReadonlyArray<ReadonlyArray<unknown>>)
@@ -149,6 +191,20 @@ export class Session implements Connection {
       ))
     }))
 }
+
+/** `sql.withTransaction` and the engine send it like this. */
+const isCommit = (text: string): boolean => text === "COMMIT"
+
+/** SQLSTATE 3F000, invalid schema name: the code and the database disagree about where its tables are. */
+const strayed = (schema: string, path: string | undefined) =>
+  Effect.fail(
+    new SqlError({
+      message: "the transaction has left its namespace",
+      cause: Object.assign(new Error(`search_path is ${String(path)} and has to be that of ${schema} before COMMIT`), {
+        code: "3F000"
+      })
+    })
+  )
 
 /** A `pg` result, or one for each statement of a text that holds several. */
 type Answer = Pg.QueryResult | ReadonlyArray<Pg.QueryResult>

@@ -25,24 +25,37 @@ const walBytesMax = 64 * 1024 * 1024
 const checkpointPages = 4_000
 
 /** Opens the file until the scope closes. One that is only read is not configured, and nobody asks for its lock. */
-export const open = (settings: Settings): Effect.Effect<Database.Database, StoreUnavailable, Scope.Scope> => {
-  const attempt = <A>(step: () => A): Effect.Effect<A, StoreUnavailable> =>
-    Effect.try({ try: step, catch: (cause) => Diagnosis.unavailable(settings, cause) })
-  return Effect.acquireRelease(
-    attempt(() =>
-      new Database(settings.filename, {
-        readonly: settings.readonly,
-        fileMustExist: settings.readonly,
-        timeout: settings.busyTimeoutMillis
-      })
-    ),
-    (db) =>
-      Effect.try(() => db.close()).pipe(
-        Effect.catchAll((error) => Effect.logWarning("closing the SQLite file failed", error.error))
-      )
-  ).pipe(
-    Effect.tap((db) => attempt(() => settings.readonly ? readFirst(db) : configure(db, settings)))
+export const open = (settings: Settings): Effect.Effect<Database.Database, StoreUnavailable, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.try({ try: () => openNow(settings, true), catch: (cause) => Diagnosis.unavailable(settings, cause) }),
+    closeNow
   )
+
+/** The same by itself: throws SQLite's error, and leaves nothing open then. */
+export const openNow = (settings: Settings, creates: boolean): Database.Database => {
+  const db = new Database(settings.filename, {
+    readonly: settings.readonly,
+    fileMustExist: settings.readonly || !creates,
+    timeout: settings.busyTimeoutMillis
+  })
+  try {
+    if (settings.readonly) readFirst(db)
+    else configure(db, settings)
+    return db
+  } catch (cause) {
+    db.close()
+    throw cause
+  }
+}
+
+/** Closes at once, not when the effect is run, which tells if that went wrong. */
+export const closeNow = (db: Database.Database): Effect.Effect<void> => {
+  try {
+    db.close()
+    return Effect.void
+  } catch (cause) {
+    return Effect.logWarning("closing the SQLite file failed", cause)
+  }
 }
 
 /** Sets what a file does not remember, and reads back what durability and integrity rest on. */

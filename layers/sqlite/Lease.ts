@@ -12,25 +12,28 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 
 /** One lease at a time of `connection`, the only one to `db`. Waiting for it can be interrupted. */
-export const make = (db: Database.Database, connection: Connection): Effect.Effect<Connection.Acquirer> =>
-  Effect.map(Effect.makeSemaphore(1), (semaphore) =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.zipRight(
-        restore(semaphore.take(1)),
-        Effect.as(Effect.addFinalizer(() => Effect.ensuring(leaveTransaction(db), semaphore.release(1))), connection)
-      )
-    ))
+export const make = (db: Database.Database, connection: Connection): Connection.Acquirer => {
+  const semaphore = Effect.unsafeMakeSemaphore(1)
+  return Effect.uninterruptibleMask((restore) =>
+    Effect.zipRight(
+      restore(semaphore.take(1)),
+      Effect.as(Effect.addFinalizer(() => Effect.ensuring(leaveTransaction(db), semaphore.release(1))), connection)
+    )
+  )
+}
 
-/** `connection` for statements outside a transaction, each of which holds the lease for as long as it runs. */
-export const alone = (connection: Connection, lease: Connection.Acquirer): Connection => {
-  const hold = <A>(statement: Effect.Effect<A, SqlError>) => Effect.scoped(Effect.zipRight(lease, statement))
+/** A connection for statements outside a transaction, each of which holds the lease for as long as it runs. */
+export const alone = (lease: Connection.Acquirer): Connection => {
+  const hold = <A>(statement: (connection: Connection) => Effect.Effect<A, SqlError>) =>
+    Effect.scoped(Effect.flatMap(lease, statement))
   const execute: Connection["execute"] = (text, params, transformRows) =>
-    hold(connection.execute(text, params, transformRows))
+    hold((connection) => connection.execute(text, params, transformRows))
   return {
     execute,
-    executeRaw: (text, params) => hold(connection.executeRaw(text, params)),
-    executeValues: (text, params) => hold(connection.executeValues(text, params)),
-    executeUnprepared: (text, params, transformRows) => hold(connection.executeUnprepared(text, params, transformRows)),
+    executeRaw: (text, params) => hold((connection) => connection.executeRaw(text, params)),
+    executeValues: (text, params) => hold((connection) => connection.executeValues(text, params)),
+    executeUnprepared: (text, params, transformRows) =>
+      hold((connection) => connection.executeUnprepared(text, params, transformRows)),
     executeStream: (text, params, transformRows) => Stream.fromIterableEffect(execute(text, params, transformRows))
   }
 }

@@ -5,6 +5,7 @@
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Effect from "effect/Effect"
+import * as Path from "node:path"
 
 /** Which file, how durable, and how much it may wait and remember. */
 export interface Options {
@@ -27,13 +28,22 @@ export interface Options {
   readonly cacheKibibytes?: number | undefined
 }
 
+/** Where the files are, how many may be open, and how each is. */
+export interface DirectoryOptions extends Omit<Options, "filename" | "readonly"> {
+  /** Created when there is none. Each namespace has a file in it, of its place's name and `.db`. */
+  readonly directory: string
+  /** At most so many files are open at a time, 2 to 10,000, those counted that are only read. Default: 64. */
+  readonly filesMax?: number | undefined
+}
+
 /** What an option is when it is left out. */
 export const defaults = {
   readonly: false,
   synchronous: "full",
   busyTimeoutMillis: 100,
-  cacheKibibytes: 16_384
-} as const satisfies Omit<Options, "filename">
+  cacheKibibytes: 16_384,
+  filesMax: 64
+} as const satisfies Omit<Options & DirectoryOptions, "filename" | "directory">
 
 /** `Options` with every choice made. */
 export interface Settings {
@@ -44,14 +54,33 @@ export interface Settings {
   readonly cacheKibibytes: number
 }
 
+/** `DirectoryOptions` with every choice made. */
+export interface DirectorySettings {
+  readonly directory: string
+  readonly filesMax: number
+  /** Those of the file of this name in it. */
+  readonly file: (name: string, readonly: boolean) => Settings
+}
+
+const shared = {
+  synchronous: Config.literal("full", "normal")("SQLITE_SYNCHRONOUS").pipe(Config.withDefault(defaults.synchronous)),
+  busyTimeoutMillis: Config.integer("SQLITE_BUSY_TIMEOUT_MILLIS").pipe(Config.withDefault(defaults.busyTimeoutMillis)),
+  cacheKibibytes: Config.integer("SQLITE_CACHE_KIBIBYTES").pipe(Config.withDefault(defaults.cacheKibibytes))
+}
+
 /**
  * Reads `SQLITE_FILENAME` and, when set, `SQLITE_SYNCHRONOUS`, `SQLITE_BUSY_TIMEOUT_MILLIS`, `SQLITE_CACHE_KIBIBYTES`.
  */
 export const config: Config.Config<Options> = Config.all({
   filename: Config.string("SQLITE_FILENAME"),
-  synchronous: Config.literal("full", "normal")("SQLITE_SYNCHRONOUS").pipe(Config.withDefault(defaults.synchronous)),
-  busyTimeoutMillis: Config.integer("SQLITE_BUSY_TIMEOUT_MILLIS").pipe(Config.withDefault(defaults.busyTimeoutMillis)),
-  cacheKibibytes: Config.integer("SQLITE_CACHE_KIBIBYTES").pipe(Config.withDefault(defaults.cacheKibibytes))
+  ...shared
+})
+
+/** Reads `SQLITE_DIRECTORY` and, when set, `SQLITE_FILES_MAX` and what `config` reads beside the file's name. */
+export const directoryConfig: Config.Config<DirectoryOptions> = Config.all({
+  directory: Config.string("SQLITE_DIRECTORY"),
+  filesMax: Config.integer("SQLITE_FILES_MAX").pipe(Config.withDefault(defaults.filesMax)),
+  ...shared
 })
 
 /** Makes every choice that `options` leave open, and refuses what cannot be before anything is opened. */
@@ -75,8 +104,25 @@ export const make = (options: Options): Effect.Effect<Settings, ConfigError.Conf
   return Effect.succeed(settings)
 }
 
+/** As `make`, for a directory. */
+export const makeDirectory = (
+  options: DirectoryOptions
+): Effect.Effect<DirectorySettings, ConfigError.ConfigError> => {
+  const { directory, filesMax = defaults.filesMax, ...file } = options
+  if (directory.trim() === "") return refuse("directory", "is empty")
+  if (!isBetween(filesMax, 2, 10_000)) return refuse("filesMax", "has to be a whole number of files from 2 to 10000")
+  return Effect.map(make({ ...file, filename: directory }), (settings) => ({
+    directory: Path.resolve(directory),
+    filesMax,
+    file: (name, readonly) => ({ ...settings, readonly, filename: Path.resolve(directory, name) })
+  }))
+}
+
 const isBetween = (value: number, min: number, max: number): boolean =>
   Number.isInteger(value) && value >= min && value <= max
 
-const refuse = (option: keyof Options, reason: string): Effect.Effect<never, ConfigError.ConfigError> =>
+const refuse = (
+  option: keyof Options | keyof DirectoryOptions,
+  reason: string
+): Effect.Effect<never, ConfigError.ConfigError> =>
   Effect.fail(ConfigError.InvalidData([option], `${option} ${reason}`))

@@ -63,7 +63,7 @@ export type Failure<P> = P extends Processor<infer E, unknown> ? E : never
 export type Services<P> = P extends Processor<unknown, infer R> ? R : never
 
 export interface Options<E extends Policy.Tagged, R, RB> {
-  /** `a-z`, `0-9` and `_`, a letter first, at most 48 characters. */
+  /** Where its tables are: letters, digits, `_` and `-`, a letter first, at most 128 characters. `Shop` is not `shop`. */
   readonly namespace: string
   /** The strands that are wanted; all of them when left out. */
   readonly filter?: Filter.Filter

@@ -99,6 +99,26 @@ export const read = (
       Effect.catchIf(isNoTable, () => Effect.succeed(undefined))
     )
 
+/** The same of several, by namespace; those without a record are left out. */
+export const readMany = (
+  namespaces: ReadonlyArray<string>
+): Effect.Effect<ReadonlyMap<string, ReadonlyArray<Entry>> | undefined, SqlError, SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    sql<Row & { readonly namespace: string }>`
+      SELECT namespace, id, ordinal, state, sha256, text_sha256, signed_by, applied_by, applied_at_ms, duration_ms, claim
+      FROM processor_migration WHERE ${sql.in("namespace", namespaces)} ORDER BY ordinal`).pipe(
+      Effect.map((rows) => {
+        const entries = new Map<string, Array<Entry>>()
+        for (const row of rows) {
+          const known = entries.get(row.namespace)
+          if (known === undefined) entries.set(row.namespace, [entryOf(row)])
+          else known.push(entryOf(row))
+        }
+        return entries
+      }),
+      Effect.catchIf(isNoTable, () => Effect.succeed(undefined))
+    )
+
 /** Creates the framework's tables of this noun where they are missing. `Busy` while another process does so. */
 export const create: Effect.Effect<void, Busy | Transaction.TransactionError, SqlClient.SqlClient> = Effect.gen(
   function*() {

@@ -1,18 +1,17 @@
 /**
  * Migrations as a layer: a namespace's tables, ready before whatever is built on top, and taken back with the scope if asked.
  *
- *     Migrations.layer("shop", migrations)         up, then ready
+ *     Migrations.layer("shop", migrations)         up in the place of `shop`, then ready
  *     Migrations.layerScoped("shop", migrations)   up, then ready; down when the scope closes: for tests and previews
  *
  * `migrations` is a record, or an effect of one, such as `Migrations.fromDirectory(path)` or `Manifest.load(…)`.
  */
 
-import type * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Namespace from "../domain/Namespace.js"
 import type * as Migration from "../process/Migration.js"
 import * as Migrator from "./Migrator.js"
+import * as Namespace from "./Namespaces.js"
 
 export { fromDirectory } from "../process/MigrationDirectory.js"
 
@@ -21,10 +20,10 @@ export const layer = <E = never, R = never>(
   namespace: string,
   migrations: Migration.Migrations | Effect.Effect<Migration.Migrations, E, R>,
   options?: Migrator.Options
-): Layer.Layer<never, E | Migrator.MigrationError, R | SqlClient.SqlClient> => {
+): Layer.Layer<never, E | Migrator.MigrationError | Namespace.OpenError, R | Namespace.Namespaces> => {
   const name = Namespace.make(namespace)
   return Layer.effectDiscard(
-    Effect.flatMap(loaded(migrations), (record) => Migrator.up(name, record, options))
+    Effect.flatMap(loaded(migrations), (record) => Namespace.within(namespace, Migrator.up(name, record, options)))
   )
 }
 
@@ -37,13 +36,16 @@ export const layerScoped = <E = never, R = never>(
   namespace: string,
   migrations: Migration.Migrations | Effect.Effect<Migration.Migrations, E, R>,
   options: Migrator.Options = {}
-): Layer.Layer<never, E | Migrator.MigrationError, R | SqlClient.SqlClient> => {
+): Layer.Layer<never, E | Migrator.MigrationError | Namespace.OpenError, R | Namespace.Namespaces> => {
   const name = Namespace.make(namespace)
   return Layer.scopedDiscard(Effect.flatMap(loaded(migrations), (record) => {
     const steps: Array<Migrator.Step> = []
-    return Effect.acquireReleaseInterruptible(
-      Migrator.upNoting(name, record, options, steps),
-      () => Effect.orDie(Migrator.downOf(name, record, steps.map(({ id }) => id), options))
+    return Namespace.within(
+      namespace,
+      Effect.acquireReleaseInterruptible(
+        Migrator.upNoting(name, record, options, steps),
+        () => Effect.orDie(Migrator.downOf(name, record, steps.map(({ id }) => id), options))
+      )
     )
   }))
 }

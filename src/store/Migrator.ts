@@ -15,7 +15,8 @@
  * How long a statement may take is the layer's `statementTimeout`, 30 seconds by default; a backfill may want more.
  */
 
-import type * as SqlClient from "@effect/sql/SqlClient"
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -26,6 +27,7 @@ import type * as Permit from "../process/Permit.js"
 import * as Guard from "./Guard.js"
 import * as Itinerary from "./Itinerary.js"
 import * as Ledger from "./Ledger.js"
+import * as Namespaces from "./Namespaces.js"
 import * as Step from "./Step.js"
 import * as Transaction from "./Transaction.js"
 
@@ -72,7 +74,7 @@ const own = { namespace: "processor_framework", migrations: { "0001_processors":
 /** At most so many namespaces are migrated side by side. */
 const namespacesMax = 4
 
-/** Creates the framework's own tables where they are missing. Safe to run from many processes at once. */
+/** Creates the framework's own tables of this place where they are missing. Safe to run from many processes at once. */
 export const prepare: Effect.Effect<Summary, MigrationError, SqlClient.SqlClient> = Effect.suspend(() =>
   upNamed(own.namespace, own.migrations, {})
 )
@@ -84,14 +86,23 @@ export const up = (
   options: Options = {}
 ): Effect.Effect<Summary, MigrationError, SqlClient.SqlClient> => upNamed(namespace, migrations, options)
 
-/** `up` for many, namespaces side by side; those that share a namespace bring one set of migrations together. */
+/** A namespace, and the steps that one of its processors brings. */
+export interface Owner {
+  readonly namespace: Namespace
+  readonly migrations: Migration.Migrations
+}
+
+/**
+ * {@link prepare} and {@link up} for many, each in its own place, side by side; those that share a namespace bring one set of
+ * migrations together.
+ */
 export const upAll = (
-  owners: ReadonlyArray<{ readonly namespace: Namespace; readonly migrations: Migration.Migrations }>,
+  owners: ReadonlyArray<Owner>,
   options: Options = {}
 ): Effect.Effect<
   ReadonlyArray<Summary>,
-  MigrationError | Migration.MigrationConflict,
-  SqlClient.SqlClient
+  MigrationError | Migration.MigrationConflict | Exclude<Namespaces.OpenError, SqlError>,
+  Namespaces.Namespaces
 > =>
   Effect.gen(function*() {
     const shared = new Map<Namespace, ReadonlyArray<Migration.Migrations>>()
@@ -100,10 +111,42 @@ export const upAll = (
     }
     const merged = yield* Effect.forEach(shared, ([namespace, all]) =>
       Effect.map(Migration.merge(namespace, all), (migrations) => ({ namespace, migrations })))
+    const namespaces = yield* Namespaces.Namespaces
     return yield* Effect.forEach(merged, ({ migrations, namespace }) =>
-      up(namespace, migrations, options), {
-      concurrency: namespacesMax
-    })
+      Effect.provideServiceEffect(
+        bring(namespace, migrations, options),
+        SqlClient.SqlClient,
+        Effect.catchTag(
+          namespaces.open(namespace),
+          "SqlError",
+          (cause) =>
+            new Step.MigrationFailed({ namespace, id: undefined, cause })
+        )
+      ), { concurrency: namespacesMax })
+  })
+
+/** The framework's tables and then the namespace's own. With nothing to do for either it costs one read. */
+const bring = (
+  namespace: Namespace,
+  migrations: Migration.Migrations,
+  options: Options
+): Effect.Effect<Summary, MigrationError, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    yield* Migration.check(migrations, namespace)
+    // A failure to read is judged by `prepare`, which reads again and knows when to wait.
+    const ledgers = yield* Effect.orElseSucceed(Ledger.readMany([own.namespace, namespace]), () => undefined)
+    const entriesIn = (name: string) => ledgers?.get(name) ?? []
+    const isReady = ledgers !== undefined
+      && (yield* Itinerary.upward(own.namespace, own.migrations, {})(entriesIn(own.namespace))) === undefined
+      && (yield* Itinerary.upward(namespace, migrations, options)(entriesIn(namespace))) === undefined
+    if (isReady) return { namespace, steps: [], durationMillis: 0 }
+    const prepared = yield* prepare
+    const { durationMillis, steps } = yield* up(namespace, migrations, options)
+    return {
+      namespace,
+      steps: [...prepared.steps, ...steps],
+      durationMillis: prepared.durationMillis + durationMillis
+    }
   })
 
 /** Takes back what went up after the target, the latest first. */

@@ -1,9 +1,11 @@
 /**
  * Health: whether a reactor does its work, and if not, what is wrong.
  *
- *     every 30 s ─▶ database answers? how fast? ─┐
- *                   tables there?                ├─▶ Report ─▶ Subscribable
- *                   each subscription's pulse ───┘
+ *     every 30 s ─▶ each namespace answers? how fast? ─┐
+ *                   tables there?                      ├─▶ Report ─▶ Subscribable
+ *                   each subscription's pulse ─────────┘
+ *
+ * It watches the namespaces of the reactor's processors and those whose tables it is asked for, and creates none.
  *
  * Three signals judge a subscription: its loop shows a beat, its cursor is at the source's head when it is idle, and the
  * oldest operation that it has read does not wait while it stays in one phase. One signal alone can be fooled; a dead loop
@@ -24,7 +26,9 @@ import type * as Subscribable from "effect/Subscribable"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { SourceError } from "../ingest/Source.js"
 import * as Fault from "../process/Fault.js"
+import * as Migration from "../process/Migration.js"
 import * as Cursors from "../store/Cursors.js"
+import * as Namespaces from "../store/Namespaces.js"
 import { Pulses } from "./Pulse.js"
 import type { Phase, Pulse } from "./Pulse.js"
 
@@ -32,11 +36,12 @@ export interface Report {
   /** Whether nothing below is wrong. */
   readonly isHealthy: boolean
   readonly atMillis: number
+  /** Whether all namespaces answer, and how long the slowest took. */
   readonly database:
     | { readonly isReachable: true; readonly latencyMillis: number }
     | { readonly isReachable: false; readonly reason: string }
   /** The tables that were asked for, and whether each is there. */
-  readonly tables: ReadonlyArray<{ readonly name: string; readonly isPresent: boolean }>
+  readonly tables: ReadonlyArray<{ readonly namespace: string; readonly name: string; readonly isPresent: boolean }>
   readonly subscriptions: ReadonlyArray<SubscriptionReport>
   /** Everything that is wrong, in sentences. */
   readonly complaints: ReadonlyArray<string>
@@ -64,8 +69,8 @@ export interface SubscriptionReport {
 export interface Options {
   /** How often to check; every 30 s when left out. */
   readonly every?: Duration.DurationInput
-  /** Tables that must be there. */
-  readonly tables?: ReadonlyArray<string>
+  /** Tables that must be there, by namespace. */
+  readonly tables?: { readonly [namespace: string]: ReadonlyArray<string> }
   /** How long a commit may take before its loop counts as stalled; 1 minute when left out. */
   readonly stalledAfter?: Duration.DurationInput
   /** How long an operation that was read may wait for its commit; 1 minute when left out. */
@@ -79,23 +84,28 @@ export class Health extends Context.Tag("effect-processors/Health")<Health, {
   readonly report: Subscribable.Subscribable<Report>
   /** Checks now, and publishes what it finds. */
   readonly check: Effect.Effect<Report>
-  /** Whether the database answers and has this table or view: `healthCheck` of the specs. */
+  /** Whether one of the namespaces it watches answers and has this table or view: `healthCheck` of the specs. */
   readonly healthCheck: (tableName: string) => Effect.Effect<boolean>
 }>() {}
 
-/** Checks once before the layer is ready, then on its interval, until the scope closes. */
-export const layer = (options: Options = {}): Layer.Layer<Health, never, SqlClient.SqlClient | Pulses> =>
-  Layer.scoped(
+/**
+ * Checks once before the layer is ready, then on its interval, until the scope closes. Throws a `ParseError` for a namespace
+ * that is not allowed, as `Processor.make` does.
+ */
+export const layer = (options: Options = {}): Layer.Layer<Health, never, Namespaces.Namespaces | Pulses> => {
+  const tables = Object.entries(options.tables ?? {}).map(([name, names]) => [Namespaces.make(name), names] as const)
+  return Layer.scoped(
     Health,
     Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
+      const namespaces = yield* Namespaces.Namespaces
       const pulses = yield* Pulses
       const limits: Limits = {
         stalledAfterMillis: Duration.toMillis(options.stalledAfter ?? "1 minute"),
         waitingMaxMillis: Duration.toMillis(options.waitingMax ?? "1 minute"),
         answerWithin: options.answerWithin ?? "5 seconds"
       }
-      const examine = Effect.flatMap(pulses.all, (all) => inspect(sql, options.tables ?? [], all, limits))
+      const watched = Effect.map(pulses.all, (all) => watch(namespaces, tables, all))
+      const examine = Effect.flatMap(watched, (all) => inspect(all, limits))
       const latest = yield* SubscriptionRef.make(yield* examine)
       const check = Effect.tap(examine, (report) => SubscriptionRef.set(latest, report))
       yield* check.pipe(
@@ -107,10 +117,44 @@ export const layer = (options: Options = {}): Layer.Layer<Health, never, SqlClie
         report: latest,
         check,
         healthCheck: (tableName) =>
-          answered(hasTable(sql, tableName), limits).pipe(Effect.map(Either.getOrElse(() => false)))
+          Effect.flatMap(watched, ({ places }) =>
+            Effect.exists(places, ({ client }) =>
+              Effect.map(
+                answered(Effect.flatMap(client, (sql) => hasTable(sql, tableName)), limits),
+                Either.getOrElse(() => false)
+              )))
       }
     })
   )
+}
+
+/** What is looked at: the places, and the subscriptions in their order. */
+interface Watched {
+  readonly places: ReadonlyArray<Place>
+  readonly pulses: ReadonlyArray<Pulse>
+}
+
+interface Place {
+  readonly namespace: Namespaces.Namespace
+  readonly client: Effect.Effect<SqlClient.SqlClient, Namespaces.NamespaceError>
+  readonly tables: ReadonlyArray<string>
+}
+
+/** A reactor has opened the namespaces of its processors; any other is only read, and so never made. */
+const watch = (
+  namespaces: Context.Tag.Service<Namespaces.Namespaces>,
+  tables: ReadonlyArray<readonly [Namespaces.Namespace, ReadonlyArray<string>]>,
+  pulses: ReadonlyArray<Pulse>
+): Watched => {
+  const written = new Set(pulses.map(({ namespace }) => namespace))
+  const wanted = new Map(tables)
+  const places = Array.from(new Set([...written, ...wanted.keys()]), (namespace) => ({
+    namespace,
+    client: written.has(namespace) ? namespaces.open(namespace) : namespaces.query(namespace),
+    tables: wanted.get(namespace) ?? []
+  }))
+  return { places, pulses }
+}
 
 interface Limits {
   readonly stalledAfterMillis: number
@@ -118,44 +162,29 @@ interface Limits {
   readonly answerWithin: Duration.DurationInput
 }
 
-const inspect = (
-  sql: SqlClient.SqlClient,
-  tables: ReadonlyArray<string>,
-  pulses: ReadonlyArray<Pulse>,
-  limits: Limits
-): Effect.Effect<Report> =>
+const inspect = ({ places, pulses }: Watched, limits: Limits): Effect.Effect<Report> =>
   Effect.gen(function*() {
     const atMillis = yield* Clock.currentTimeMillis
-    const [took, answer] = yield* Effect.timed(answered(sql`SELECT 1`, limits))
-    const holder = sql.onDialectOrElse({
-      sqlite: () => pulses.find((pulse) => pulse.phase === "working"),
-      orElse: () => undefined
-    })
-    const database = Either.isRight(answer)
-      ? { isReachable: true as const, latencyMillis: Duration.toMillis(took) }
-      : {
-        isReachable: false as const,
-        // SQLite has one connection, and a commit has it to itself.
-        reason: holder === undefined
-          ? answer.left
-          : `${answer.left}, while ${holder.key.processor} holds it for a commit`
-      }
-    const present = yield* Effect.forEach(tables, (name) =>
-      database.isReachable
-        ? Effect.map(answered(hasTable(sql, name), limits), (found) => ({
-          name,
-          isPresent: Either.getOrElse(found, () => false)
-        }))
-        : Effect.succeed({ name, isPresent: false }))
-    const subscriptions = yield* Effect.forEach(pulses, (pulse) =>
-      Effect.flatMap(
-        database.isReachable ? lettersOf(sql, pulse, limits) : Effect.succeed(pulse.parked),
+    const answers = yield* Effect.forEach(places, (place) => ask(place, pulses, limits), { concurrency: placesMax })
+    const tables = answers.flatMap((answer) => answer.tables)
+    const reachable = new Map(answers.map((answer) => [answer.namespace, answer.sql]))
+    const subscriptions = yield* Effect.forEach(pulses, (pulse) => {
+      const sql = reachable.get(pulse.namespace)
+      return Effect.flatMap(
+        sql === undefined ? Effect.succeed(pulse.parked) : lettersOf(sql, pulse, limits),
         (parked) => examinePulse(pulse, parked, atMillis, limits)
-      ))
+      )
+    })
+    const silent = answers.flatMap(({ namespace, reason }) => reason === undefined ? [] : [{ namespace, reason }])
+    const database = silent.length === 0
+      ? { isReachable: true as const, latencyMillis: Math.max(0, ...answers.map((answer) => answer.latencyMillis)) }
+      : { isReachable: false as const, reason: reasonOf(silent, answers.length) }
     const complaints = [
       ...(database.isReachable ? [] : [`the database does not answer: ${database.reason}`]),
-      ...present.flatMap(({ isPresent, name }) =>
-        isPresent || !database.isReachable ? [] : [`table ${name} is missing`]
+      ...answers.flatMap((answer) =>
+        answer.reason === undefined
+          ? answer.tables.flatMap(({ isPresent, name }) => isPresent ? [] : [`table ${name} is missing`])
+          : []
       ),
       ...told(subscriptions, "complaints")
     ]
@@ -163,12 +192,64 @@ const inspect = (
       isHealthy: complaints.length === 0,
       atMillis,
       database,
-      tables: present,
+      tables,
       subscriptions,
       complaints,
       notices: told(subscriptions, "notices")
     }
   })
+
+/** So many namespaces are asked at a time. */
+const placesMax = 4
+
+interface Answer {
+  readonly namespace: Namespaces.Namespace
+  /** Its client, if it has answered. */
+  readonly sql: SqlClient.SqlClient | undefined
+  /** Why there was no answer. */
+  readonly reason: string | undefined
+  readonly latencyMillis: number
+  readonly tables: Report["tables"]
+}
+
+/** A namespace that nobody has opened yet answers that it has no tables. */
+const ask = (place: Place, pulses: ReadonlyArray<Pulse>, limits: Limits): Effect.Effect<Answer> =>
+  Effect.gen(function*() {
+    const { namespace } = place
+    let dialect: "sqlite" | "pg" | undefined
+    const question = place.client.pipe(
+      Effect.tap((sql) => {
+        dialect = Migration.dialectOf(sql)
+        return sql`SELECT 1`
+      }),
+      Effect.catchTag("NamespaceMissing", () => Effect.succeed(undefined))
+    )
+    const [took, answer] = yield* Effect.timed(answered(question, limits))
+    // On SQLite a namespace has one connection, and a commit has it to itself.
+    const holder = dialect === "sqlite"
+      ? pulses.find((pulse) => pulse.phase === "working" && pulse.namespace === namespace)
+      : undefined
+    const reason = Either.isRight(answer)
+      ? undefined
+      : holder === undefined
+      ? answer.left
+      : `${answer.left}, while ${holder.key.processor} holds it for a commit`
+    const sql = Either.getOrUndefined(answer)
+    const tables = yield* Effect.forEach(place.tables, (name) =>
+      Effect.map(
+        sql === undefined ? Effect.succeed(Either.right(false)) : answered(hasTable(sql, name), limits),
+        (found) => ({ namespace, name, isPresent: Either.getOrElse(found, () => false) })
+      ))
+    return { namespace, sql, reason, latencyMillis: Duration.toMillis(took), tables }
+  })
+
+const reasonOf = (
+  [first, ...others]: ReadonlyArray<{ readonly namespace: string; readonly reason: string }>,
+  watched: number
+): string =>
+  watched === 1
+    ? `${first?.reason}`
+    : `${first?.reason} (namespace ${first?.namespace}${others.length === 0 ? "" : ` and ${others.length} more`})`
 
 const told = (subscriptions: ReadonlyArray<SubscriptionReport>, what: "complaints" | "notices") =>
   subscriptions.flatMap((each) => each[what].map((text) => `${each.processor} on ${each.source} ${text}`))
@@ -231,7 +312,7 @@ const examinePulse = (
 
 /** The answer to a question, or why there is none in time. What was asked is left to end by itself. */
 const answered = <A>(
-  question: Effect.Effect<A, SqlError | SourceError>,
+  question: Effect.Effect<A, Namespaces.NamespaceError | SourceError>,
   limits: Limits
 ): Effect.Effect<Either.Either<A, string>> =>
   question.pipe(

@@ -10,6 +10,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
+import type { Namespace } from "../domain/Namespace.js"
 import type { Position } from "../domain/Position.js"
 import type { SourceError } from "../ingest/Source.js"
 import type { Commit } from "../store/Commit.js"
@@ -58,7 +59,13 @@ export class Pulse {
   /** Whether the fiber of the subscription has ended without saying so. */
   isGone: () => boolean = () => false
 
-  constructor(readonly key: Key, head: Effect.Effect<Option.Option<Position>, SourceError>, nowMillis: number) {
+  constructor(
+    readonly key: Key,
+    head: Effect.Effect<Option.Option<Position>, SourceError>,
+    nowMillis: number,
+    /** Where its processor writes. */
+    readonly namespace: Namespace
+  ) {
     this.head = head
     this.sinceMillis = nowMillis
     this.beatMillis = nowMillis

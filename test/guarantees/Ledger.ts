@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Test from "../../layers/Test.js"
 import * as DocumentModel from "../../src/domain/DocumentModel.js"
+import * as Namespace from "../../src/domain/Namespace.js"
 import type { Operation } from "../../src/domain/Operation.js"
 import type { Strand } from "../../src/domain/Strand.js"
 import type { Limits } from "../../src/ingest/Batch.js"
@@ -26,6 +27,9 @@ import * as Processor from "../../src/process/Processor.js"
 export const documentType = "acme/ledger"
 
 const Model = DocumentModel.make(documentType, { ADD: Schema.Struct({ amount: Schema.Int }) })
+
+/** A schema of its own on PostgreSQL; on SQLite the file that a test is given. */
+export const namespace = Namespace.make("ledger")
 
 export const migrations: Migrations = {
   "0001_ledger": {
@@ -107,7 +111,7 @@ const handlerOf = (
 
 const undecided = (options: Options) =>
   Processor.make(options.name ?? "ledger", {
-    namespace: "ledger",
+    namespace,
     migrations,
     batch: options.batch ?? {},
     handler: Effect.as(

@@ -11,6 +11,7 @@ import * as Logger from "effect/Logger"
 import type * as Scope from "effect/Scope"
 import { spawn } from "node:child_process"
 import * as Reactor from "../../src/Reactor.js"
+import * as Namespaces from "../../src/store/Namespaces.js"
 import * as Bundle from "../support/Bundle.js"
 import * as Database from "../support/Database.js"
 import * as Store from "../support/Store.js"
@@ -87,7 +88,7 @@ const lane = (
   dialect === "sqlite" ? Effect.succeed(Database.sqlite) : Effect.map(Database.postgres, (database) =>
     Effect.as(
       Effect.flatMap(SqlClient.SqlClient, (sql) =>
-        Effect.zipRight(quiet, Effect.zipRight(sql`DROP SCHEMA public CASCADE`, sql`CREATE SCHEMA public`))).pipe(
+        Effect.zipRight(quiet, sql`DROP SCHEMA IF EXISTS ${sql(Namespaces.place(Ledger.namespace))} CASCADE`)).pipe(
           Effect.provide(Store.layer(database)),
           Effect.orDie
         ),
@@ -146,7 +147,7 @@ export const everyStatement = (
               yield* quiet
               const atOnce = options.program === "reactor" ? yield* World.violations(world) : []
               return [...atOnce, ...(yield* resume(world, options))]
-            }).pipe(Effect.provide(Layer.merge(Store.layer(database), silent)))
+            }).pipe(Effect.provide(Layer.merge(Store.layerOf(database, Ledger.namespace), silent)))
             violations.push(...found.map((what) => `killed ${moment} statement ${killAt}: ${what}`))
           }))
         }
@@ -172,8 +173,8 @@ export const anyTime = (
       Effect.scoped(Effect.gen(function*() {
         const world = World.make(seed, options.size)
         const database = yield* Effect.flatten(lane(options.dialect))
-        const inDatabase = <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient>) =>
-          Effect.provide(effect, Layer.merge(Store.layer(database), silent))
+        const inDatabase = <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient | Namespaces.Namespaces>) =>
+          Effect.provide(effect, Layer.merge(Store.layerOf(database, Ledger.namespace), silent))
         for (let time = 1; time <= options.kills; time++) {
           const after = 60 + Math.floor(Math.random() * (longestMillis - 60))
           const order: Order = {

@@ -5,7 +5,6 @@
  *
  * It prints how many statements it sent when it came to the end alive.
  */
-import type * as SqlClient from "@effect/sql/SqlClient"
 import Sqlite3 from "better-sqlite3"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -15,6 +14,7 @@ import pg from "pg"
 import * as Postgres from "../../layers/Postgres.js"
 import * as Sqlite from "../../layers/Sqlite.js"
 import * as Reactor from "../../src/Reactor.js"
+import * as Namespaces from "../../src/store/Namespaces.js"
 import * as Ledger from "./Ledger.js"
 import * as Naive from "./Naive.js"
 import type { Order } from "./Sweep.js"
@@ -57,9 +57,9 @@ const store = order.dialect === "sqlite"
   : Postgres.layer({ url: Redacted.make(order.target) })
 
 const world = World.make(order.seed, order.size)
-const program: Effect.Effect<unknown, unknown, SqlClient.SqlClient> = order.program === "reactor"
+const program: Effect.Effect<unknown, unknown, Namespaces.Namespaces> = order.program === "reactor"
   ? Effect.provide(Reactor.run(World.processor(world)), Ledger.source("world", World.strands(world)))
-  : Naive.run(world, order.program)
+  : Namespaces.within(Ledger.namespace, Naive.run(world, order.program))
 
 await Effect.runPromise(
   program.pipe(Effect.provide(Layer.merge(Layer.orDie(store), Logger.remove(Logger.defaultLogger))))

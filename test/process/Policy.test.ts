@@ -11,7 +11,17 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as Test from "../../layers/Test.js"
-import { Cursors, DeadLetters, Failure, Incident, Policy, Processor, Reactor, Source } from "../../src/index.js"
+import {
+  Cursors,
+  DeadLetters,
+  Failure,
+  Incident,
+  Namespace,
+  Policy,
+  Processor,
+  Reactor,
+  Source
+} from "../../src/index.js"
 import * as Eventually from "../support/Eventually.js"
 import * as Ledger from "../support/Ledger.js"
 
@@ -113,8 +123,8 @@ describe("halt", () => {
         at: { documentId: "d2", index: 1, type: "PUT" },
         cause: { _tag: "Refused", text: "bad" }
       })
-      expect(yield* Cursors.peek(key)).toMatchObject({ position: 1n, parked: 0 })
-      expect(yield* Ledger.texts("p")).toEqual(["a1", "a2", "b1"])
+      expect(yield* Namespace.query("p", Cursors.peek(key))).toMatchObject({ position: 1n, parked: 0 })
+      expect(yield* Ledger.applied("p")).toEqual(["a1", "a2", "b1"])
     }).pipe(reactor(halting, ...mixed)))
 
   // The engine's: commits of a batch are told when all of it is done, so a halt in the middle keeps them back.
@@ -128,7 +138,7 @@ describe("halt", () => {
       yield* Reactor.run(halting)
       const [again] = yield* Reactor.run(refusing.pipe(Processor.withPolicy({ Refused: Policy.skip })))
       expect(again).toMatchObject({ phase: "ended", position: 3n, totals: { operations: 2, skipped: 1 } })
-      expect(yield* Ledger.texts("p")).toEqual(["a1", "a2", "b1", "b2", "c1"])
+      expect(yield* Ledger.applied("p")).toEqual(["a1", "a2", "b1", "b2", "c1"])
     }).pipe(Effect.provide(Test.layer(mixed))))
 })
 
@@ -138,8 +148,8 @@ describe("park", () => {
       const { phase, position, totals, waiting } = yield* outcome
       expect({ phase, position, waiting }).toEqual({ phase: "ended", position: 3n, waiting: 2 })
       expect(totals).toMatchObject({ parked: 1, skipped: 0 })
-      expect((yield* Ledger.texts("p")).toSorted()).toEqual(["a1", "a2", "b1", "c1"])
-      const letters = yield* DeadLetters.list(key)
+      expect((yield* Ledger.applied("p")).toSorted()).toEqual(["a1", "a2", "b1", "c1"])
+      const letters = yield* Namespace.query("p", DeadLetters.list(key))
       expect(letters.map(({ cause, operation, strand }) => [strand.documentId, operation.index, cause])).toEqual([
         ["d2", 1, "Refused"],
         ["d2", 2, "Queued"]
@@ -159,7 +169,7 @@ describe("skip", () => {
   it.scoped("leaves the operation out, counts it and goes on in its document", () =>
     Effect.gen(function*() {
       expect(yield* outcome).toMatchObject({ phase: "ended", waiting: 0, totals: { skipped: 1, parked: 0 } })
-      expect((yield* Ledger.texts("p")).toSorted()).toEqual(["a1", "a2", "b1", "b2", "c1"])
+      expect((yield* Ledger.applied("p")).toSorted()).toEqual(["a1", "a2", "b1", "b2", "c1"])
       expect((yield* incidents(1))[0]).toMatchObject({ _tag: "Skipped", subject: { documentId: "d2", index: 1 } })
     }).pipe(reactor(refusing.pipe(Processor.withPolicy({ Refused: Policy.skip })), ...mixed)))
 
@@ -198,12 +208,12 @@ describe("retry", () => {
       yield* TestClock.adjust("999 millis")
       yield* Eventually.settled
       expect(counts.tries).toBe(first)
-      expect(yield* Ledger.texts("p")).toEqual([])
+      expect(yield* Ledger.applied("p")).toEqual([])
       yield* TestClock.adjust("1 millis")
       yield* Eventually.until("it is tried again", Effect.sync(() => counts.tries > first))
       yield* Effect.forkScoped(Effect.forever(Effect.zipRight(TestClock.adjust("1 second"), Eventually.settled)))
       expect(yield* outcome).toMatchObject({ phase: "ended", waiting: 0, totals: { operations: 2, parked: 0 } })
-      expect(yield* Ledger.texts("p")).toEqual(["flaky", "after"])
+      expect(yield* Ledger.applied("p")).toEqual(["flaky", "after"])
     }).pipe(reactor(
       processor.pipe(Processor.withPolicy({
         Flaky: Policy.retry(Schedule.spaced("1 second"), { otherwise: Policy.halt })
@@ -241,7 +251,7 @@ describe("retry", () => {
     )
     return Effect.gen(function*() {
       expect(yield* outcome).toMatchObject({ phase: "ended", waiting: 0, totals: { operations: 3 } })
-      expect(yield* Ledger.texts("p")).toEqual(["a", "b", "c"])
+      expect(yield* Ledger.applied("p")).toEqual(["a", "b", "c"])
     }).pipe(reactor(twice, Ledger.strand("d1", "a", "b", "c")))
   })
 
@@ -254,7 +264,7 @@ describe("retry", () => {
       yield* Eventually.until("it has failed", Effect.sync(() => counts.tries > 0))
       yield* Eventually.settled
       yield* Fiber.interrupt(fiber)
-      expect(yield* Ledger.texts("p")).toEqual([])
+      expect(yield* Ledger.applied("p")).toEqual([])
     }).pipe(Effect.provide(Test.layer(strands)))
   })
 })
@@ -265,7 +275,7 @@ describe("a statement that is refused for its data", () => {
   it.scoped("is poison: the policy decides as about any failure of the handler", () =>
     Effect.gen(function*() {
       expect(yield* outcome).toMatchObject({ phase: "ended", waiting: 2, totals: { parked: 1 } })
-      const [letter] = yield* DeadLetters.list(key)
+      const [letter] = yield* Namespace.query("p", DeadLetters.list(key))
       expect(letter).toMatchObject({ cause: "SqlError" })
       expect(letter?.reason).toMatch(/^SQLITE_CONSTRAINT_NOTNULL: /)
     }).pipe(reactor(breaking.pipe(Processor.withPolicy(Policy.standard)), ...mixed)))

@@ -7,7 +7,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Test from "../../layers/Test.js"
-import { DocumentModel, Policy, Processor } from "../../src/index.js"
+import { DocumentModel, Namespace, Policy, Processor } from "../../src/index.js"
 import type { Failure, Migration, Source } from "../../src/index.js"
 
 export const Model = DocumentModel.make("test/ledger", {
@@ -63,6 +63,12 @@ export const strand = (documentId: string, ...texts: ReadonlyArray<string>): Sou
     documentType: Model.type,
     operations: texts.map((text) => ({ type: "PUT", input: { text }, timestamp: "1970-01-01T00:00:00.000Z" }))
   })
+
+/** What a processor has written in its namespace, in order. */
+export const applied = (
+  name: string
+): Effect.Effect<ReadonlyArray<string>, SqlError | Namespace.NamespaceError, Namespace.Namespaces> =>
+  Namespace.query(name, texts(name))
 
 /** What a processor has written, in order. */
 export const texts = (name: string): Effect.Effect<ReadonlyArray<string>, SqlError, SqlClient.SqlClient> =>

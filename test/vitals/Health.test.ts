@@ -19,7 +19,7 @@ import * as TestClock from "effect/TestClock"
 import * as Postgres from "../../layers/Postgres.js"
 import * as Sqlite from "../../layers/Sqlite.js"
 import * as Test from "../../layers/Test.js"
-import { DeadLetters, Health, Policy, Position, Processor, Pulse, Reactor, Source } from "../../src/index.js"
+import { DeadLetters, Health, Namespace, Policy, Position, Processor, Pulse, Reactor, Source } from "../../src/index.js"
 import * as Database from "../support/Database.js"
 import * as Eventually from "../support/Eventually.js"
 import * as Feed from "../support/Feed.js"
@@ -33,6 +33,12 @@ const healthCheck = (table: string) => Effect.flatMap(Health.Health, (health) =>
 
 /** Health by itself, of a reactor that has no subscriptions. */
 const alone = (options?: Health.Options) => Health.layer(options).pipe(Layer.provide(Pulse.layer))
+
+/** A namespace, and Health that watches it. */
+const inTodos = <A, E, R>(use: (sql: SqlClient.SqlClient) => Effect.Effect<A, E, R>) =>
+  Namespace.within("todos", Effect.flatMap(SqlClient.SqlClient, use))
+const ofTodos = (options: Omit<Health.Options, "tables"> = {}) => alone({ ...options, tables: { todos: ["todos"] } })
+const createTodos = inTodos((sql) => sql`CREATE TABLE todos (id INTEGER)`)
 
 /** Health beside a reactor, which follows `source`. */
 const beside = <R>(
@@ -57,12 +63,12 @@ const isIn = (phase: Pulse.Phase) =>
     Effect.flatMap(Pulse.Pulses, (pulses) => Effect.map(pulses.all, ([only]) => only?.phase === phase))
   )
 
-/** A SQLite client whose database can be closed under it. */
+/** A SQLite store whose databases can be closed under it. */
 const closable = Effect.gen(function*() {
   const scope = yield* Scope.make()
   const context = yield* Layer.buildWithScope(Layer.fresh(Sqlite.layerMemory), scope)
   return {
-    sql: Context.get(context, SqlClient.SqlClient),
+    namespaces: Context.get(context, Namespace.Namespaces),
     close: Scope.close(scope, Exit.void)
   }
 })
@@ -72,7 +78,7 @@ describe("a database", () => {
     Effect.gen(function*() {
       const database = yield* closable
       yield* Effect.gen(function*() {
-        yield* Effect.flatMap(SqlClient.SqlClient, (sql) => sql`CREATE TABLE todos (id TEXT)`)
+        yield* createTodos
         expect(yield* check).toMatchObject({ isHealthy: true, tables: [{ name: "todos", isPresent: true }] })
         yield* database.close
         const reason = expect.stringContaining("The database connection is not open")
@@ -80,15 +86,15 @@ describe("a database", () => {
           isHealthy: false,
           atMillis: 0,
           database: { isReachable: false, reason },
-          tables: [{ name: "todos", isPresent: false }],
+          tables: [{ namespace: "todos", name: "todos", isPresent: false }],
           subscriptions: [],
           complaints: [expect.stringMatching(/^the database does not answer: .*The database connection is not open$/)],
           notices: []
         })
         expect(yield* healthCheck("todos")).toBe(false)
       }).pipe(
-        Effect.provide(alone({ tables: ["todos"] })),
-        Effect.provideService(SqlClient.SqlClient, database.sql)
+        Effect.provide(ofTodos()),
+        Effect.provideService(Namespace.Namespaces, database.namespaces)
       )
     }))
 
@@ -97,6 +103,7 @@ describe("a database", () => {
       const { url } = yield* Database.postgres
       const proxy = yield* Proxy.make(url)
       yield* Effect.gen(function*() {
+        yield* createTodos
         expect((yield* check).database).toMatchObject({ isReachable: true })
         yield* proxy.setMode("refuse")
         yield* proxy.cutAll
@@ -108,7 +115,9 @@ describe("a database", () => {
         expect(yield* check).toMatchObject({ isHealthy: true, complaints: [] })
       }).pipe(
         Effect.provide(
-          alone().pipe(Layer.provide(Postgres.layer({ url: Redacted.make(proxy.url), connectTimeout: "1 second" })))
+          ofTodos().pipe(
+            Layer.provideMerge(Postgres.layer({ url: Redacted.make(proxy.url), connectTimeout: "1 second" }))
+          )
         )
       )
     }))
@@ -118,13 +127,16 @@ describe("a database", () => {
       const { url } = yield* Database.postgres
       const proxy = yield* Proxy.make(url)
       yield* Effect.gen(function*() {
+        yield* createTodos
         yield* proxy.setMode("blackhole")
         expect(yield* check).toMatchObject({ database: { isReachable: false, reason: "no answer within 500ms" } })
-        expect(yield* healthCheck("pg_class")).toBe(false)
+        expect(yield* healthCheck("todos")).toBe(false)
         yield* proxy.setMode("pass")
-        expect(yield* healthCheck("pg_class")).toBe(true)
+        expect(yield* healthCheck("todos")).toBe(true)
       }).pipe(Effect.provide(
-        alone({ answerWithin: "500 millis" }).pipe(Layer.provide(Postgres.layer({ url: Redacted.make(proxy.url) })))
+        ofTodos({ answerWithin: "500 millis" }).pipe(
+          Layer.provideMerge(Postgres.layer({ url: Redacted.make(proxy.url) }))
+        )
       ))
     }))
 
@@ -135,7 +147,7 @@ describe("a database", () => {
       yield* proxy.setLatency("20 millis")
       const { database } = yield* Effect.provide(
         check,
-        alone().pipe(Layer.provide(Postgres.layer({ url: Redacted.make(proxy.url) })))
+        ofTodos().pipe(Layer.provide(Postgres.layer({ url: Redacted.make(proxy.url) })))
       )
       expect(database.isReachable && database.latencyMillis).toBeGreaterThanOrEqual(35)
     }))
@@ -146,30 +158,35 @@ describe.each(Database.dialects)("a table on $dialect", ({ fresh }) => {
     Effect.gen(function*() {
       const database = yield* fresh
       yield* Effect.gen(function*() {
-        const sql = yield* SqlClient.SqlClient
-        yield* sql`CREATE TABLE todos (id INTEGER)`
+        yield* createTodos
         expect(yield* check).toMatchObject({
           isHealthy: false,
-          tables: [{ name: "todos", isPresent: true }, { name: "done", isPresent: false }],
+          tables: [
+            { namespace: "todos", name: "todos", isPresent: true },
+            { namespace: "todos", name: "done", isPresent: false }
+          ],
           complaints: ["table done is missing"]
         })
-        yield* sql`CREATE VIEW done AS SELECT id FROM todos`
+        yield* inTodos((sql) => sql`CREATE VIEW done AS SELECT id FROM todos`)
         expect(yield* check).toMatchObject({ isHealthy: true, complaints: [] })
-        yield* sql`DROP VIEW done`
+        yield* inTodos((sql) => sql`DROP VIEW done`)
         expect(yield* check).toMatchObject({ isHealthy: false })
-      }).pipe(Effect.provide(alone({ tables: ["todos", "done"] }).pipe(Layer.provideMerge(Store.layer(database)))))
+      }).pipe(Effect.provide(
+        alone({ tables: { todos: ["todos", "done"] } }).pipe(
+          Layer.provideMerge(Store.layerMany(database))
+        )
+      ))
     }))
 
   it.scopedLive("answers healthCheck by its exact name", () =>
     Effect.gen(function*() {
       const database = yield* fresh
       yield* Effect.gen(function*() {
-        const sql = yield* SqlClient.SqlClient
-        yield* sql`CREATE TABLE todos (id INTEGER)`
-        yield* sql`CREATE INDEX todos_id ON todos (id)`
+        yield* createTodos
+        yield* inTodos((sql) => sql`CREATE INDEX todos_id ON todos (id)`)
         const names = ["todos", "Todos", "todos ", "todos_id", "todos' OR '1'='1", "", "%"]
         expect(yield* Effect.filter(names, healthCheck)).toEqual(["todos"])
-      }).pipe(Effect.provide(alone().pipe(Layer.provideMerge(Store.layer(database)))))
+      }).pipe(Effect.provide(ofTodos().pipe(Layer.provideMerge(Store.layerMany(database)))))
     }))
 })
 
@@ -334,7 +351,8 @@ describe("a subscription", () => {
           complaints: [],
           notices: ["p on test has 2 dead letters"]
         })
-        yield* DeadLetters.drop({ processor: Ledger.make("p").name, source: Source.name("test") }, 1n)
+        const key = { processor: Ledger.make("p").name, source: Source.name("test") }
+        yield* Namespace.within("p", DeadLetters.drop(key, 1n))
         expect(yield* subscription).toMatchObject({ parked: 1, notices: ["p on test has 1 dead letter"] })
       }).pipe(Effect.provide(beside(Ledger.make("p"), source)))
     }).pipe(Effect.provide(Sqlite.layerMemory)))
@@ -343,7 +361,7 @@ describe("a subscription", () => {
     Effect.gen(function*() {
       const pulses = yield* Pulse.Pulses
       const key = { processor: Ledger.make("p").name, source: Source.name("test") }
-      const pulse = new Pulse.Pulse(key, Effect.succeedNone, 0)
+      const pulse = new Pulse.Pulse(key, Effect.succeedNone, 0, Ledger.make("p").namespace)
       pulse.isGone = () => true
       yield* pulses.add(pulse)
       expect((yield* check).complaints).toEqual(["p on test has a dead loop"])
@@ -378,7 +396,6 @@ describe("the report", () => {
   it.scoped("can be followed: the last one, and every one from then on", () =>
     Effect.gen(function*() {
       const { report } = yield* Health.Health
-      const sql = yield* SqlClient.SqlClient
       const seen: Array<boolean> = []
       const follower = yield* report.changes.pipe(
         Stream.tap(({ isHealthy }) => Effect.sync(() => seen.push(isHealthy))),
@@ -387,26 +404,27 @@ describe("the report", () => {
         Effect.fork
       )
       yield* Eventually.until("the last one is seen", Effect.sync(() => seen.length === 1))
-      yield* sql`CREATE TABLE todos (id TEXT)`
+      yield* createTodos
       yield* TestClock.adjust("30 seconds")
       yield* Eventually.until("the next one is seen", Effect.sync(() => seen.length === 2))
-      yield* sql`DROP TABLE todos`
+      yield* inTodos((sql) => sql`DROP TABLE todos`)
       yield* check
       const all = Chunk.toReadonlyArray(yield* Fiber.join(follower))
       expect(all.map(({ isHealthy }) => isHealthy)).toEqual([false, true, false])
-    }).pipe(Effect.provide(alone({ tables: ["todos"] }).pipe(Layer.provideMerge(Sqlite.layerMemory)))))
+    }).pipe(Effect.provide(ofTodos().pipe(Layer.provideMerge(Sqlite.layerMemory)))))
 
   it.scoped("goes on being made after a database that was away", () =>
     Effect.gen(function*() {
       const database = yield* closable
       yield* Effect.gen(function*() {
+        yield* createTodos
         yield* database.close
         for (const millis of [30_000, 60_000, 90_000]) {
           yield* TestClock.adjust("30 seconds")
           yield* Eventually.until("it is made", Effect.map(latest, (report) => report.atMillis === millis))
           expect((yield* latest).isHealthy).toBe(false)
         }
-      }).pipe(Effect.provide(alone()), Effect.provideService(SqlClient.SqlClient, database.sql))
+      }).pipe(Effect.provide(ofTodos()), Effect.provideService(Namespace.Namespaces, database.namespaces))
     }))
 })
 
@@ -431,10 +449,12 @@ describe("the scope of health", () => {
     Effect.gen(function*() {
       const supervisor = yield* Supervisor.track
       const scope = yield* Scope.make()
-      const sql = yield* SqlClient.SqlClient
-      yield* Layer.buildWithScope(alone().pipe(Layer.provide(Layer.succeed(SqlClient.SqlClient, sql))), scope).pipe(
-        Effect.supervised(supervisor)
-      )
+      const namespaces = yield* Namespace.Namespaces
+      const sql = yield* namespaces.open(Namespace.make("todos"))
+      yield* Layer.buildWithScope(
+        ofTodos().pipe(Layer.provide(Layer.succeed(Namespace.Namespaces, namespaces))),
+        scope
+      ).pipe(Effect.supervised(supervisor))
       // Holds the only connection, so that the check waits for it.
       yield* Effect.scoped(Effect.gen(function*() {
         yield* sql.reserve

@@ -1,0 +1,80 @@
+/**
+ * The search path: which schema the unqualified names of a pooled session mean, so that it is set only when it differs.
+ *
+ *     lease ─┬ known to be the right one ──▶ nothing to send
+ *            └ another, or not known ──────▶ SET search_path
+ *     statement that may change it, as its text says ──▶ not known
+ *     the server's own report (PostgreSQL 18 and later) ▶ known, whatever changed it
+ *
+ * The path of a namespace is its schema and then the session's temporary tables, which would otherwise come first and hide
+ * those of the next namespace. `public` is not on it, so that what is left there by others means nothing here: name what an
+ * extension put there in full, `public.similarity(…)`.
+ */
+
+import type * as Pg from "pg"
+
+/** The schema of a namespace; `undefined` stands for the path that sessions begin with. */
+export type Schema = string | undefined
+
+/** The path of a schema, as the server shows it too; places need no quoting. */
+export const pathOf = (schema: string): string => `${schema}, pg_temp`
+
+/** What sets it. */
+export const setting = (schema: Schema): string =>
+  schema === undefined ? "RESET search_path" : `SET search_path = ${pathOf(schema)}`
+
+/** What is known of the sessions of a pool. */
+export interface SearchPath {
+  /** Has the session watched from its start on. */
+  readonly watch: (client: Pg.Client) => void
+  readonly isAt: (client: Pg.Client, schema: Schema) => boolean
+  /** The session has been told to set it, and has answered. */
+  readonly settle: (client: Pg.Client, schema: Schema) => void
+  /** The session is sent a statement. */
+  readonly sent: (client: Pg.Client, text: string) => void
+}
+
+interface Known {
+  /** What was set; `unknown` once something may have changed it. */
+  schema: Schema | typeof unknown
+  /** What the server says, where it does, and what it said first. */
+  reported: string | undefined
+  initial: string | undefined
+}
+
+const unknown = Symbol("unknown")
+const changing = /search_path|set_config|discard|reset/i
+
+/** Nothing is known yet. */
+export const make = (): SearchPath => {
+  const sessions = new WeakMap<Pg.Client, Known>()
+  const of = (client: Pg.Client): Known => {
+    const known = sessions.get(client) ?? { schema: undefined, reported: undefined, initial: undefined }
+    sessions.set(client, known)
+    return known
+  }
+  return {
+    watch: (client) => {
+      const known = of(client)
+      client.connection.on("parameterStatus", ({ parameterName, parameterValue }: Report) => {
+        if (parameterName !== "search_path") return
+        known.reported = parameterValue
+        known.initial ??= parameterValue
+      })
+    },
+    isAt: (client, schema) => {
+      const { initial, reported, schema: set } = of(client)
+      if (reported === undefined) return set === schema
+      return reported === (schema === undefined ? initial : pathOf(schema))
+    },
+    settle: (client, schema) => void (of(client).schema = schema),
+    sent: (client, text) => {
+      if (changing.test(text)) of(client).schema = unknown
+    }
+  }
+}
+
+interface Report {
+  readonly parameterName: string
+  readonly parameterValue: string
+}

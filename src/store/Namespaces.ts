@@ -1,0 +1,159 @@
+/**
+ * Namespaces: the places of a store, each reached by a client of its own in which unqualified names mean its tables.
+ *
+ *     Namespace.within("todos", effect)   runs it there, for reading and writing
+ *     Namespace.query("todos", effect)    runs it there, for reading
+ *     Namespace.layer("todos")            the client, for whatever is built on top
+ *
+ * A place is made, with its registry row, when its namespace is first opened, and never by a query. `Postgres.layer` keeps each
+ * namespace in a schema, `Sqlite.layerDirectory` in a file; with `Sqlite.layer` or {@link layerSingle} a whole database is
+ * one namespace.
+ */
+
+import * as Reactivity from "@effect/experimental/Reactivity"
+import * as SqlClient from "@effect/sql/SqlClient"
+import { SqlError } from "@effect/sql/SqlError"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import { make as nameOf } from "../domain/Namespace.js"
+import type { Namespace } from "../domain/Namespace.js"
+import * as Fault from "../process/Fault.js"
+import * as Reader from "./Reader.js"
+import * as Registry from "./Registry.js"
+import type { NamespaceMismatch, NamespaceMissing } from "./Registry.js"
+import type { StoreUnavailable } from "./StoreUnavailable.js"
+
+export { make, Namespace, place } from "../domain/Namespace.js"
+export { NamespaceMismatch, NamespaceMissing } from "./Registry.js"
+
+/** Why a namespace cannot be opened. */
+export type OpenError = NamespaceMismatch | StoreUnavailable | SqlError
+
+/** Why it cannot be queried: one that is opened is made if need be, one that is queried may be missing. */
+export type NamespaceError = OpenError | NamespaceMissing
+
+export class Namespaces extends Context.Tag("effect-processors/Namespaces")<Namespaces, {
+  /**
+   * The client of a namespace, whose place is created if need be. It waits up to a minute for a database that is away or a
+   * lock that somebody else holds. Once it has succeeded it costs nothing.
+   */
+  readonly open: (namespace: Namespace) => Effect.Effect<SqlClient.SqlClient, OpenError>
+  /** A client that can only read. It creates nothing and waits for nothing. */
+  readonly query: (namespace: Namespace) => Effect.Effect<SqlClient.SqlClient, NamespaceError>
+}>() {}
+
+/** How a kind of store keeps its places. */
+export interface Store {
+  /** The client of a place, which may not exist yet. */
+  readonly writer: (namespace: Namespace) => Effect.Effect<SqlClient.SqlClient, StoreUnavailable | SqlError>
+  /** One that need not be able to write, of a place that exists. */
+  readonly reader: (
+    namespace: Namespace
+  ) => Effect.Effect<SqlClient.SqlClient, NamespaceMissing | StoreUnavailable>
+  readonly registry: (namespace: Namespace) => Registry.Options
+}
+
+/** The service over a store. */
+export const fromStore = (store: Store): Effect.Effect<Context.Tag.Service<Namespaces>, never, Reactivity.Reactivity> =>
+  Effect.map(Effect.context<Reactivity.Reactivity>(), (reactivity) => {
+    const writers = new Map<Namespace, SqlClient.SqlClient>()
+    const readers = new Map<Namespace, SqlClient.SqlClient>()
+    const open = (namespace: Namespace) =>
+      Effect.gen(function*() {
+        const sql = yield* store.writer(namespace)
+        yield* Effect.provideService(Registry.claim(namespace, store.registry(namespace)), SqlClient.SqlClient, sql)
+        return sql
+      }).pipe(
+        Effect.retry({ while: isPassing, schedule: patience }),
+        Effect.catchTags({ CommitUnknown: asSqlError, RolledBack: asSqlError })
+      )
+    const query = (namespace: Namespace) =>
+      Effect.gen(function*() {
+        const sql = yield* store.reader(namespace)
+        const reader = yield* Effect.provide(Reader.make(sql), reactivity)
+        yield* Effect.provideService(Registry.check(namespace), SqlClient.SqlClient, reader)
+        return reader
+      })
+    return {
+      open: (namespace) => outside(remembered(writers, namespace, open)),
+      query: (namespace) => outside(remembered(readers, namespace, query))
+    }
+  })
+
+const patience = Schedule.spaced("25 millis").pipe(Schedule.jittered, Schedule.upTo(Duration.minutes(1)))
+
+/** What waiting may cure; a COMMIT without an answer is cured by looking again. */
+const isPassing = (failure: { readonly _tag: string; readonly transient?: boolean }): boolean =>
+  failure._tag === "SqlError"
+    ? /infrastructure|conflict/.test(Fault.classify(failure))
+    : failure._tag === "CommitUnknown" || failure.transient === true
+
+const asSqlError = (cause: unknown) => new SqlError({ cause, message: "Failed to open a namespace" })
+
+const remembered = <E>(
+  known: Map<Namespace, SqlClient.SqlClient>,
+  namespace: Namespace,
+  open: (namespace: Namespace) => Effect.Effect<SqlClient.SqlClient, E>
+): Effect.Effect<SqlClient.SqlClient, E> =>
+  Effect.suspend(() => {
+    const found = known.get(namespace)
+    return found !== undefined
+      ? Effect.succeed(found)
+      : Effect.tap(open(namespace), (sql) => Effect.sync(() => known.set(namespace, sql)))
+  })
+
+/** Without the transaction of another client around it, whose connection all clients of a fiber would use. */
+const outside = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.mapInputContext(
+    effect,
+    (context: Context.Context<R>) => Context.omit(SqlClient.TransactionConnection)(context) as Context.Context<R>
+  )
+
+/** A whole database as one namespace: the one that is opened first, for good. */
+export const layerSingle: Layer.Layer<Namespaces, never, SqlClient.SqlClient> = Layer.effect(
+  Namespaces,
+  Effect.flatMap(SqlClient.SqlClient, (sql) => fromStore(single(sql)))
+).pipe(Layer.provide(Reactivity.layer))
+
+/** The store of {@link layerSingle}; its readers wait for the connections of `sql`. */
+export const single = (sql: SqlClient.SqlClient): Store => ({
+  writer: () => Effect.succeed(sql),
+  reader: () => Effect.succeed(sql),
+  registry: () => ({ schema: undefined })
+})
+
+/** The client of a namespace. Throws a `ParseError` for a name that is not allowed, as `Processor.make` does. */
+export const layer = (namespace: string): Layer.Layer<SqlClient.SqlClient, OpenError, Namespaces> => {
+  const name = nameOf(namespace)
+  return Layer.effect(SqlClient.SqlClient, Effect.flatMap(Namespaces, ({ open }) => open(name)))
+}
+
+/** Runs `effect` in a namespace, outside any transaction that is open. Throws a `ParseError` as {@link layer} does. */
+export const within = <A, E, R>(
+  namespace: string,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | OpenError, Exclude<R, SqlClient.SqlClient> | Namespaces> => {
+  const name = nameOf(namespace)
+  return Effect.flatMap(
+    Namespaces,
+    ({ open }) => outside(Effect.provideServiceEffect(effect, SqlClient.SqlClient, open(name)))
+  )
+}
+
+/**
+ * Runs `effect` in a namespace that exists, with a client that can only read, outside any transaction that is open. A
+ * database in memory has one connection: do not ask it from within a handler of the same namespace, which holds it.
+ */
+export const query = <A, E, R>(
+  namespace: string,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | NamespaceError, Exclude<R, SqlClient.SqlClient> | Namespaces> => {
+  const name = nameOf(namespace)
+  return Effect.flatMap(
+    Namespaces,
+    (namespaces) => outside(Effect.provideServiceEffect(effect, SqlClient.SqlClient, namespaces.query(name)))
+  )
+}
