@@ -142,8 +142,8 @@ const others = ({ outcomes, source }: Run): Read<ReadonlyArray<string>> =>
       sql<{ readonly source: string }>`
         SELECT DISTINCT source FROM processor_cursor WHERE source <> ${source} AND sequence > 0
         ORDER BY source LIMIT 10`)
-    const found = yield* Effect.forEach(outcomes, ({ namespace }) => Namespace.query(namespace, read))
-    const sources = Array.from(new Set(found.flat().map((row) => row.source))).sort().slice(0, 10)
+    const cursors = yield* Effect.forEach(outcomes, ({ namespace }) => Namespace.query(namespace, read))
+    const sources = Array.from(new Set(cursors.flat().map((row) => row.source))).sort().slice(0, 10)
     return sources.length === 0
       ? []
       : ["The tables also hold what came from:", ...sources.map((name) => `  ${oneLine(name, 200)}`)]

@@ -12,7 +12,7 @@
  * Each statement sees the database as it is then; inside `sql.withTransaction` all see it as it was at the first.
  */
 
-import { Reactivity } from "@effect/experimental/Reactivity"
+import type { Reactivity } from "@effect/experimental/Reactivity"
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
 import { SqlError } from "@effect/sql/SqlError"

@@ -7,6 +7,7 @@ import { join } from "node:path"
 import type { Readable } from "node:stream"
 import { fileURLToPath } from "node:url"
 import type { Database } from "../support/Database.js"
+import * as Store from "../support/Store.js"
 
 export const root = fileURLToPath(new URL("../..", import.meta.url))
 
@@ -73,4 +74,4 @@ export const run = (args: ReadonlyArray<string>, options: Options): Effect.Effec
 
 /** How the program is told to use a database. */
 export const addressOf = (database: Database): string =>
-  database.dialect === "sqlite" ? database.filename : database.url
+  database.dialect === "sqlite" ? Store.directoryOf(database) : database.url

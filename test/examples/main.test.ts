@@ -2,7 +2,6 @@
  * The main job as it is shipped: the built program in a process of its own, on files, pipes, both databases, and under
  * signals. What its tables hold is compared with an independent fold of the same files.
  */
-import type * as SqlClient from "@effect/sql/SqlClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { createReadStream, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -13,6 +12,7 @@ import { join } from "node:path"
 import { Readable } from "node:stream"
 import { createGunzip, gzipSync } from "node:zlib"
 import { beforeAll } from "vitest"
+import { Namespace } from "../../src/index.js"
 import * as Database from "../support/Database.js"
 import * as Store from "../support/Store.js"
 import { fold, foldLines, linesOf } from "./fold.js"
@@ -30,13 +30,13 @@ const workplace = Effect.acquireRelease(
   (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
 )
 
-const within = <A, E>(database: Database.Database, look: Effect.Effect<A, E, SqlClient.SqlClient>) =>
-  Effect.provide(look, Store.layer(database))
+const within = <A, E>(database: Database.Database, look: Effect.Effect<A, E, Namespace.Namespaces>) =>
+  Effect.provide(look, Store.layerMany(database))
 
 const expectTables = (database: Database.Database, wanted: Folded) =>
   Effect.gen(function*() {
     expect(yield* within(database, Tables.read)).toEqual(Tables.sorted(wanted.tables))
-    const letters = yield* within(database, Tables.letters("search-index"))
+    const letters = yield* within(database, Tables.letters)
     expect(letters).toHaveLength(wanted.held.length)
   })
 
@@ -287,17 +287,23 @@ describe("npm start, given what it cannot use", () => {
   )
   refuses("a database below a file", (cwd) => {
     writeFileSync(join(cwd, "file"), "")
-    return { args: ["-i", g1, "-d", "file/strands.db"] }
-  }, /^effect-processors: cannot create the directory .*file \(it is a file\); give --database a file/)
+    return { args: ["-i", g1, "-d", "file/strands"] }
+  }, /^effect-processors: cannot open the sqlite store .*strands: .*file is a file; name a directory/)
   refuses(
     "a directory that nobody may write to",
-    (cwd) => ({ args: ["-i", g1, "-d", join(readOnly(cwd), "new", "strands.db")] }),
-    /^effect-processors: cannot create the directory .*new \(E[A-Z]+: .*\); give --database a file/
+    (cwd) => ({ args: ["-i", g1, "-d", join(readOnly(cwd), "new", "strands")] }),
+    /^effect-processors: cannot open the sqlite store .*strands: E[A-Z]+: .*; name a directory/
   )
-  refuses("a file that is no database", (cwd) => {
-    writeFileSync(join(cwd, "notes.txt"), "not a database, and long enough to look like something else\n".repeat(20))
+  const noDatabase = "not a database, and long enough to look like something else\n".repeat(20)
+  refuses("a file in place of a directory", (cwd) => {
+    writeFileSync(join(cwd, "notes.txt"), noDatabase)
     return { args: ["-i", g1, "-d", "notes.txt"] }
-  }, /it is not an SQLite database; name another file/)
+  }, /^effect-processors: cannot open the sqlite store .*notes\.txt is a file; name a directory/)
+  refuses("a file that is no database where a namespace has its own", (cwd) => {
+    mkdirSync(join(cwd, "strands"))
+    writeFileSync(join(cwd, "strands", `${Namespace.place(Namespace.make("search"))}.db`), noDatabase)
+    return { args: ["-i", g1, "-d", "strands"] }
+  }, /strands.search_[0-9a-f]{20}\.db: it is not an SQLite database; name another file/)
   refuses(
     "a PostgreSQL address that is none",
     () => ({ args: ["-i", g1, "-d", "postgres://localhost"] }),
@@ -341,7 +347,7 @@ describe("npm start, given what it cannot use", () => {
       Effect.gen(function*() {
         const database = yield* Database.sqlite
         const cwd = yield* workplace
-        const args = ["-i", "strands.ndjson", "-d", database.filename]
+        const args = ["-i", "strands.ndjson", "-d", Program.addressOf(database)]
         writeFileSync(join(cwd, "strands.ndjson"), bytes)
         for (const attempt of [1, 2]) {
           const ended = yield* Program.run(args, { cwd })
@@ -377,7 +383,7 @@ describe("npm start, given what it cannot use", () => {
       const cwd = yield* workplace
       const ended = yield* Program.run(["-i", "-"], { cwd, stdin: Readable.from([]) })
       expect(ended).toMatchObject({ code: 0 })
-      expect(ended.stdout).toContain(join(".effect-processors", "strands.db"))
+      expect(ended.stdout).toContain(join(".effect-processors", "strands"))
       expect(ended.stdout).toContain("Held back: nothing.")
     }), runMillis)
 })

@@ -13,7 +13,7 @@ import { DriveAnalytics } from "../../examples/powerhouse/DriveAnalytics.js"
 import { NodeTree } from "../../examples/powerhouse/NodeTree.js"
 import * as SearchIndex from "../../examples/powerhouse/SearchIndex.js"
 import * as Test from "../../layers/Test.js"
-import { DeadLetters, Ndjson, Reactor, Source } from "../../src/index.js"
+import { DeadLetters, Namespace, Ndjson, Reactor, Source } from "../../src/index.js"
 import * as Database from "../support/Database.js"
 import * as Store from "../support/Store.js"
 import { deliveriesOf, fold, linesOf } from "./fold.js"
@@ -91,7 +91,7 @@ const letterIdentity = (row: Row): string =>
   ])
 
 describe.each(Database.dialects)("the processors on $dialect", ({ fresh }) => {
-  const store = Layer.unwrapScoped(Effect.map(fresh, Store.layer))
+  const store = Layer.unwrapScoped(Effect.map(fresh, (database) => Store.layerMany(database)))
 
   // The recordings of document-drive 4 are no measure here: their drives' `state` never gets past the first folder.
   it.scopedLive.each(["g2-strands.ndjson.gz", "g3-operations.ndjson.gz"])(
@@ -167,7 +167,10 @@ describe.each(Database.dialects)("the processors on $dialect", ({ fresh }) => {
       ])
       const { drive_node } = yield* Tables.read
       expect(drive_node.map((row) => row["node_id"])).toEqual(["a", "b", "d"])
-      const waiting = yield* DeadLetters.list({ processor: NodeTree.name, source: Source.name("here") })
+      const waiting = yield* Namespace.query(
+        "node_tree",
+        DeadLetters.list({ processor: NodeTree.name, source: Source.name("here") })
+      )
       expect(waiting.map(({ cause, operation }) => [operation.type, cause])).toEqual([
         ["NOOP", "TakenBack"],
         ["ADD_FOLDER", "Queued"]
@@ -203,7 +206,7 @@ describe.each(Database.dialects)("the processors on $dialect", ({ fresh }) => {
       ])
       const find = (words: string) =>
         Effect.map(
-          SearchIndex.search(words, 10),
+          Namespace.query("search", SearchIndex.search(words, 10)),
           (found) => found.map(({ document_id, thing }) => [document_id, thing])
         )
       expect(yield* find("apples")).toEqual([["note", "1"]])
@@ -211,9 +214,9 @@ describe.each(Database.dialects)("the processors on $dialect", ({ fresh }) => {
       expect(yield* find("treasury")).toEqual([["note", "SET_TITLE"]])
       for (const words of ["buy", "pears", "fruit", "orchard", "https", "3b415f7a", "", "\"", "a OR b", "*", "NEAR("]) {
         expect(yield* find(words), `for ${words}`).toEqual([])
-        expect(yield* SearchIndex.count(words), `for ${words}`).toBe(0)
+        expect(yield* Namespace.query("search", SearchIndex.count(words)), `for ${words}`).toBe(0)
       }
-      expect((yield* SearchIndex.search("apples", 1))[0]?.excerpt).toContain("sell apples")
+      expect((yield* Namespace.query("search", SearchIndex.search("apples", 1)))[0]?.excerpt).toContain("sell apples")
     }).pipe(Effect.provide(store)))
 
   it.scopedLive("the search finds a word of the recordings in as many entries as hold it", () =>
@@ -222,7 +225,7 @@ describe.each(Database.dialects)("the processors on $dialect", ({ fresh }) => {
       const entries = fold([dataFile("g1-strands.ndjson.gz")]).tables.search_entry
       const wanted = entries.filter(({ content }) => /(?<![a-z0-9])governance(?![a-z0-9])/i.test(String(content)))
       expect(wanted.length).toBeGreaterThan(10)
-      expect(yield* SearchIndex.count("governance")).toBe(wanted.length)
+      expect(yield* Namespace.query("search", SearchIndex.count("governance"))).toBe(wanted.length)
     }).pipe(Effect.provide(store)))
 
   it.scopedLive("the analytics add up to the number of distinct operations", () =>
@@ -265,7 +268,7 @@ describe.each(Database.dialects)("the processors on $dialect", ({ fresh }) => {
         yield* feed([file], operations)
         expect(yield* Tables.read).toEqual(Tables.sorted(wanted.tables))
 
-        const letters = yield* Tables.letters("search-index")
+        const letters = yield* Tables.letters
         expect(letters.map(letterIdentity).sort()).toEqual(wanted.held.map((each) => identity(each.operation)).sort())
         const gaps = letters.filter((letter) => letter["cause"] === "StrandGap")
         const documents = (rows: ReadonlyArray<Row>) =>

@@ -20,7 +20,14 @@ export const migrations = (name: string): Migration.Migrations => ({
   "0001_ledger": {
     up: Effect.flatMap(
       SqlClient.SqlClient,
-      (sql) => sql`CREATE TABLE ${sql(`ledger_${name}`)} (id INTEGER PRIMARY KEY, text TEXT NOT NULL)`
+      (sql) =>
+        sql`CREATE TABLE ${sql(`ledger_${name}`)} (
+          id INTEGER ${
+          sql.literal(sql.onDialectOrElse({ sqlite: () => "", orElse: () => "GENERATED ALWAYS AS IDENTITY" }))
+        }
+            PRIMARY KEY,
+          text TEXT NOT NULL
+        )`
     ),
     down: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`DROP TABLE ${sql(`ledger_${name}`)}`)
   }

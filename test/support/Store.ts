@@ -8,7 +8,7 @@ import { dirname, join } from "node:path"
 import * as Postgres from "../../layers/Postgres.js"
 import * as Sqlite from "../../layers/Sqlite.js"
 import { Namespace } from "../../src/index.js"
-import type { Database, SqliteDatabase } from "./Database.js"
+import type { Database, PostgresDatabase, SqliteDatabase } from "./Database.js"
 
 /**
  * A client of its own on `database`, all of which is one namespace; a store that cannot be opened is a defect of the test.
@@ -43,6 +43,13 @@ export const layerMany = (
       ? Sqlite.layerDirectory({ ...options, directory: directoryOf(database) })
       : Postgres.layer({ ...options, url: Redacted.make(database.url) })
   )
+
+/** Schemas of one PostgreSQL database, and the database itself. */
+export const layerPool = (
+  database: PostgresDatabase,
+  options: Partial<Postgres.Options> = {}
+): Layer.Layer<SqlClient.SqlClient | Namespace.Namespaces> =>
+  Layer.orDie(Postgres.layer({ ...options, url: Redacted.make(database.url) }))
 
 /** Where the files of {@link layerMany} are. */
 export const directoryOf = (database: SqliteDatabase): string => join(dirname(database.filename), "namespaces")
