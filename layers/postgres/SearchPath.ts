@@ -3,8 +3,10 @@
  *
  *     lease ─┬ known to be the right one ──▶ nothing to send
  *            └ another, or not known ──────▶ SET search_path
- *     statement that may change it, as its text says ──▶ not known
- *     the server's own report (PostgreSQL 18 and later) ▶ known, whatever changed it
+ *
+ * PostgreSQL 18 and later tell what the path is, whatever has changed it. Of an older server nothing is known for sure, since
+ * a function may have changed it: a lease for a namespace always sets it there, which costs a round trip, and a text that
+ * speaks of it counts as a change.
  *
  * The path of a namespace is its schema and then the session's temporary tables, which would otherwise come first and hide
  * those of the next namespace. `public` is not on it, so that what is left there by others means nothing here: name what an
@@ -27,7 +29,10 @@ export const setting = (schema: Schema): string =>
 export interface SearchPath {
   /** Has the session watched from its start on. */
   readonly watch: (client: Pg.Client) => void
+  /** Whether a lease for `schema` may begin as it is. */
   readonly isAt: (client: Pg.Client, schema: Schema) => boolean
+  /** Whether a lease that began there is there still, as far as can be told without asking. */
+  readonly isStillAt: (client: Pg.Client, schema: Schema) => boolean
   /** The session has been told to set it, and has answered. */
   readonly settle: (client: Pg.Client, schema: Schema) => void
   /** The session is sent a statement. */
@@ -63,9 +68,12 @@ export const make = (): SearchPath => {
       })
     },
     isAt: (client, schema) => {
-      const { initial, reported, schema: set } = of(client)
-      if (reported === undefined) return set === schema
-      return reported === (schema === undefined ? initial : pathOf(schema))
+      const known = of(client)
+      return known.reported === undefined ? schema === undefined && known.schema === schema : isReported(known, schema)
+    },
+    isStillAt: (client, schema) => {
+      const known = of(client)
+      return known.reported === undefined ? known.schema === schema : isReported(known, schema)
     },
     settle: (client, schema) => void (of(client).schema = schema),
     sent: (client, text) => {
@@ -73,6 +81,9 @@ export const make = (): SearchPath => {
     }
   }
 }
+
+const isReported = ({ initial, reported }: Known, schema: Schema): boolean =>
+  reported === (schema === undefined ? initial : pathOf(schema))
 
 interface Report {
   readonly parameterName: string

@@ -73,7 +73,7 @@ export class Session implements Connection {
    */
   private readonly stays: Effect.Effect<void, SqlError> = Effect.suspend(() => {
     const { schema } = this
-    if (schema === undefined || this.path.isAt(this.client, schema)) return Effect.void
+    if (schema === undefined || this.path.isStillAt(this.client, schema)) return Effect.void
     return Effect.flatMap(
       this.send("SELECT pg_catalog.current_setting('search_path') AS path", []),
       (answer) => {
