@@ -29,11 +29,8 @@ export const make = (permits: number, waitMillis: number, what: string): Turnsti
   return {
     release: Effect.sync(release),
     take: Effect.async<void, SqlError>((resume) => {
-      if (free > 0) {
-        free--
-        return resume(Effect.void)
-      }
       let isIn = false
+      let timer: NodeJS.Timeout | undefined
       const leave = () => {
         clearTimeout(timer)
         waiting.delete(enter)
@@ -43,11 +40,16 @@ export const make = (permits: number, waitMillis: number, what: string): Turnsti
         isIn = true
         resume(Effect.void)
       }
-      const timer = setTimeout(() => {
-        leave()
-        resume(Effect.fail(tooLong(what, waitMillis)))
-      }, waitMillis)
-      waiting.add(enter)
+      if (free > 0) {
+        free--
+        enter()
+      } else {
+        waiting.add(enter)
+        timer = setTimeout(() => {
+          leave()
+          resume(Effect.fail(tooLong(what, waitMillis)))
+        }, waitMillis)
+      }
       // Its turn and its interruption may come in the same moment.
       return Effect.sync(() => isIn ? release() : leave())
     })

@@ -121,12 +121,15 @@ const shadowed = (namespace: string, steps: ReadonlyArray<Step>, permit: Permit.
       Effect.mapError((cause) => new ShadowFailed({ namespace, id, cause }))
     ), { discard: true })
 
-/** A schema that only this transaction sees, before the schemas of extensions, whose types migrations may use. */
+/**
+ * A schema that only this transaction sees, before the schemas of extensions whose types migrations reach by name alone:
+ * those on the path, or else a type would be shown by another name here than there.
+ */
 const enterShadow: Effect.Effect<void, SqlError, SqlClient.SqlClient> = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const extensions = yield* sql<{ readonly name: string }>`
     SELECT DISTINCT n.nspname AS name FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-    WHERE n.nspname <> 'pg_catalog'`
+    WHERE n.nspname <> 'pg_catalog' AND n.nspname = ANY (current_schemas(false))`
   yield* sql`CREATE SCHEMA ${sql(shadowName)}`
   const path = [shadowName, ...extensions.map(({ name }) => name)].map((name) => `"${name.replaceAll("\"", "\"\"")}"`)
   yield* sql`SELECT set_config('search_path', ${path.join(", ")}, true)`

@@ -4,9 +4,11 @@
  *     Migrations.layer("shop", migrations)         up in the place of `shop`, then ready
  *     Migrations.layerScoped("shop", migrations)   up, then ready; down when the scope closes: for tests and previews
  *
- * `migrations` is a record, or an effect of one, such as `Migrations.fromDirectory(path)` or `Manifest.load(…)`.
+ * `migrations` is a record, or an effect of one, such as `Migrations.fromDirectory(path)` or `Manifest.load(…)`, which is run in
+ * the namespace as well.
  */
 
+import type * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Migration from "../process/Migration.js"
@@ -20,10 +22,14 @@ export const layer = <E = never, R = never>(
   namespace: string,
   migrations: Migration.Migrations | Effect.Effect<Migration.Migrations, E, R>,
   options?: Migrator.Options
-): Layer.Layer<never, E | Migrator.MigrationError | Namespace.OpenError, R | Namespace.Namespaces> => {
+): Layer.Layer<
+  never,
+  E | Migrator.MigrationError | Namespace.OpenError,
+  Exclude<R, SqlClient.SqlClient> | Namespace.Namespaces
+> => {
   const name = Namespace.make(namespace)
   return Layer.effectDiscard(
-    Effect.flatMap(loaded(migrations), (record) => Namespace.within(namespace, Migrator.up(name, record, options)))
+    Namespace.within(namespace, Effect.flatMap(loaded(migrations), (record) => Migrator.up(name, record, options)))
   )
 }
 
@@ -36,18 +42,20 @@ export const layerScoped = <E = never, R = never>(
   namespace: string,
   migrations: Migration.Migrations | Effect.Effect<Migration.Migrations, E, R>,
   options: Migrator.Options = {}
-): Layer.Layer<never, E | Migrator.MigrationError | Namespace.OpenError, R | Namespace.Namespaces> => {
+): Layer.Layer<
+  never,
+  E | Migrator.MigrationError | Namespace.OpenError,
+  Exclude<R, SqlClient.SqlClient> | Namespace.Namespaces
+> => {
   const name = Namespace.make(namespace)
-  return Layer.scopedDiscard(Effect.flatMap(loaded(migrations), (record) => {
+  const upAndDown = Effect.flatMap(loaded(migrations), (record) => {
     const steps: Array<Migrator.Step> = []
-    return Namespace.within(
-      namespace,
-      Effect.acquireReleaseInterruptible(
-        Migrator.upNoting(name, record, options, steps),
-        () => Effect.orDie(Migrator.downOf(name, record, steps.map(({ id }) => id), options))
-      )
+    return Effect.acquireReleaseInterruptible(
+      Migrator.upNoting(name, record, options, steps),
+      () => Effect.orDie(Migrator.downOf(name, record, steps.map(({ id }) => id), options))
     )
-  }))
+  })
+  return Layer.scopedDiscard(Namespace.within(namespace, upAndDown))
 }
 
 const loaded = <E, R>(

@@ -14,7 +14,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } fr
 import { join } from "node:path"
 import pg from "pg"
 import * as Sqlite from "../../layers/Sqlite.js"
-import { Fault, Health, Migrations, Migrator, Namespace, Reactor, Source } from "../../src/index.js"
+import { Drift, Fault, Health, Migration, Migrations, Migrator, Namespace, Reactor, Source } from "../../src/index.js"
 import * as Database from "../support/Database.js"
 import * as Ledger from "../support/Ledger.js"
 import * as Store from "../support/Store.js"
@@ -389,6 +389,31 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         expect(found).toEqual([{ a: "of blue" }])
       }))
   })
+
+  test("drift is looked for in the namespace's own place", () =>
+    Effect.gen(function*() {
+      const make = (name: string) => {
+        const type = dialect === "pg" ? "mood" : "TEXT"
+        return {
+          "0001_t": Migration.fromSql({
+            up: `${dialect === "pg" ? "CREATE TYPE mood AS ENUM ('fine', 'bad');" : ""}
+              CREATE TABLE t (a ${type} PRIMARY KEY); CREATE INDEX t_of_${name} ON t (a)`,
+            down: "DROP TABLE t"
+          })
+        }
+      }
+      const options = { shadow: Sqlite.layerMemory, exclusive: true }
+      const verify = (name: string) => Namespace.within(name, Drift.verify(Namespace.make(name), make(name), options))
+      yield* Migrator.upAll(
+        ["red", "blue"].map((name) => ({ namespace: Namespace.make(name), migrations: make(name) }))
+      )
+      expect(Drift.isNone(yield* verify("red"))).toBe(true)
+      yield* within("blue", (sql) => sql`DROP INDEX t_of_blue`)
+      expect(Drift.isNone(yield* verify("red"))).toBe(true)
+      expect((yield* verify("blue")).differences?.map(({ name, where }) => [where, name])).toEqual([
+        ["missing", "t_of_blue"]
+      ])
+    }))
 
   test("a reactor mixes processors of 20 namespaces, each in its own place", (database) =>
     Effect.gen(function*() {
