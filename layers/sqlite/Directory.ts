@@ -25,7 +25,7 @@ export const make = (path: string): Effect.Effect<void, StoreUnavailable> =>
 
 /** One by one: Node's own `recursive` never ends below `/proc`. */
 const create = (path: string): void => {
-  const found = Fs.statSync(path, { throwIfNoEntry: false })
+  const found = look(path)
   if (found?.isDirectory() === true) return
   if (found !== undefined) throw new Error(`${path} is a file`)
   create(Path.dirname(path))
@@ -34,5 +34,15 @@ const create = (path: string): void => {
   } catch (cause) {
     // Somebody else made it meanwhile.
     if (codeOf(cause) !== "EEXIST") throw cause
+  }
+}
+
+/** What is there; nothing below a file, which is found to be one in its turn. */
+const look = (path: string): Fs.Stats | undefined => {
+  try {
+    return Fs.statSync(path, { throwIfNoEntry: false })
+  } catch (cause) {
+    if (codeOf(cause) === "ENOTDIR") return undefined
+    throw cause
   }
 }

@@ -346,9 +346,14 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           const inside = yield* Effect.exit(
             query("red", (sql) => sql.withTransaction(Effect.zipRight(sql`SELECT 1`, sql.unsafe(trick))))
           )
-          expect(Exit.isFailure(alone) && Exit.isFailure(inside), trick).toBe(true)
-          expect(yield* query("red", (sql) => sql`SELECT a FROM t`), trick).toEqual([{ a: "safe" }])
-          expect(yield* Namespace.query("red", tables), trick).toEqual(before)
+          const rows = yield* query("red", (sql) => sql`SELECT a FROM t`)
+          const after = yield* Namespace.query("red", tables)
+          expect({ trick, fails: [alone, inside].map(Exit.isFailure), rows, after }).toEqual({
+            trick,
+            fails: [true, true],
+            rows: [{ a: "safe" }],
+            after: before
+          })
         }
         // Whoever may write still may: nothing of the tricks has stayed with a session or a handle.
         yield* within("red", (sql) => sql`INSERT INTO t (a) VALUES ('more')`)
@@ -507,7 +512,8 @@ describe("in memory", () => {
       for (const name of ["red", "blue"]) {
         expect(yield* query(name, (sql) => sql`SELECT a FROM t`)).toEqual([{ a: name }])
         for (const trick of ["INSERT INTO t VALUES ('x')", "PRAGMA query_only = OFF", "COMMIT"]) {
-          expect(Exit.isFailure(yield* Effect.exit(query(name, (sql) => sql.unsafe(trick)))), trick).toBe(true)
+          const exit = yield* Effect.exit(query(name, (sql) => sql.unsafe(trick)))
+          expect([trick, Exit.isFailure(exit)]).toEqual([trick, true])
         }
         yield* within(name, (sql) => sql`INSERT INTO t (a) VALUES ('more')`)
       }
@@ -550,7 +556,7 @@ describe("a directory of files", () => {
       }).pipe(Effect.provide(Store.layerMany(database, { filesMax: 4 })))
       expect(most).toBe(4)
       // Whoever only reads leaves a log behind, with nothing in it.
-      for (const file of openFiles(directory)) expect(statSync(join(directory, file)).size, file).toBe(0)
+      expect(openFiles(directory).filter((file) => statSync(join(directory, file)).size > 0)).toEqual([])
       expect(readdirSync(directory).filter((file) => file.endsWith(".db"))).toHaveLength(50)
     }), 60_000)
 
@@ -616,7 +622,7 @@ describe("a directory of files", () => {
       Effect.gen(function*() {
         const { filename } = yield* Database.sqlite
         const failure = yield* Effect.flip(Layer.build(Sqlite.layerDirectory({ directory: filename, ...options })))
-        expect(String(failure)).toContain(Object.keys(options)[0])
+        expect(failure).toMatchObject({ _op: "InvalidData", path: Object.keys(options) })
         expect(existsSync(filename)).toBe(false)
       })
   )

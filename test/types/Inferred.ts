@@ -19,7 +19,7 @@ import {
   Source,
   Subscription
 } from "../../src/index.js"
-import type { Commit, Strand } from "../../src/index.js"
+import type { Commit, Namespace, Strand } from "../../src/index.js"
 import { BadInput, RateLimited, Todo, Translator, Undecided } from "./Undecided.js"
 
 type Equals<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false
@@ -143,13 +143,13 @@ export const queries = Effect.gen(function*() {
   check<Equals<typeof streamed, Stream.Stream<{ id: string }, SqlError, SqlClient.SqlClient>>>()
 })
 
-// Reactors: the services of all processors, and no more.
+// Reactors: the services of all processors, and the namespaces in place of the client of one.
 const reactor = Reactor.layer(Decided, ByBatchDecided)
 check<Equals<Layer.Layer.Success<typeof reactor>, Reactor.Reactor | Pulse.Pulses>>()
-check<Equals<Layer.Layer.Context<typeof reactor>, Translator | SqlClient.SqlClient | Source.Source>>()
+check<Equals<Layer.Layer.Context<typeof reactor>, Translator | Namespace.Namespaces | Source.Source>>()
 const outcomes = Reactor.run(ByBatchDecided)
 check<Equals<Effect.Effect.Success<typeof outcomes>, ReadonlyArray<Reactor.Outcome>>>()
-check<Equals<Effect.Effect.Context<typeof outcomes>, SqlClient.SqlClient | Source.Source>>()
+check<Equals<Effect.Effect.Context<typeof outcomes>, Namespace.Namespaces | Source.Source>>()
 check<Equals<Effect.Effect.Error<typeof outcomes>, Layer.Layer.Error<typeof reactor>>>()
 
 // Processors of a list whose length is not known.
