@@ -131,7 +131,10 @@ export const layer = (namespace: string): Layer.Layer<SqlClient.SqlClient, OpenE
   return Layer.effect(SqlClient.SqlClient, Effect.flatMap(Namespaces, ({ open }) => open(name)))
 }
 
-/** Runs `effect` in a namespace, outside any transaction that is open. Throws a `ParseError` as {@link layer} does. */
+/**
+ * Runs `effect` in a namespace, outside any transaction that is open: on SQLite it waits for one of the same namespace, so a
+ * handler must not use it on its own. Throws a `ParseError` as {@link layer} does.
+ */
 export const within = <A, E, R>(
   namespace: string,
   effect: Effect.Effect<A, E, R>

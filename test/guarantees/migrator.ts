@@ -4,7 +4,7 @@
  *     stdin:   a line of JSON for each order        stdout:   "ready", then a line of JSON for each answer
  *
  * Orders: `race` migrates with ours or with the stock migrator and reads at once what has to be there; `hang` stands still
- * before a statement, and waits to be killed.
+ * before a statement, and waits to be killed; `place` opens namespaces in places of their own and migrates them.
  */
 import * as Reactivity from "@effect/experimental/Reactivity"
 import * as NodeContext from "@effect/platform-node/NodeContext"
@@ -26,6 +26,7 @@ import * as Sqlite from "../../layers/Sqlite.js"
 import { Migrator, Namespace } from "../../src/index.js"
 import type { Migration } from "../../src/index.js"
 import type { Database } from "../support/Database.js"
+import * as Store from "../support/Store.js"
 
 export type Order =
   | {
@@ -35,6 +36,7 @@ export type Order =
     readonly pauseMillis: number
   }
   | { readonly kind: "hang"; readonly database: Database; readonly at: number; readonly transactional: boolean }
+  | { readonly kind: "place"; readonly database: Database; readonly names: ReadonlyArray<string> }
 
 export type Answer =
   | { readonly kind: "migrated"; readonly applied: ReadonlyArray<string>; readonly isComplete: boolean }
@@ -144,11 +146,24 @@ const hang = (order: Extract<Order, { readonly kind: "hang" }>) => {
   )
 }
 
+const place = ({ database, names }: Extract<Order, { readonly kind: "place" }>) =>
+  Effect.gen(function*() {
+    const owners = names.map((name) => ({ namespace: Namespace.make(name), migrations: steps(undefined, Effect.void) }))
+    const summaries = yield* Migrator.upAll(owners)
+    const complete = yield* Effect.forEach(names, (name) => Namespace.query(name, isComplete))
+    return {
+      kind: "migrated",
+      applied: summaries.flatMap((summary) => summary.steps.map(({ id }) => `${summary.namespace} ${id}`)),
+      isComplete: complete.every((each) => each)
+    } as const
+  }).pipe(Effect.provide(Store.layerMany(database)))
+
 const obey = (order: Order): Effect.Effect<Answer> =>
-  Effect.suspend((): Effect.Effect<Answer, unknown, SqlClient.SqlClient> =>
-    order.kind === "race" ? race(order) : hang(order)
-  ).pipe(
-    Effect.provide(layer(order.database)),
+  Effect.suspend((): Effect.Effect<Answer, unknown> => {
+    if (order.kind === "place") return place(order)
+    const work: Effect.Effect<Answer, unknown, SqlClient.SqlClient> = order.kind === "race" ? race(order) : hang(order)
+    return Effect.provide(work, layer(order.database))
+  }).pipe(
     Logger.withMinimumLogLevel(LogLevel.None),
     Effect.exit,
     Effect.map((exit): Answer =>

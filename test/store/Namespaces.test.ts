@@ -6,6 +6,7 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import { describe, expect, it } from "@effect/vitest"
 import Sqlite3 from "better-sqlite3"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -14,7 +15,21 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } fr
 import { join } from "node:path"
 import pg from "pg"
 import * as Sqlite from "../../layers/Sqlite.js"
-import { Drift, Fault, Health, Migration, Migrations, Migrator, Namespace, Reactor, Source } from "../../src/index.js"
+import {
+  Cursors,
+  Drift,
+  Fault,
+  Health,
+  Migration,
+  Migrations,
+  Migrator,
+  Namespace,
+  Policy,
+  Processor,
+  Reactor,
+  Source
+} from "../../src/index.js"
+import * as Fleet from "../guarantees/Fleet.js"
 import * as Database from "../support/Database.js"
 import * as Ledger from "../support/Ledger.js"
 import * as Store from "../support/Store.js"
@@ -237,6 +252,23 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         { name: "red", place: placeOf("red") }
       ])
     }), 30_000)
+
+  test(
+    "processes that open the same namespaces for the first time at once find the same places",
+    (database) =>
+      Effect.gen(function*() {
+        const names = ["red", "blue", "Red"]
+        const fleet = yield* Fleet.make(8)
+        const answers = yield* Effect.forEach(fleet, (ship) => ship.order({ kind: "place", database, names }), {
+          concurrency: "unbounded"
+        })
+        expect(answers.filter((answer) => answer.kind !== "migrated" || !answer.isComplete)).toEqual([])
+        const applied = answers.flatMap((answer) => answer.kind === "migrated" ? answer.applied : [])
+        const steps = ["0001_processors", "0001_race", "0002_race", "0003_race"]
+        expect(applied.sort()).toEqual(names.flatMap((name) => steps.map((id) => `${name} ${id}`)).sort())
+      }).pipe(Effect.scoped),
+    60_000
+  )
 
   describe("a query", () => {
     test("of a namespace that does not exist says so, and makes nothing", (database) =>
@@ -616,6 +648,16 @@ describe("a directory of files", () => {
       })
     }))
 
+  it.scoped("is opened as the environment says", () =>
+    Effect.gen(function*() {
+      const { filename } = yield* Database.sqlite
+      const config = new Map([["SQLITE_DIRECTORY", filename], ["SQLITE_FILES_MAX", "2"]])
+      yield* Effect.provide(open("red"), Sqlite.layerDirectoryConfig()).pipe(
+        Effect.withConfigProvider(ConfigProvider.fromMap(config))
+      )
+      expect(readdirSync(filename)).toEqual([`${placeOf("red")}.db`])
+    }))
+
   it.scoped.each([{ filesMax: 1 }, { filesMax: 1.5 }, { directory: " " }])(
     "is not made with %o",
     (options) =>
@@ -696,6 +738,28 @@ describe("the sessions of one PostgreSQL pool", () => {
           yield* sql`INSERT INTO t (a) VALUES ('back')`
         })))
       expect(yield* read("red")).toEqual([{ a: "red" }, { a: "back" }])
+    })))
+
+  it.scopedLive("commit nothing of a handler that goes where the engine's own statements would succeed as well", () =>
+    narrow(Effect.gen(function*() {
+      const key = { processor: Ledger.make("p").name, source: Source.name("test") }
+      yield* Namespace.within("blue", Effect.zipRight(Migrator.prepare, Cursors.claim(key)))
+      const roaming = Processor.make("p", {
+        namespace: "red",
+        handler: Processor.onBatch(() => withSql((sql) => sql.unsafe(`SET search_path = ${placeOf("blue")}`)))
+      }).pipe(Processor.withPolicy(Policy.standard))
+      const [outcome] = yield* Effect.provide(
+        Reactor.run(roaming),
+        Source.layerIterable("test", [Ledger.strand("d1", "a")])
+      )
+      expect(outcome).toMatchObject({
+        phase: "halted",
+        failure: { _tag: "Halted", fault: "drift", cause: { cause: { code: "3F000" } } }
+      })
+      for (const name of ["red", "blue"]) {
+        expect(yield* Namespace.query(name, Cursors.peek(key))).toMatchObject({ position: 0n, sequence: 0n, epoch: 1n })
+        expect(yield* query(name, (sql) => sql`SELECT * FROM processor_stream`)).toEqual([])
+      }
     })))
 
   it.scopedLive("hide no table of a namespace behind another's temporary one", () =>
