@@ -95,38 +95,7 @@ export const layerDirectoryConfig = (
  * `SqlClient`, in which no processor writes.
  */
 export const layerMemory: Layer.Layer<Provides> = Layer.suspend(() =>
-  Layer.scopedContext(
-    Effect.gen(function*() {
-      const own = yield* Effect.flatMap(Settings.make({ filename: ":memory:" }), database)
-      const reactivity = yield* Effect.context<Reactivity.Reactivity | Scope.Scope>()
-      const clients = new Map<Namespaces.Namespace, SqlClient.SqlClient>()
-      const turn = yield* Effect.makeSemaphore(1)
-      const opened = Effect.map(
-        Effect.flatMap(Settings.make({ filename: ":memory:" }), database),
-        ({ client }) => client
-      )
-      const namespaces = yield* Namespaces.fromStore({
-        writer: (namespace) =>
-          Effect.suspend(() => {
-            const known = clients.get(namespace)
-            if (known !== undefined) return Effect.succeed(known)
-            return Effect.tap(
-              Effect.provide(Effect.orDie(opened), reactivity),
-              (client) => Effect.sync(() => clients.set(namespace, client))
-            )
-          }).pipe(turn.withPermits(1)),
-        reader: (namespace) =>
-          Effect.suspend(() => {
-            const known = clients.get(namespace)
-            return known === undefined
-              ? new Namespaces.NamespaceMissing({ namespace, place: ":memory:" })
-              : Effect.succeed(known)
-          }),
-        registry: (namespace) => ({ schema: Namespaces.place(namespace) })
-      })
-      return contextOf(own.sqlite, namespaces)
-    })
-  ).pipe(Layer.provide(Reactivity.layer), Layer.orDie)
+  Layer.scopedContext(makeMemory).pipe(Layer.provide(Reactivity.layer), Layer.orDie)
 )
 
 const make = (
@@ -155,6 +124,48 @@ const contextOf = (
     Context.add(Namespaces.Namespaces, namespaces)
   )
 
+const makeMemory: Effect.Effect<
+  Context.Context<Provides>,
+  StoreUnavailable | ConfigError.ConfigError,
+  Scope.Scope | Reactivity.Reactivity
+> = Effect.suspend(() =>
+  Effect.gen(function*() {
+    const settings = yield* Settings.make({ filename: ":memory:" })
+    const { sqlite } = yield* database(settings)
+    return contextOf(sqlite, yield* Effect.flatMap(inMemory(settings), Namespaces.fromStore))
+  })
+)
+
+/** A database for each namespace, made one at a time and kept until the scope closes. */
+const inMemory = (
+  settings: Settings.Settings
+): Effect.Effect<Namespaces.Store, never, Scope.Scope | Reactivity.Reactivity> =>
+  Effect.gen(function*() {
+    const context = yield* Effect.context<Reactivity.Reactivity | Scope.Scope>()
+    const turn = yield* Effect.makeSemaphore(1)
+    const clients = new Map<Namespaces.Namespace, SqlClient.SqlClient>()
+    const open = (namespace: Namespaces.Namespace) =>
+      Effect.map(Effect.provide(database(settings), context), ({ client }) => {
+        clients.set(namespace, client)
+        return client
+      })
+    return {
+      writer: (namespace) =>
+        turn.withPermits(1)(Effect.suspend(() => {
+          const known = clients.get(namespace)
+          return known === undefined ? open(namespace) : Effect.succeed(known)
+        })),
+      reader: (namespace) =>
+        Effect.suspend(() => {
+          const known = clients.get(namespace)
+          return known === undefined
+            ? new Namespaces.NamespaceMissing({ namespace, place: settings.filename })
+            : Effect.succeed(known)
+        }),
+      registry: schemaOf
+    }
+  })
+
 const makeDirectory = (
   options: DirectoryOptions
 ): Effect.Effect<
@@ -166,34 +177,45 @@ const makeDirectory = (
     const settings = yield* Settings.makeDirectory(options)
     yield* Directory.make(settings.directory)
     const files = yield* Files.make(settings.filesMax)
-    const reactivity = yield* Effect.context<Reactivity.Reactivity>()
-    const nameOf = (namespace: Namespaces.Namespace) => `${Namespaces.place(namespace)}.db`
-    const clientAt = (file: Files.File, of: Settings.Settings) => Effect.provide(clientOf(file.lease, of), reactivity)
-    // Those who open one at the same time share what there is one of: the turns at the file.
-    const known = { written: new Map<string, Files.File>(), read: new Map<string, Files.File>() }
-    const fileOf = (own: Settings.Settings): Files.File => {
-      const among = own.readonly ? known.read : known.written
-      const file = among.get(own.filename) ?? files.file(own)
-      among.set(own.filename, file)
-      return file
-    }
-    return yield* Namespaces.fromStore({
-      writer: (namespace) =>
-        Effect.suspend(() => {
-          const own = settings.file(nameOf(namespace), false)
-          const file = fileOf(own)
-          return Effect.zipRight(file.open, clientAt(file, own))
-        }),
-      reader: (namespace) =>
-        Effect.suspend(() => {
-          const own = settings.file(nameOf(namespace), true)
-          return Fs.existsSync(own.filename)
-            ? clientAt(fileOf(own), own)
-            : new Namespaces.NamespaceMissing({ namespace, place: own.filename })
-        }),
-      registry: (namespace) => ({ schema: Namespaces.place(namespace) })
-    })
+    return yield* Namespaces.fromStore(inFiles(settings, files, yield* Effect.context<Reactivity.Reactivity>()))
   })
+
+/** A file for each namespace, made when it is opened for writing. */
+const inFiles = (
+  settings: Settings.DirectorySettings,
+  files: Files.Files,
+  reactivity: Context.Context<Reactivity.Reactivity>
+): Namespaces.Store => {
+  // Those who open one at the same time share what there is one of: the turns at the file.
+  const known = { written: new Map<string, Files.File>(), read: new Map<string, Files.File>() }
+  const fileOf = (own: Settings.Settings): Files.File => {
+    const among = own.readonly ? known.read : known.written
+    const file = among.get(own.filename) ?? files.file(own)
+    among.set(own.filename, file)
+    return file
+  }
+  const settingsOf = (namespace: Namespaces.Namespace, readonly: boolean) =>
+    settings.file(`${Namespaces.place(namespace)}.db`, readonly)
+  const clientAt = (own: Settings.Settings) => Effect.provide(clientOf(fileOf(own).lease, own), reactivity)
+  return {
+    writer: (namespace) =>
+      Effect.suspend(() => {
+        const own = settingsOf(namespace, false)
+        return Effect.zipRight(fileOf(own).open, clientAt(own))
+      }),
+    reader: (namespace) =>
+      Effect.suspend(() => {
+        const own = settingsOf(namespace, true)
+        return Fs.existsSync(own.filename)
+          ? clientAt(own)
+          : new Namespaces.NamespaceMissing({ namespace, place: own.filename })
+      }),
+    registry: schemaOf
+  }
+}
+
+/** A file found by its name is no database that was given on purpose: with tables in it, it has to be registered. */
+const schemaOf = (namespace: Namespaces.Namespace) => ({ schema: Namespaces.place(namespace) })
 
 /** An open database until the scope closes. */
 const database = (settings: Settings.Settings) =>

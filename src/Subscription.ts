@@ -41,7 +41,10 @@ export interface Options {
   readonly turn?: <A, E, R>(commit: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 }
 
-/** Follows the source in the context with the processor. */
+/**
+ * Follows the source in the context with the processor. The client in the context is that of the processor's namespace, whose
+ * tables are there; `Namespace.within` and `Migrator.upAll` see to both.
+ */
 export const commits = <R>(
   processor: Processor<never, R>,
   options: Options = {}

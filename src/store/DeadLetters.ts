@@ -6,6 +6,9 @@
  *     DeadLetters.retry(processor, source, id)       a document's letters, in order, through the processor's handler
  *     DeadLetters.drop(key, ordinal)                 one letter, for good
  *
+ * They are those of the namespace whose client is in the context: `Namespace.query("todos", DeadLetters.list(key))`, and
+ * `Namespace.within` for the other two.
+ *
  * All are safe beside a running subscription, in its process or in another: the first two only read, the others lock its
  * cursor while they write, and never move it.
  */

@@ -1,5 +1,6 @@
 /**
- * A migrator: brings a namespace's tables up to its migrations, or down again, step by step.
+ * A migrator: brings a namespace's tables up to its migrations, or down again, step by step, in the place that the client in
+ * the context reaches.
  *
  *     read the ledger ─▶ decide ─▶ nothing to do: done, and no lock was taken
  *          ▲                └ a step ─▶ BEGIN ─▶ lock ─▶ decide again ─▶ run, record ─▶ COMMIT ─┐

@@ -47,7 +47,10 @@ export class NamespaceMissing extends Data.TaggedError("NamespaceMissing")<{
 }
 
 export interface Options {
-  /** The schema to create where there is none, on PostgreSQL; `undefined` where the place is a whole database. */
+  /**
+   * What the name led to: on PostgreSQL the schema, to be created where there is none. `undefined` where a whole database was
+   * given, which may hold tables of others.
+   */
   readonly schema: string | undefined
 }
 
