@@ -48,55 +48,46 @@ interface Slot {
 /** Nothing is open yet; whatever is in the end closes with the scope. */
 export const make = (filesMax: number): Effect.Effect<Files, never, Scope.Scope> =>
   Effect.map(
-    Effect.acquireRelease(
-      Effect.sync((): Opened => ({ slots: new Set(), isOver: false })),
-      (opened) =>
-        Effect.suspend(() => {
-          opened.isOver = true
-          // Whoever only reads cannot write the log back, so a writer closes last.
-          const slots = Array.from(opened.slots).sort((a, b) =>
-            Number(b.settings.readonly) - Number(a.settings.readonly)
-          )
-          return Effect.forEach(slots, (slot) => close(opened, slot), { discard: true })
-        })
-    ),
+    Effect.acquireRelease(Effect.sync((): Opened => ({ slots: new Set(), isOver: false })), closeAll),
     (opened) => {
       const turns = Turnstile.make(filesMax, waitMillis, `one of ${filesMax} open files`)
-      /** Both turns, for as long as the scope is open. */
-      const enter = (slot: Slot): Effect.Effect<void, SqlError, Scope.Scope> =>
-        Effect.uninterruptibleMask((restore) =>
-          Effect.gen(function*() {
-            yield* restore(slot.turn.take)
-            yield* Effect.addFinalizer(() => slot.turn.release)
-            yield* restore(turns.take)
-            slot.isHeld = true
-            yield* Effect.addFinalizer(() =>
-              Effect.zipRight(Effect.sync(() => void (slot.isHeld = false)), turns.release)
-            )
-          })
-        )
       return {
         file: (settings) => {
-          const slot: Slot = {
-            settings,
-            turn: Turnstile.make(1, waitMillis, settings.filename),
-            isHeld: false,
-            opened: undefined
-          }
+          const turn = Turnstile.make(1, waitMillis, settings.filename)
+          const slot: Slot = { settings, turn, isHeld: false, opened: undefined }
+          const entered = (creates: boolean) =>
+            Effect.map(enter(turns, slot), () => open(opened, filesMax, slot, creates))
           return {
-            lease: Effect.zipRight(
-              enter(slot),
-              Effect.flatMap(
-                Effect.mapError(open(opened, filesMax, slot, false), asSqlError),
-                ({ lease }) => lease
-              )
+            lease: Effect.flatMap(
+              Effect.flatMap(entered(false), Effect.mapError(asSqlError)),
+              ({ lease }) => lease
             ),
-            open: Effect.scoped(Effect.zipRight(enter(slot), Effect.asVoid(open(opened, filesMax, slot, true))))
+            open: Effect.scoped(Effect.asVoid(Effect.flatten(entered(true))))
           }
         }
       }
     }
   )
+
+/** Both turns, for as long as the scope is open. */
+const enter = (turns: Turnstile.Turnstile, slot: Slot): Effect.Effect<void, SqlError, Scope.Scope> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function*() {
+      yield* restore(slot.turn.take)
+      yield* Effect.addFinalizer(() => slot.turn.release)
+      yield* restore(turns.take)
+      slot.isHeld = true
+      yield* Effect.addFinalizer(() => Effect.zipRight(Effect.sync(() => void (slot.isHeld = false)), turns.release))
+    })
+  )
+
+/** Whoever only reads cannot write the log back, so the writer of a file closes last. */
+const closeAll = (opened: Opened): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    opened.isOver = true
+    const slots = Array.from(opened.slots).sort((a, b) => Number(b.settings.readonly) - Number(a.settings.readonly))
+    return Effect.forEach(slots, (slot) => close(opened, slot), { discard: true })
+  })
 
 /** What is open, the one used last at the end. */
 interface Opened {
