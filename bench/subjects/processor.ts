@@ -5,11 +5,11 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import type * as ConfigError from "effect/ConfigError"
 import * as Effect from "effect/Effect"
-import type * as Layer from "effect/Layer"
+import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Postgres from "../../layers/Postgres.js"
 import * as Sqlite from "../../layers/Sqlite.js"
-import { Policy, Processor } from "../../src/index.js"
+import { Namespace, Policy, Processor } from "../../src/index.js"
 import type { StoreUnavailable } from "../../src/index.js"
 import * as Search from "./search.js"
 
@@ -17,13 +17,17 @@ export const isPostgres = (database: string): boolean => database.startsWith("po
 
 export const statementsOf = (database: string): Search.Statements => isPostgres(database) ? Search.pg : Search.sqlite
 
-/** The layer of a URL or of a file's path, as its defaults have it. */
+/** The namespace of every subject, as a schema of a URL or as all of a file, by the layers' defaults. */
 export const databaseOf = (
   database: string
-): Layer.Layer<SqlClient.SqlClient, StoreUnavailable.StoreUnavailable | ConfigError.ConfigError> =>
-  isPostgres(database)
-    ? Postgres.layer({ url: Redacted.make(database) })
-    : Sqlite.layer({ filename: database })
+): Layer.Layer<
+  SqlClient.SqlClient | Namespace.Namespaces,
+  StoreUnavailable.StoreUnavailable | ConfigError.ConfigError | Namespace.OpenError
+> =>
+  Layer.provideMerge(
+    Namespace.layer("bench"),
+    isPostgres(database) ? Postgres.layer({ url: Redacted.make(database) }) : Sqlite.layer({ filename: database })
+  )
 
 /** The search index, by one statement for all operations of a commit or by one for each. */
 export const processorOf = (

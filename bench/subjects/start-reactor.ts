@@ -6,10 +6,11 @@
 import { SqlClient } from "@effect/sql"
 import { Effect, Either, Layer, Logger, LogLevel, Redacted, Stream } from "effect"
 import { Envelope, Policy, Processor, Reactor, Source } from "../../src/index.js"
+import type { Namespace } from "../../src/index.js"
 
 const [dialect = "", target = "", name = ""] = process.argv.slice(2)
 
-const store: Layer.Layer<SqlClient.SqlClient, unknown> = dialect === "sqlite"
+const store: Layer.Layer<Namespace.Namespaces, unknown> = dialect === "sqlite"
   ? (await import("../../layers/Sqlite.js")).layer({ filename: target })
   : (await import("../../layers/Postgres.js")).layer({ url: Redacted.make(target) })
 

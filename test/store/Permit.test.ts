@@ -54,7 +54,10 @@ const bad = {
 }
 
 describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
-  const test = <E>(title: string, body: Effect.Effect<unknown, E, SqlClient.SqlClient | Scope.Scope>) =>
+  const test = <E>(
+    title: string,
+    body: Effect.Effect<unknown, E, SqlClient.SqlClient | Namespace.Namespaces | Scope.Scope>
+  ) =>
     it.scopedLive(title, () =>
       Effect.flatMap(fresh, (database) => Effect.provide(body, Store.layer(database))).pipe(
         Logger.withMinimumLogLevel(LogLevel.None)
