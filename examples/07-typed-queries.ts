@@ -5,7 +5,7 @@ import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Logger, LogLevel, Schema } from "effect"
 import type { Generated } from "kysely"
 import * as Test from "../layers/Test.js"
-import { DocumentModel, Migration, Policy, Processor, Query, Reactor } from "../src/index.js"
+import { DocumentModel, Migration, Namespace, Policy, Processor, Query, Reactor } from "../src/index.js"
 
 const Page = DocumentModel.make("acme/page", {
   WRITE: Schema.Struct({ title: Schema.NonEmptyString, text: Schema.String }),
@@ -74,8 +74,11 @@ const program = Effect.gen(function*() {
 
   // Outside a handler as well, with rows of the type that was selected.
   const query = yield* Query.kysely<Database>()
-  const found = yield* query((db) =>
-    db.selectFrom("search_index").select(["title", "revision"]).where("content", "like", "%we%").orderBy("title")
+  const found = yield* Namespace.query(
+    "search",
+    query((db) =>
+      db.selectFrom("search_index").select(["title", "revision"]).where("content", "like", "%we%").orderBy("title")
+    )
   )
   for (const { revision, title } of found) yield* Console.log(`${title}, revision ${revision}`)
 })
