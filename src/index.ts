@@ -12,6 +12,10 @@ export * as Filter from "./ingest/Filter.js"
 export * as Ndjson from "./ingest/Ndjson.js"
 export * as Source from "./ingest/Source.js"
 
+export * as Column from "./table/Column.js"
+export * as Definition from "./table/Definition.js"
+export * as Table from "./table/Table.js"
+
 export * as Failure from "./process/Failure.js"
 export * as Fault from "./process/Fault.js"
 export * as KyselyMigration from "./process/KyselyMigration.js"

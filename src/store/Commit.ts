@@ -4,7 +4,7 @@
  *     BEGIN
  *       hold the cursor            not ours any more → Fenced
  *       sift the operations        by the progress of their documents
- *       run the handler
+ *       run the handler            its table operations folded, and flushed
  *       save progress and letters
  *       advance the cursor
  *     COMMIT                       answer lost → read the cursor, then decide
@@ -31,6 +31,8 @@ import * as Fault from "../process/Fault.js"
 import * as Pauses from "../process/Pauses.js"
 import type * as Policy from "../process/Policy.js"
 import type { Handler } from "../process/Processor.js"
+import type { Fold } from "../table/Fold.js"
+import { folding } from "../table/FoldingConnection.js"
 import * as Cursors from "./Cursors.js"
 import * as Incident from "./Incident.js"
 import * as Letters from "./Letters.js"
@@ -125,9 +127,10 @@ export const attempt = <R>(
 ): Effect.Effect<Outcome, CommitError, R | SqlClient.SqlClient> =>
   Effect.gen(function*() {
     const pauses = yield* Pauses.make(patience)
+    let isExact = false
     for (let tries = 1;; tries++) {
       const started = yield* Clock.currentTimeMillis
-      const trial: Trial = { attempt: new Attempt(), done: undefined }
+      const trial: Trial = { attempt: new Attempt(), isExact, fold: undefined, done: undefined }
       const exit = yield* transaction(write(owner, segment, decided, trial)).pipe(
         Effect.withSpan("processor.commit", {
           captureStackTrace: false,
@@ -162,6 +165,9 @@ export const attempt = <R>(
         // One is nothing to speak of; a transaction that keeps losing should be heard of.
         if (tries % 20 === 0) yield* tell(tries)
         yield* Effect.sleep(Math.min(tries, 100))
+      } else if ((fault === "poison" || fault === "drift") && trial.fold?.isUsed === true) {
+        // Which operation is to blame, and whether any is, shows when each table operation is a statement of its own.
+        isExact = true
       } else if (fault === "poison") {
         const culprit = trial.attempt.current
         return { _tag: "Poison", failure: error, culprit: Segment.holdsOnce(segment, culprit) ? culprit : undefined }
@@ -174,6 +180,10 @@ export const attempt = <R>(
 /** One try: what the handler was doing, and what the transaction would have done had its COMMIT been answered. */
 interface Trial {
   readonly attempt: Attempt
+  /** Whether each table operation is a statement of its own, and none is held back. */
+  readonly isExact: boolean
+  /** What holds table operations back. */
+  fold: Fold | undefined
   done: Written | undefined
 }
 
@@ -209,7 +219,7 @@ const write = <R>(owner: Owner<R>, segment: Segment.Segment, decided: Sentence |
       trial.attempt.current = sifted.halted.operation
       return yield* Effect.fail(sifted.halted.failure)
     }
-    if (sifted.operations > 0) yield* owner.handler.run(sifted.strands, trial.attempt)
+    if (sifted.operations > 0) yield* handle(owner, sifted, trial)
     yield* Progress.save(held, progress)
     yield* Letters.append(held, sifted.drafts)
     const released = yield* Letters.remove(held, sifted.done)
@@ -221,6 +231,14 @@ const write = <R>(owner: Owner<R>, segment: Segment.Segment, decided: Sentence |
     trial.done = { cursor, sifted, released }
     return trial.done
   })
+
+/** Runs the handler. What it writes through tables is in the database when this succeeds. */
+const handle = <R>(owner: Owner<R>, { strands }: Sifted, trial: Trial) => {
+  const handled = owner.handler.run(strands, trial.attempt)
+  return trial.isExact ? handled : folding(handled, (fold) => {
+    trial.fold = fold
+  })
+}
 
 const holdFor = <R>(owner: Owner<R>) =>
   owner.fenced ? Cursors.hold(owner.cursor) : Effect.flatMap(

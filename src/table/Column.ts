@@ -2,7 +2,7 @@
  * A column: what one property of a row's Schema becomes in a table, the same on both databases.
  *
  *     Type ──encode, as the Schema says──▶ Encoded ──▶ cell ──▶ parameter
- *     Type ◀──decode──────────────────── Encoded ◀── cell ◀── what the database returned
+ *     Type ◀──decode──────────────────── Encoded ◀── cell ◀──read── what the database returned
  *
  * | kind      | Schema, for instance                   | cell       | PostgreSQL       | SQLite  |
  * | text      | String, brands and filters of it       | string     | TEXT             | TEXT    |
@@ -16,7 +16,7 @@
  * | json      | a struct, an array, a record, Unknown  | JSON text  | JSONB            | TEXT    |
  *
  * Invariant: a cell means the same on both databases, so what only one of them could hold is refused before either sees
- * it: NUL characters, lone surrogates, NaN and the infinities, integers beyond 64 bits, years beyond 0 to 9999.
+ * it: NUL characters, lone surrogates, NaN and the infinities, integers beyond 64 bits, years beyond 1 to 9999.
  */
 
 import * as DateTime from "effect/DateTime"
@@ -44,8 +44,15 @@ export interface Shape {
 export interface Column extends Shape {
   /** The cell of a value of the Schema's Type, or why it has none. */
   readonly encode: (value: unknown) => Cell | Unfit
-  /** The value of the Schema's Type that a cell stands for, or why the Schema does not take it. */
+  /** The value of the Schema's Type that a cell stands for, or an {@link Unfit} that says why the Schema refuses it. */
   readonly decode: (cell: Cell) => unknown
+  /** The cell that a database returned, or why what it returned is none. */
+  readonly read: (stored: unknown) => Cell | Unfit
+  /**
+   * What is added to the stored number, as a cell, or why it cannot be. None for a column that is no number, or whose
+   * Schema stores another number than the one that a program sees.
+   */
+  readonly delta: ((value: unknown) => Cell | Unfit) | undefined
 }
 
 /** Why a value does not fit a column. */
@@ -74,11 +81,24 @@ export const fromAst = (name: string, declared: AST.AST): Column => {
   const shape = {
     name,
     kind,
-    nullable: nullable || (!isNatural && encoded.nullable),
+    nullable: nullable || (!isNatural && (encoded.nullable || isAnything(encoded.ast))),
     values: kind === "enum" ? literals(encoded.ast).map(String) : []
   }
-  return { ...shape, ...codec(shape, isNatural ? AST.typeAST(ast) : ast) }
+  const isPlainNumber = isNatural ? kind === "bigint" : AST.isNumberKeyword(bare(ast))
+  return {
+    ...shape,
+    ...codec(shape, isNatural ? AST.typeAST(ast) : ast),
+    read: readerOf(shape),
+    delta: isPlainNumber && isNumeric(kind) ? cellOf(shape) : undefined
+  }
 }
+
+/** Whether the database can add to what it stores. */
+export const isNumeric = (kind: Kind): kind is "integer" | "double" | "bigint" =>
+  kind === "integer" || kind === "double" || kind === "bigint"
+
+/** A column of anything at all holds null, too. */
+const isAnything = (ast: AST.AST): boolean => AST.isUnknownKeyword(ast) || AST.isAnyKeyword(ast)
 
 /** The kinds whose values go into a database as the Type has them, not as the Encoded side writes them. */
 const naturalKind = (type: AST.AST): Kind | undefined => {
@@ -156,7 +176,7 @@ const codec = (shape: Shape, ast: AST.AST): Pick<Column, "encode" | "decode"> =>
   if (isPlain(ast)) {
     return {
       encode: (value) => value === null ? nullOf(shape) : toCell(value),
-      decode: (cell) => cell === null ? null : ofCell(cell)
+      decode: (cell) => cell === null ? nullOf(shape) : ofCell(cell)
     }
   }
   const schema = Schema.make<unknown, unknown>(ast)
@@ -172,7 +192,9 @@ const codec = (shape: Shape, ast: AST.AST): Pick<Column, "encode" | "decode"> =>
     },
     decode: (cell) => {
       if (cell === null && nullIsOurs) return null
-      const decoded = decode(cell === null ? null : ofCell(cell))
+      const stored = cell === null ? nullOf(shape) : ofCell(cell)
+      if (stored instanceof Unfit) return stored
+      const decoded = decode(stored)
       return Either.isLeft(decoded)
         ? new Unfit(ParseResult.TreeFormatter.formatIssueSync(decoded.left))
         : decoded.right
@@ -186,7 +208,7 @@ const acceptsNull = (ast: AST.AST): boolean => withoutNull(AST.encodedAST(ast)).
 
 const isPlain = (ast: AST.AST): boolean =>
   AST.isStringKeyword(ast) || AST.isNumberKeyword(ast) || AST.isBooleanKeyword(ast) || AST.isBigIntKeyword(ast) ||
-  AST.isUnknownKeyword(ast) || (AST.isDeclaration(ast) && naturalKind(ast) !== undefined) ||
+  isAnything(ast) || (AST.isDeclaration(ast) && naturalKind(ast) !== undefined) ||
   literals(ast).every((value) => typeof value === "string")
 
 /** What is stored, as a cell. */
@@ -229,7 +251,7 @@ const bigintCell = (value: unknown): Cell | Unfit => {
     : new Unfit(`${show(value)} is no integer of 64 bits`)
 }
 
-const instant = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
+const instant = /^(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
 
 const timestampCell = (value: unknown): Cell | Unfit => {
   const text = value instanceof Date
@@ -241,7 +263,7 @@ const timestampCell = (value: unknown): Cell | Unfit => {
     : instant.test(value) && !Number.isNaN(Date.parse(value))
     ? value
     : Option.match(DateTime.make(value), { onNone: constant(""), onSome: DateTime.formatIso })
-  return instant.test(text) ? text : new Unfit(`${show(value)} is no instant of the years 0 to 9999`)
+  return instant.test(text) ? text : new Unfit(`${show(value)} is no instant of the years 1 to 9999`)
 }
 
 /** An escape of NUL or of half a surrogate pair, in the way `JSON.stringify` writes it. */
@@ -255,7 +277,13 @@ const jsonCell = (value: unknown): Cell | Unfit => {
 
 /** What was stored, of a cell. */
 const valueOf = (kind: Kind, ast: AST.AST): (cell: NonNullable<Cell>) => unknown => {
-  if (kind === "json") return (cell) => JSON.parse(cell as string)
+  if (kind === "json") {
+    return (cell) =>
+      Option.getOrElse(
+        Option.liftThrowable(() => JSON.parse(cell as string) as unknown)(),
+        () => new Unfit(`${show(cell)} is no JSON`)
+      )
+  }
   const isStored = naturalKind(bare(ast)) === kind
   if (kind === "bigint" && !isStored) return String
   if (kind !== "timestamp" || !isStored) return (cell) => cell
@@ -263,6 +291,31 @@ const valueOf = (kind: Kind, ast: AST.AST): (cell: NonNullable<Cell>) => unknown
   return isDate
     ? (cell) => DateTime.toDateUtc(DateTime.unsafeMake(cell as string))
     : (cell) => DateTime.unsafeMake(cell as string)
+}
+
+/** The cell of what a driver returned. */
+const readerOf = (shape: Shape): (stored: unknown) => Cell | Unfit => {
+  const toCell = storedCell(shape)
+  return (stored) => stored === null ? nullOf(shape) : toCell(stored)
+}
+
+const storedCell = (shape: Shape): (stored: unknown) => Cell | Unfit => {
+  const toCell = cellOf(shape)
+  switch (shape.kind) {
+    case "integer":
+    case "double":
+      return (stored) => toCell(typeof stored === "bigint" ? Number(stored) : stored)
+    case "bigint":
+      return (stored) => toCell(Number.isSafeInteger(stored) ? BigInt(stored as number) : stored)
+    case "boolean":
+      return (stored) => stored === 0 || stored === 0n ? false : stored === 1 || stored === 1n ? true : toCell(stored)
+    case "bytes":
+      return (stored) => stored instanceof Uint8Array ? Uint8Array.from(stored) : toCell(stored)
+    case "json":
+      return textCell
+    default:
+      return toCell
+  }
 }
 
 const show = (value: unknown): string => {

@@ -1,0 +1,155 @@
+/**
+ * A bulk: one statement for any number of rows, in texts that stay the same, so that a database prepares each once.
+ *
+ *     rows ──▶ 128 rows, 128 rows, 32, 8, 1       SQLite: VALUES (?, ?), …, in sizes that are powers of two
+ *     rows ──▶ 1,000 rows, 1,000 rows, 297        PostgreSQL: unnest($1::text[], …), a list for each column
+ *
+ * Invariant: no call has more parameters than its database takes (32,766 and 65,535), or more rows than these.
+ */
+
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+import type { Cell, Kind } from "./Column.js"
+
+export type Dialect = "sqlite" | "pg"
+
+export type Cells = ReadonlyArray<Cell>
+
+/** Sends one text with its parameters. */
+export type Send<A> = (text: string, parameters: ReadonlyArray<unknown>) => Effect.Effect<A, SqlError>
+
+/** A statement whose rows have one cell for each of some columns. */
+export interface Bulk {
+  /** How many of `left` rows the next call takes. */
+  readonly take: (left: number) => number
+  readonly text: (rows: number) => string
+  readonly parameters: (rows: ReadonlyArray<Cells>, from: number, count: number) => ReadonlyArray<unknown>
+}
+
+/** Sends all rows, in as few calls as the dialect allows, one after another. */
+export const run = <A>(
+  bulk: Bulk,
+  rows: ReadonlyArray<Cells>,
+  send: Send<A>
+): Effect.Effect<ReadonlyArray<A>, SqlError> => {
+  const answers: Array<A> = []
+  const from = (at: number): Effect.Effect<ReadonlyArray<A>, SqlError> => {
+    if (at >= rows.length) return Effect.succeed(answers)
+    const count = bulk.take(rows.length - at)
+    return Effect.flatMap(
+      send(bulk.text(count), bulk.parameters(rows, at, Math.min(count, rows.length - at))),
+      (answer) => {
+        answers.push(answer)
+        return from(at + count)
+      }
+    )
+  }
+  return Effect.suspend(() => from(0))
+}
+
+/** Where the rows of a call are written into its text, as a list or as a table named `v`. */
+export type Write = (rows: { readonly list: string; readonly table: string }) => string
+
+const sqliteRowsMax = 128
+const sqliteParametersMax = 32_766
+
+/** For SQLite. With `repeats`, a call may hold a row twice, so a smaller rest is filled up instead of sent in pieces. */
+export const sqlite = (kinds: ReadonlyArray<Kind>, write: Write, repeats = false): Bulk => {
+  const rowsMax = floorOf(Math.min(sqliteRowsMax, Math.floor(sqliteParametersMax / Math.max(1, kinds.length))))
+  const texts = new Map<number, string>()
+  const row = `(${kinds.map(() => "?").join(", ")})`
+  return {
+    take: (left) => repeats && left < rowsMax ? ceilingOf(left) : floorOf(Math.min(left, rowsMax)),
+    text: (rows) => {
+      const known = texts.get(rows)
+      if (known !== undefined) return known
+      const list = new Array<string>(rows).fill(row).join(", ")
+      const text = write({ list, table: `(VALUES ${list}) AS v` })
+      texts.set(rows, text)
+      return text
+    },
+    parameters: (rows, from, count) => {
+      const parameters: Array<unknown> = []
+      for (let at = from; at < from + count; at++) pushSqlite(parameters, rows[at]!)
+      if (repeats) {
+        for (let missing = ceilingOf(count) - count; missing > 0; missing--) pushSqlite(parameters, rows[from]!)
+      }
+      return parameters
+    }
+  }
+}
+
+const pushSqlite = (parameters: Array<unknown>, cells: Cells): void => {
+  for (const cell of cells) parameters.push(sqliteParameter(cell))
+}
+
+/** A cell as SQLite keeps it. */
+export const sqliteParameter = (cell: Cell): unknown => typeof cell === "boolean" ? Number(cell) : cell
+
+const floorOf = (count: number): number => 1 << (31 - Math.clz32(count))
+
+const ceilingOf = (count: number): number => count <= 1 ? 1 : floorOf(count - 1) << 1
+
+const pgRowsMax = 1_000
+
+/** For PostgreSQL, where the rows are always a table, with columns of these names. */
+export const pg = (kinds: ReadonlyArray<Kind>, names: ReadonlyArray<string>, write: Write): Bulk => {
+  const lists = kinds.map((kind, i) => `$${i + 1}::${pgTypes[kind]}[]`).join(", ")
+  const table = `unnest(${lists}) AS v (${names.join(", ")})`
+  const text = write({ list: `SELECT * FROM ${table}`, table })
+  return {
+    take: (left) => Math.min(left, pgRowsMax),
+    text: () => text,
+    parameters: (rows, from, count) => kinds.map((kind, column) => listOf(kind, rows, column, from, from + count))
+  }
+}
+
+/** The types of PostgreSQL, by kind. */
+export const pgTypes: { readonly [K in Kind]: string } = {
+  text: "text",
+  enum: "text",
+  integer: "bigint",
+  double: "double precision",
+  bigint: "bigint",
+  boolean: "boolean",
+  timestamp: "timestamptz",
+  bytes: "bytea",
+  json: "jsonb"
+}
+
+/** A list of one column, as PostgreSQL reads it: `{"a","b",NULL}`. */
+const listOf = (kind: Kind, rows: ReadonlyArray<Cells>, column: number, from: number, to: number): string => {
+  const write = pgLiterals[kind]
+  let list = "{"
+  for (let at = from; at < to; at++) {
+    const cell = rows[at]![column]!
+    if (at > from) list += ","
+    list += cell === null ? "NULL" : write(cell)
+  }
+  return `${list}}`
+}
+
+const special = /["\\]/
+const specials = /["\\]/g
+
+const quoted = (cell: Cell): string => {
+  const text = cell as string
+  return `"${special.test(text) ? text.replace(specials, "\\$&") : text}"`
+}
+
+const bytesLiteral = (cell: Cell): string => {
+  const bytes = cell as Uint8Array
+  return `"\\\\x${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex")}"`
+}
+
+const pgLiterals: { readonly [K in Kind]: (cell: Cell) => string } = {
+  text: quoted,
+  enum: quoted,
+  integer: String,
+  double: String,
+  bigint: String,
+  boolean: String,
+  timestamp: quoted,
+  bytes: bytesLiteral,
+  json: quoted
+}

@@ -1,0 +1,356 @@
+/**
+ * A fold: the table operations of one try of a commit, held back as rows until the database has to see them.
+ *
+ *     insert, upsert, update, … ──▶ entry of the row ──▶ flush: a few statements for each table, then COMMIT
+ *     get ──▶ entry ──▶ else the row is read, with all others that are expected
+ *
+ * It flushes before COMMIT, before any statement of the handler's own, and where folding alone cannot tell what one
+ * statement for each operation would have done. Tables are flushed in the order in which they were first touched.
+ *
+ * Invariant: if all flushes succeed, the tables are as if every operation had been a statement of its own. If one fails,
+ * nothing is said about why, nor by which operation: the whole try fails, and is repeated without a fold. What only the
+ * database knows of (checks, foreign keys, triggers) sees folded rows and not those between.
+ */
+
+import type { Connection } from "@effect/sql/SqlConnection"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+import * as Bulk from "./Bulk.js"
+import type { Cells, Dialect, Send } from "./Bulk.js"
+import * as Change from "./Change.js"
+import { Entry } from "./Entry.js"
+import type { Folded } from "./Entry.js"
+import { hashOf } from "./Key.js"
+import type { Hash } from "./Key.js"
+import type { Mask, Plan } from "./Plan.js"
+import { duplicate, outOfRange } from "./Refusal.js"
+
+/** Rows that are read because they are expected to be asked for: at most this many of a table at a time. */
+export const expectedMax = 10_000
+
+/** One table's part of a fold. */
+class Sheet {
+  readonly entries = new Map<Hash, Entry>()
+  /** Keys that are expected to be asked for, not read yet. */
+  readonly expected = new Map<Hash, Cells>()
+  /** Whether one of its unique values may be newly taken. */
+  claims = false
+
+  constructor(readonly plan: Plan) {}
+
+  entry(hash: Hash, key: Cells): Entry {
+    const found = this.entries.get(hash)
+    if (found !== undefined) return found
+    const entry = new Entry(this.plan.definition, key)
+    this.entries.set(hash, entry)
+    return entry
+  }
+
+  /** Forgets what the database may have changed meanwhile. */
+  forget(): void {
+    for (const [hash, entry] of this.entries) if (entry.isClean) this.entries.delete(hash)
+  }
+
+  /** What is pending; the sheet forgets it. */
+  take(): ReadonlyArray<Entry> {
+    const pending: Array<Entry> = []
+    for (const [hash, entry] of this.entries) {
+      if (entry.isClean) continue
+      pending.push(entry)
+      this.entries.delete(hash)
+    }
+    this.claims = false
+    return pending
+  }
+}
+
+/** Told of each row that is asked for, before it is read. */
+export type Watch = (plan: Plan, key: Cells, entry: Entry | undefined) => void
+
+export class Fold {
+  /** Whether any operation came. */
+  isUsed = false
+  /** What a flush failed with. Nothing of the transaction may be committed. */
+  failure: SqlError | undefined = undefined
+  watch: Watch | undefined = undefined
+  private readonly sheets = new Map<Plan, Sheet>()
+  /** Sheets with something pending, in the order in which they were touched. */
+  private readonly pending = new Set<Sheet>()
+  private readonly lock = Effect.unsafeMakeSemaphore(1)
+  private readonly send: Send<unknown>
+  private readonly query: Send<ReadonlyArray<ReadonlyArray<unknown>>>
+
+  constructor(connection: Connection, readonly dialect: Dialect) {
+    this.send = (text, parameters) => connection.executeRaw(text, parameters)
+    this.query = (text, parameters) => connection.executeValues(text, parameters)
+  }
+
+  /** Takes a change in, or carries it out where that cannot be put off. */
+  change(plan: Plan, change: Change.Change): Effect.Effect<void, SqlError> {
+    this.isUsed = true
+    const folded = this.fold(this.sheet(plan), keyIn(plan, change), change)
+    if (folded === "folded") return Effect.void
+    return folded === "fails"
+      ? this.alone(() => Effect.ensuring(Change.run(plan, change, this.send), Effect.sync(() => this.forget())))
+      : Effect.flatMap(this.flush, () => this.change(plan, change))
+  }
+
+  /** The row with this key as the operations so far leave it, if there is one. */
+  get(plan: Plan, key: Cells): Effect.Effect<Cells | null, SqlError> {
+    this.isUsed = true
+    const sheet = this.sheet(plan)
+    const hash = hashOf(key)
+    const entry = sheet.entries.get(hash)
+    this.watch?.(plan, key, entry)
+    const known = entry?.current
+    return known === undefined ? this.load(sheet, hash, key) : Effect.succeed(known)
+  }
+
+  /** Rows that are expected to be asked for: they are read together, once the first of them is. */
+  expect(plan: Plan, keys: Iterable<Cells>): void {
+    const sheet = this.sheet(plan)
+    for (const key of keys) {
+      if (sheet.expected.size >= expectedMax) return
+      sheet.expected.set(hashOf(key), key)
+    }
+  }
+
+  /** The rows with these cells, as the operations so far leave them. */
+  find(plan: Plan, query: readonly [string, ReadonlyArray<unknown>]): Effect.Effect<ReadonlyArray<Cells>, SqlError> {
+    this.isUsed = true
+    const sheet = this.sheet(plan)
+    return this.alone(
+      () => Effect.flatMap(this.query(...query), (rows) => plan.cellsOf(rows)),
+      this.pending.has(sheet) ? sheet : null
+    )
+  }
+
+  /** Sends all that is pending. */
+  readonly flush: Effect.Effect<void, SqlError> = Effect.suspend(() =>
+    this.pending.size === 0 && this.failure === undefined ? Effect.void : this.alone(() => Effect.void)
+  )
+
+  /** Runs a statement that this fold knows nothing about, over rows as the operations so far leave them. */
+  around<A, E>(statement: Effect.Effect<A, E>): Effect.Effect<A, E | SqlError> {
+    return Effect.suspend(() => {
+      const forgotten = Effect.ensuring(statement, Effect.sync(() => this.forget()))
+      return this.pending.size === 0 && this.failure === undefined
+        ? forgotten
+        : Effect.zipRight(this.flush, forgotten)
+    })
+  }
+
+  /** Forgets what was read: the database may have another row there by now. */
+  forget(): void {
+    for (const sheet of this.sheets.values()) sheet.forget()
+  }
+
+  private sheet(plan: Plan): Sheet {
+    const found = this.sheets.get(plan)
+    if (found !== undefined) return found
+    const sheet = new Sheet(plan)
+    this.sheets.set(plan, sheet)
+    return sheet
+  }
+
+  private fold(sheet: Sheet, key: Cells, change: Change.Change): Folded {
+    const entry = sheet.entry(hashOf(key), key)
+    const stake = sheet.plan.unique.length === 0 ? nothing : stakeOf(sheet.plan, entry, change)
+    if (stake.releases && sheet.claims) return "flush"
+    const folded = entry.fold(change)
+    if (folded !== "folded") return folded
+    if (stake.claims) sheet.claims = true
+    this.pending.add(sheet)
+    return folded
+  }
+
+  /** Flushes up to `last`, or everything, and then runs `then`; no other flush or read comes between. */
+  private alone<A>(then: () => Effect.Effect<A, SqlError>, last?: Sheet | null): Effect.Effect<A, SqlError> {
+    return Effect.uninterruptible(
+      this.lock.withPermits(1)(Effect.suspend(() => {
+        if (this.failure !== undefined) return Effect.fail(this.failure)
+        const work: Array<Effect.Effect<void, SqlError>> = []
+        for (const sheet of last === null ? [] : this.pending) {
+          this.pending.delete(sheet)
+          work.push(this.write(sheet.plan, sheet.take()))
+          if (sheet === last) break
+        }
+        if (work.length === 0) return then()
+        const flushed = work.length === 1 ? work[0]! : Effect.all(work, { discard: true })
+        return Effect.flatMap(
+          Effect.tapError(flushed, (failure) => Effect.sync(() => void (this.failure = failure))),
+          then
+        )
+      }))
+    )
+  }
+
+  /** Reads the row, and all that are expected, and answers. */
+  private load(sheet: Sheet, hash: Hash, key: Cells): Effect.Effect<Cells | null, SqlError> {
+    return this.alone(() => {
+      const isForeseen = sheet.expected.has(hash)
+      const wanted = new Map(isForeseen ? sheet.expected : [[hash, key]])
+      for (const each of wanted.keys()) {
+        sheet.expected.delete(each)
+        const entry = sheet.entries.get(each)
+        if (entry !== undefined && each !== hash && (entry.form !== "Kept" || entry.base !== undefined)) {
+          wanted.delete(each)
+        }
+      }
+      return Effect.flatMap(this.read(sheet.plan, sheet.plan.read, wanted), (rows) => {
+        for (const [each, cells] of wanted) {
+          const entry = sheet.entry(each, cells)
+          entry.foreseen = isForeseen
+          entry.found(rows.get(each) ?? null)
+        }
+        const known = sheet.entries.get(hash)?.current
+        return known === undefined ? this.reload(sheet, hash, key) : Effect.succeed(known)
+      })
+    }, null)
+  }
+
+  /** The database has to say what becomes of a sum that does not fit. */
+  private reload(sheet: Sheet, hash: Hash, key: Cells): Effect.Effect<Cells | null, SqlError> {
+    const entry = sheet.entries.get(hash)
+    if (entry === undefined) return Effect.succeed(null)
+    sheet.entries.delete(hash)
+    return Effect.flatMap(
+      Effect.tapError(this.write(sheet.plan, [entry]), (failure) => Effect.sync(() => void (this.failure = failure))),
+      () => Effect.map(this.read(sheet.plan, sheet.plan.read, new Map([[hash, key]])), (rows) => rows.get(hash) ?? null)
+    )
+  }
+
+  private read(plan: Plan, bulk: Bulk.Bulk, keys: ReadonlyMap<Hash, Cells>) {
+    return Effect.map(
+      plan.readRows(bulk, Array.from(keys.values()), this.query),
+      (rows) => new Map(rows.map((row) => [hashOf(plan.keyAt.map((i) => row[i]!)), row]))
+    )
+  }
+
+  /** Writes what is pending of one table. */
+  private write(plan: Plan, entries: ReadonlyArray<Entry>): Effect.Effect<void, SqlError> {
+    return Effect.suspend(() => {
+      const sorted = new Sorted()
+      const unsure = entries.filter((entry) => !sorted.add(entry))
+      return unsure.length === 0 ? this.writeSorted(plan, sorted) : Effect.zipRight(
+        this.resolve(plan, unsure, sorted),
+        Effect.suspend(() => this.writeSorted(plan, sorted))
+      )
+    })
+  }
+
+  /** Reads the rows whose outcome depends on what is there, and decides. */
+  private resolve(plan: Plan, entries: ReadonlyArray<Entry>, sorted: Sorted): Effect.Effect<void, SqlError> {
+    const keys = new Map(entries.map((entry) => [hashOf(entry.key), entry.key]))
+    return Effect.flatMap(this.read(plan, plan.hold, keys), (rows) => {
+      for (const entry of entries) {
+        const failure = settle(entry, rows.get(hashOf(entry.key)) ?? null)
+        if (failure !== undefined) return Effect.fail(failure)
+        sorted.add(entry)
+      }
+      return Effect.void
+    })
+  }
+
+  /** What gives unique values up goes before what takes them. */
+  private writeSorted(plan: Plan, sorted: Sorted): Effect.Effect<void, SqlError> {
+    const work: Array<Effect.Effect<unknown, SqlError>> = []
+    const push = (bulk: Bulk.Bulk, rows: ReadonlyArray<Cells>) => {
+      if (rows.length > 0) work.push(Bulk.run(bulk, rows, this.send))
+    }
+    push(plan.remove, sorted.removes)
+    for (const [mask, rows] of sorted.patches) push(plan.patch(mask), rows)
+    push(plan.upsert, sorted.upserts)
+    for (const [mask, rows] of sorted.counts) push(plan.count(mask), rows)
+    push(plan.insert, sorted.inserts)
+    return work.length === 1 ? Effect.asVoid(work[0]!) : Effect.all(work, { discard: true })
+  }
+}
+
+const keyIn = (plan: Plan, change: Change.Change): Cells =>
+  change._tag === "Insert" || change._tag === "Upsert" ? plan.keyAt.map((i) => change.row[i]!) : change.key
+
+/** Entries by the statement that writes them. */
+class Sorted {
+  readonly removes: Array<Cells> = []
+  readonly patches = new Map<Mask, Array<Cells>>()
+  readonly upserts: Array<Cells> = []
+  readonly counts = new Map<Mask, Array<Cells>>()
+  readonly inserts: Array<Cells> = []
+
+  /** False if the base has to be read before it can be said. */
+  add(entry: Entry): boolean {
+    switch (entry.form) {
+      case "Replaced":
+        this.upserts.push(entry.row!)
+        return true
+      case "Removed":
+        this.removes.push(entry.key)
+        return true
+      case "Remade":
+        this.removes.push(entry.key)
+        this.inserts.push(entry.row!)
+        return true
+      case "Fresh":
+        if (entry.row !== null) this.inserts.push(entry.row)
+        return entry.row !== null || entry.base === null
+      case "Kept":
+        return this.addKept(entry)
+    }
+  }
+
+  private addKept(entry: Entry): boolean {
+    const { base, row } = entry
+    if (base === null) {
+      if (row !== null) this.inserts.push(row)
+      return true
+    }
+    const mask = entry.mask
+    if (mask === undefined || (base === undefined && row !== null && !entry.isCount)) return false
+    if (base === undefined && row !== null) push(this.counts, mask, row)
+    else if (/[sa]/.test(mask)) push(this.patches, mask, [...entry.key, ...entry.patch])
+    return true
+  }
+}
+
+const push = (groups: Map<Mask, Array<Cells>>, mask: Mask, cells: Cells): void => {
+  const group = groups.get(mask)
+  if (group === undefined) groups.set(mask, [cells])
+  else group.push(cells)
+}
+
+/** Decides an entry by what is there; or why the operations that it stands for fail. */
+const settle = (entry: Entry, base: Cells | null): SqlError | undefined => {
+  entry.found(base)
+  if (base === null) return undefined
+  if (entry.form === "Fresh") return duplicate(entry.definition.name)
+  const row = entry.patched(base)
+  if (row === undefined) return outOfRange(entry.definition.name, "a column")
+  entry.sets = row.map((cell, i) => entry.adds?.[i] !== undefined || entry.sets?.[i] !== undefined ? cell : undefined)
+  entry.adds = undefined
+  return undefined
+}
+
+/** What a change does to the unique values of a table: whether it may take one, and give one up. */
+interface Stake {
+  readonly claims: boolean
+  readonly releases: boolean
+}
+
+const nothing: Stake = { claims: false, releases: false }
+
+const stakeOf = (plan: Plan, entry: Entry, change: Change.Change): Stake => {
+  const releases = !entry.isAbsent
+  switch (change._tag) {
+    case "Insert":
+      return { claims: true, releases: false }
+    case "Upsert":
+      return { claims: true, releases }
+    case "Remove":
+      return { claims: false, releases }
+    case "Patch": {
+      const touches = change.otherwise !== undefined || plan.unique.some((i) => change.touched[i] !== undefined)
+      return touches ? { claims: true, releases } : nothing
+    }
+  }
+}

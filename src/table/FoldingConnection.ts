@@ -1,0 +1,72 @@
+/**
+ * A folding connection: the connection of a handler's transaction, on which a statement sees what table operations wrote.
+ *
+ *     table operation ──▶ fold
+ *     statement ──▶ flush the fold ──▶ connection ──▶ forget what was read
+ *
+ * SAVEPOINT flushes like any statement, so what is pending at a ROLLBACK TO was written after it. That is flushed as well,
+ * to be taken back by the database: it might have been refused, and the program would have been told.
+ */
+
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { Connection } from "@effect/sql/SqlConnection"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+import type { RuntimeFiber } from "effect/Fiber"
+import * as Stream from "effect/Stream"
+import { Fold } from "./Fold.js"
+
+export class FoldingConnection implements Connection {
+  constructor(private readonly connection: Connection, readonly fold: Fold) {}
+
+  execute: Connection["execute"] = (text, parameters, transformRows) =>
+    this.fold.around(this.connection.execute(text, parameters, transformRows))
+
+  executeRaw: Connection["executeRaw"] = (text, parameters) =>
+    this.fold.around(this.connection.executeRaw(text, parameters))
+
+  executeValues: Connection["executeValues"] = (text, parameters) =>
+    this.fold.around(this.connection.executeValues(text, parameters))
+
+  executeUnprepared: Connection["executeUnprepared"] = (text, parameters, transformRows) =>
+    this.fold.around(this.connection.executeUnprepared(text, parameters, transformRows))
+
+  executeStream: Connection["executeStream"] = (text, parameters, transformRows) =>
+    Stream.unwrap(Effect.as(
+      this.fold.around(Effect.void),
+      Stream.ensuring(
+        this.connection.executeStream(text, parameters, transformRows),
+        Effect.sync(() => this.fold.forget())
+      )
+    ))
+}
+
+/** The fold of the transaction that a fiber is in, if table operations are held back there. */
+export const foldOf = (fiber: RuntimeFiber<unknown, unknown>): Fold | undefined => {
+  const connection = transactionOf(fiber)?.[0]
+  return connection instanceof FoldingConnection ? connection.fold : undefined
+}
+
+const transactionOf = (fiber: RuntimeFiber<unknown, unknown>) =>
+  fiber.currentContext.unsafeMap.get(SqlClient.TransactionConnection.key) as readonly [Connection, number] | undefined
+
+/** Runs a handler in the transaction that it is in, with its table operations held back, and flushes what is left. */
+export const folding = <A, E, R>(
+  handler: Effect.Effect<A, E, R>,
+  begun: (fold: Fold) => void
+): Effect.Effect<A, E | SqlError, R | SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.withFiberRuntime((fiber) => {
+      const transaction = transactionOf(fiber)
+      if (transaction === undefined) return handler
+      const [connection, depth] = transaction
+      const fold = new Fold(connection, sql.onDialectOrElse({ sqlite: () => "sqlite", orElse: () => "pg" }))
+      begun(fold)
+      return Effect.zipLeft(
+        Effect.provideService(handler, SqlClient.TransactionConnection, [
+          new FoldingConnection(connection, fold),
+          depth
+        ]),
+        fold.flush
+      )
+    }))

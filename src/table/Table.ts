@@ -1,0 +1,221 @@
+/**
+ * A table: rows of a Schema, written and read by a handler one at a time, and sent to the database many at a time.
+ *
+ *     const Todos = Table.make("todos", Schema.Struct({ id: Schema.String, done: Schema.Boolean }), { key: ["id"] })
+ *
+ *     Todos.upsert({ id: "1", done: false })     in a handler: held back, folded by key, flushed before COMMIT
+ *     Todos.update({ id: "1" }, { done: true })  elsewhere: a statement, at once
+ *     Todos.get({ id: "1" })                     Option.some({ id: "1", done: true }) in either case
+ *
+ * The table itself is made by a migration; its columns are those of the Schema, as `Column` says. A value that does not
+ * fit its column is an `SqlError` with a SQLSTATE of class 22, as a database's own refusal would be.
+ *
+ * Folding has the outcome of a statement for each operation. What only the database knows of is the exception: a CHECK, a
+ * foreign key or a trigger of a migration written by hand sees the rows that a commit leaves, and not those between.
+ */
+
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type { RuntimeFiber } from "effect/Fiber"
+import * as Option from "effect/Option"
+import type * as Schema from "effect/Schema"
+import type { Cells, Dialect, Send } from "./Bulk.js"
+import * as Change from "./Change.js"
+import { Codec, isRefusal } from "./Codec.js"
+import type { Values } from "./Codec.js"
+import * as Definition from "./Definition.js"
+import { foldOf } from "./FoldingConnection.js"
+import { Plan } from "./Plan.js"
+
+/** An operation on a table. */
+export type Operation<A> = Effect.Effect<A, SqlError, SqlClient.SqlClient>
+
+/** The columns that numbers can be added to: stored as the program sees them, and not of the key. */
+export type Countable<Row, Encoded, Key> = {
+  readonly [C in Exclude<keyof Row & keyof Encoded, Key> as IsNumber<Row[C], Encoded[C]> extends true ? C : never]?:
+    Delta<
+      NonNullable<Row[C]>
+    >
+}
+
+type IsNumber<Value, Stored> = [NonNullable<Value>] extends [bigint] ? true
+  : [NonNullable<Value>, NonNullable<Stored>] extends [number, number] ? true
+  : false
+
+type Delta<Value> = Value extends bigint ? bigint : number
+
+/** What a table does not have under that name, or cannot add to. Nothing is of this type. */
+export interface NoSuchColumn<out Name> {
+  readonly [noSuchColumn]: Name
+}
+
+declare const noSuchColumn: unique symbol
+
+type Only<Given, Known> = { readonly [C in Exclude<keyof Given, keyof Known>]: NoSuchColumn<C> }
+
+export interface Table<Row extends object, Encoded, Key extends keyof Row> {
+  readonly name: string
+  readonly definition: Definition.Definition
+  /** Adds a row. Fails if there is one with its key, or with the same values in a unique set of columns. */
+  readonly insert: (row: Row) => Operation<void>
+  /** Adds a row, or puts it in place of the one with its key. */
+  readonly upsert: (row: Row) => Operation<void>
+  /** Sets some columns of the row with this key; nothing, if there is none. */
+  readonly update: (key: Pick<Row, Key>, columns: Partial<Omit<Row, Key>>) => Operation<void>
+  /**
+   * Adds to some columns of the row with this key; nothing, if there is none. NULL stays NULL. With `otherwise`, the other
+   * columns of the row, it inserts a row that starts with these numbers if there is none.
+   */
+  readonly increment: <const By extends Countable<Row, Encoded, Key>>(
+    key: Pick<Row, Key>,
+    by: By & Only<By, Countable<Row, Encoded, Key>>,
+    otherwise?: Omit<Row, Key | keyof By>
+  ) => Operation<void>
+  /** Removes the row with this key, if there is one. */
+  readonly delete: (key: Pick<Row, Key>) => Operation<void>
+  /** The row with this key. */
+  readonly get: (key: Pick<Row, Key>) => Operation<Option.Option<Row>>
+  /**
+   * The rows that have all these values, in the order of the key, at most `limit` of them ({@link findDefault} unless told,
+   * {@link findMax} at most). Inside a handler, writes what is held back of this table first.
+   */
+  readonly find: (
+    columns: Partial<Row>,
+    options?: { readonly limit?: number | undefined }
+  ) => Operation<ReadonlyArray<Row>>
+  /**
+   * Says that these rows will be asked for, so that the first `get` of one reads them all. Does nothing outside a handler,
+   * nor for more than 10,000 rows at a time.
+   */
+  readonly prefetch: (keys: Iterable<Pick<Row, Key>>) => Effect.Effect<void>
+}
+
+/** Rows that `find` returns unless told otherwise. */
+export const findDefault = 1_000
+
+/** Rows that `find` returns at most. */
+export const findMax = 10_000
+
+export interface Options<Column extends string, Key extends ReadonlyArray<Column>> {
+  /** The primary key. */
+  readonly key: Key
+  /** Further sets of columns of which no two rows have the same values. Folding has to know of them. */
+  readonly unique?: ReadonlyArray<ReadonlyArray<Column>>
+  /** Sets of columns that rows are looked for by. */
+  readonly indexes?: ReadonlyArray<ReadonlyArray<Column>>
+}
+
+/** Throws a `TypeError` that names what cannot be: a name, a key, or a property that no column can hold. */
+export const make = <
+  S extends Schema.Schema.AnyNoContext,
+  const Key extends ReadonlyArray<keyof Schema.Schema.Type<S> & string>
+>(
+  name: string,
+  schema: S,
+  options: Options<keyof Schema.Schema.Type<S> & string, Key>
+): Table<Schema.Schema.Type<S>, Schema.Schema.Encoded<S>, Key[number]> => {
+  const definition = Definition.make(name, schema, options)
+  const codec = new Codec(definition, schema)
+  const plans: Plans = {
+    sqlite: once(() => new Plan(definition, "sqlite")),
+    pg: once(() => new Plan(definition, "pg"))
+  }
+  return {
+    name,
+    definition,
+    insert: (row) => changing(plans, () => codec.insert(row)),
+    upsert: (row) => changing(plans, () => codec.upsert(row)),
+    update: (key, columns) => changing(plans, () => codec.set(key, columns)),
+    increment: (key, by, otherwise) => changing(plans, () => codec.add(key, by, otherwise)),
+    delete: (key) => changing(plans, () => codec.remove(key)),
+    get: (key) => getting(plans, codec, key),
+    find: (columns, { limit = findDefault } = {}) =>
+      finding(plans, codec, columns, Math.max(0, Math.min(Math.trunc(limit), findMax))),
+    prefetch: (keys) => expecting(plans, codec, keys)
+  }
+}
+
+/** The statements of a table in each dialect, made when first needed. */
+type Plans = { readonly [D in Dialect]: () => Plan }
+
+const once = <A>(build: () => A): () => A => {
+  let built: A | undefined
+  return () => built ??= build()
+}
+
+// A handler does these a thousand times in a batch: no generator, no layer and no span.
+
+const changing = (plans: Plans, changeOf: () => Change.Change | SqlError): Operation<void> =>
+  Effect.withFiberRuntime((fiber) => {
+    const change = changeOf()
+    if (isRefusal(change)) return Effect.fail(change)
+    const fold = foldOf(fiber)
+    if (fold !== undefined) return fold.change(plans[fold.dialect](), change)
+    const sql = clientOf(fiber)
+    return Change.run(plans[dialectOf(sql)](), change, (text, parameters) => sql.unsafe(text, parameters).raw)
+  })
+
+const getting = <Row>(plans: Plans, codec: Codec, values: Values): Operation<Option.Option<Row>> =>
+  Effect.withFiberRuntime((fiber) => {
+    const key = codec.key(values)
+    if (isRefusal(key)) return Effect.fail(key)
+    const fold = foldOf(fiber)
+    const found = fold === undefined ? readAlone(plans, clientOf(fiber), key) : fold.get(plans[fold.dialect](), key)
+    return Effect.flatMap(found, (row) => {
+      if (row === null) return Effect.succeedNone
+      const decoded = codec.decode(row)
+      return isRefusal(decoded) ? Effect.fail(decoded) : Effect.succeed(Option.some(decoded.value as Row))
+    })
+  })
+
+const readAlone = (plans: Plans, sql: SqlClient.SqlClient, key: Cells): Effect.Effect<Cells | null, SqlError> => {
+  const plan = plans[dialectOf(sql)]()
+  return Effect.map(plan.readRows(plan.read, [key], valuesBy(sql)), ([row]) => row ?? null)
+}
+
+const finding = <Row>(plans: Plans, codec: Codec, columns: Values, limit: number): Operation<ReadonlyArray<Row>> =>
+  Effect.withFiberRuntime((fiber) => {
+    const where = codec.where(columns)
+    if (isRefusal(where)) return Effect.fail(where)
+    const fold = foldOf(fiber)
+    const sql = clientOf(fiber)
+    const plan = plans[fold?.dialect ?? dialectOf(sql)]()
+    const query = plan.find(where, limit)
+    const found = fold === undefined
+      ? Effect.flatMap(valuesBy(sql)(...query), (rows) => plan.cellsOf(rows))
+      : fold.find(plan, query)
+    return Effect.flatMap(found, (rows) => {
+      const decoded: Array<Row> = []
+      for (const row of rows) {
+        const each = codec.decode(row)
+        if (isRefusal(each)) return Effect.fail(each)
+        decoded.push(each.value as Row)
+      }
+      return Effect.succeed(decoded)
+    })
+  })
+
+const expecting = (plans: Plans, codec: Codec, keys: Iterable<Values>): Effect.Effect<void> =>
+  Effect.withFiberRuntime((fiber) => {
+    const fold = foldOf(fiber)
+    if (fold === undefined) return Effect.void
+    const expected: Array<Cells> = []
+    for (const values of keys) {
+      const key = codec.key(values)
+      // Whoever asks for it is told what is wrong with it.
+      if (!isRefusal(key)) expected.push(key)
+    }
+    fold.expect(plans[fold.dialect](), expected)
+    return Effect.void
+  })
+
+const clientOf = (fiber: RuntimeFiber<unknown, unknown>): SqlClient.SqlClient =>
+  Context.unsafeGet(fiber.currentContext, SqlClient.SqlClient)
+
+const valuesBy = (sql: SqlClient.SqlClient): Send<ReadonlyArray<ReadonlyArray<unknown>>> => (text, parameters) =>
+  sql.unsafe(text, parameters).values
+
+const dialectOf = (sql: SqlClient.SqlClient): Dialect =>
+  sql.onDialectOrElse({ sqlite: () => "sqlite", orElse: () => "pg" })

@@ -1,0 +1,69 @@
+/**
+ * A fold: folding equals a statement for each operation, whatever the operations, and takes few statements.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as fc from "fast-check"
+import * as Transaction from "../../src/store/Transaction.js"
+import { folding } from "../../src/table/FoldingConnection.js"
+import * as Database from "../support/Database.js"
+import * as Store from "../support/Store.js"
+import * as Program from "./Program.js"
+
+const plain = Program.tables("plain")
+const folded = Program.tables("folded")
+
+describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
+  /** Runs a batch in both ways; the folded one again without a fold if it fails, as a commit does. */
+  const batch = (steps: ReadonlyArray<Program.Step>) =>
+    Effect.gen(function*() {
+      const on = (tables: Program.Tables, prefix: string) => Effect.forEach(steps, (each) => each.run(tables, prefix))
+      const exact = yield* Effect.exit(Transaction.run(on(plain, "plain")))
+      const first = yield* Effect.exit(Transaction.run(folding(on(folded, "folded"), () => undefined)))
+      const isFalse = Exit.isFailure(first) && Exit.isSuccess(exact)
+      const second = Exit.isFailure(first) ? yield* Effect.exit(Transaction.run(on(folded, "folded"))) : first
+      expect(Exit.isSuccess(second)).toBe(Exit.isSuccess(exact))
+      if (Exit.isSuccess(exact) && Exit.isSuccess(second)) expect(second.value).toEqual(exact.value)
+      expect(yield* Program.stored("folded")).toEqual(yield* Program.stored("plain"))
+      return { isFalse, isFailed: Exit.isFailure(exact) }
+    })
+
+  it.scopedLive(
+    "folding has the outcome of a statement for each operation",
+    () =>
+      Effect.flatMap(fresh, (database) =>
+        Effect.gen(function*() {
+          yield* Program.create("plain")
+          yield* Program.create("folded")
+          const runtime = yield* Effect.runtime<Effect.Effect.Context<ReturnType<typeof batch>>>()
+          const seen = { batches: 0, failed: 0, falsely: 0 }
+          const run = (batches: ReadonlyArray<ReadonlyArray<Program.Step>>) =>
+            Effect.gen(function*() {
+              yield* Program.clear("plain")
+              yield* Program.clear("folded")
+              for (const steps of batches) {
+                const { isFailed, isFalse } = yield* batch(steps)
+                seen.batches++
+                if (isFailed) seen.failed++
+                if (isFalse) seen.falsely++
+              }
+            }).pipe(Effect.provide(runtime), Effect.runPromise)
+          yield* Effect.promise(() =>
+            fc.assert(fc.asyncProperty(Program.program, run), {
+              numRuns: Number(process.env["FOLD_RUNS"] ?? (dialect === "pg" ? 60 : 250)),
+              reporter: (details) => {
+                if (!details.failed) return
+                const [shortest] = details.counterexample ?? []
+                const cause = details.errorInstance instanceof Error ? details.errorInstance.message : details.error
+                throw new Error(`seed ${details.seed}\n${Program.show(shortest ?? [])}\n${cause}`)
+              }
+            })
+          )
+          // The property would hold of a fold that always fails, too.
+          expect(seen.failed).toBeLessThan(seen.batches * 0.8)
+          expect(seen.falsely).toBeLessThan(seen.batches * 0.1)
+        }).pipe(Effect.provide(Store.layer(database)))),
+    120_000
+  )
+})
