@@ -27,6 +27,9 @@ import type { Operation } from "../domain/Operation.js"
 import type { Strand } from "../domain/Strand.js"
 import * as Batch from "../ingest/Batch.js"
 import * as Filter from "../ingest/Filter.js"
+import type { Fold } from "../table/Fold.js"
+import { foldOf } from "../table/FoldingConnection.js"
+import { Forecast } from "../table/Forecast.js"
 import type { Attempt } from "./Attempt.js"
 import { MalformedOperation, subject, UnknownOperation } from "./Failure.js"
 import * as Migration from "./Migration.js"
@@ -157,6 +160,20 @@ type Handlers<Ops extends DocumentModel.Operations> = {
   ) => Effect.Effect<unknown, unknown, unknown>
 }
 
+/** What may be said of a model's operations beside how they are handled. */
+export interface OperationsOptions<Ops extends DocumentModel.Operations> {
+  /**
+   * By operation type, the rows that its handler will ask tables for: `({ input }) => Todos.prefetch([{ id: input.id }])`.
+   * Called for each operation of a batch before the first is handled, so that all are read together. Most need not be
+   * declared: a key that is the document's or operation's own id, or a field of the input, is soon foreseen.
+   */
+  readonly prefetch?: {
+    readonly [Type in keyof Ops & string]?: (
+      received: Received<Type, Schema.Schema.Type<Ops[Type]>>
+    ) => Effect.Effect<void>
+  }
+}
+
 /** What a handler would have to hold under the name of an operation that its model does not have. Nothing is of this type. */
 export interface NoSuchOperation<out Name, out Known> {
   readonly [noSuchOperation]: readonly [Name, Known]
@@ -181,7 +198,8 @@ export const onOperations = <
   H extends Handlers<Ops> & { readonly [Name in Exclude<keyof H, keyof Ops>]: NoSuchOperation<Name, keyof Ops> }
 >(
   model: DocumentModel.DocumentModel<Ops>,
-  handlers: H
+  handlers: H,
+  options: OperationsOptions<Ops> = {}
 ): Handler<
   Effect.Effect.Error<HandlerEffect<H>> | MalformedOperation | UnknownOperation,
   Effect.Effect.Context<HandlerEffect<H>>
@@ -190,9 +208,16 @@ export const onOperations = <
   type R = Effect.Effect.Context<HandlerEffect<H>>
   type Handle = (received: Received<string, unknown>) => Effect.Effect<unknown, E, R>
   const handles = new Map(Object.entries(handlers) as Iterable<readonly [string, Handle]>)
+  const prefetches = new Map(Object.entries(options.prefetch ?? {}) as Iterable<readonly [string, Prefetch]>)
+  const forecast = new Forecast(model.type)
   return {
     run: Effect.fnUntraced(function*(strands, attempt) {
       const clock = yield* Effect.clock
+      const fold = yield* currentFold
+      if (fold !== undefined) {
+        forecast.begin(fold, strands)
+        if (prefetches.size > 0) yield* prefetchAll(model, prefetches, strands)
+      }
       for (const strand of strands) {
         if (strand.documentType !== model.type) continue
         for (const operation of strand.operations) {
@@ -207,6 +232,7 @@ export const onOperations = <
           if (input === undefined || Either.isLeft(input)) {
             return yield* malformed(strand, operation, input?.left)
           }
+          if (fold !== undefined) forecast.at(strand, operation)
           const started = clock.unsafeCurrentTimeNanos()
           yield* handle({ type: operation.type, input: input.right, operation, strand })
           attempt.record(operation.type, clock.unsafeCurrentTimeNanos() - started)
@@ -216,6 +242,28 @@ export const onOperations = <
     })
   }
 }
+
+type Prefetch = (received: Received<string, unknown>) => Effect.Effect<void>
+
+const currentFold = Effect.withFiberRuntime<Fold | undefined>((fiber) => Effect.succeed(foldOf(fiber)))
+
+/** Lets operations say which rows they will ask for. One whose input does not fit says nothing: it will fail in its turn. */
+const prefetchAll = <Ops extends DocumentModel.Operations>(
+  model: DocumentModel.DocumentModel<Ops>,
+  prefetches: ReadonlyMap<string, Prefetch>,
+  strands: ReadonlyArray<Strand>
+) =>
+  Effect.gen(function*() {
+    for (const strand of strands) {
+      if (strand.documentType !== model.type) continue
+      for (const operation of strand.operations) {
+        const prefetch = operation.error === undefined ? prefetches.get(operation.type) : undefined
+        const input = prefetch === undefined ? undefined : model.decode(operation.type, operation.input)
+        if (prefetch === undefined || input === undefined || Either.isLeft(input)) continue
+        yield* prefetch({ type: operation.type, input: input.right, operation, strand })
+      }
+    }
+  })
 
 const malformed = (
   strand: Strand,

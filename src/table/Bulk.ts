@@ -1,7 +1,7 @@
 /**
  * A bulk: one statement for any number of rows, in texts that stay the same, so that a database prepares each once.
  *
- *     rows ──▶ 128 rows, 128 rows, 32, 8, 1       SQLite: VALUES (?, ?), …, in sizes that are powers of two
+ *     rows ──▶ 128 rows, 128 rows, 32, 8, 1       SQLite: VALUES (?, ?), …, in sizes that are powers of two; 1,024 keys
  *     rows ──▶ 1,000 rows, 1,000 rows, 297        PostgreSQL: unnest($1::text[], …), a list for each column
  *
  * Invariant: no call has more parameters than its database takes (32,766 and 65,535), or more rows than these.
@@ -51,11 +51,14 @@ export const run = <A>(
 export type Write = (rows: { readonly list: string; readonly table: string }) => string
 
 const sqliteRowsMax = 128
+/** Rows of keys alone are short. */
+const sqliteKeysMax = 1_024
 const sqliteParametersMax = 32_766
 
 /** For SQLite. With `repeats`, a call may hold a row twice, so a smaller rest is filled up instead of sent in pieces. */
 export const sqlite = (kinds: ReadonlyArray<Kind>, write: Write, repeats = false): Bulk => {
-  const rowsMax = floorOf(Math.min(sqliteRowsMax, Math.floor(sqliteParametersMax / Math.max(1, kinds.length))))
+  const most = repeats ? sqliteKeysMax : sqliteRowsMax
+  const rowsMax = floorOf(Math.min(most, Math.floor(sqliteParametersMax / Math.max(1, kinds.length))))
   const texts = new Map<number, string>()
   const row = `(${kinds.map(() => "?").join(", ")})`
   return {

@@ -54,11 +54,9 @@ class Sheet {
   /** What is pending; the sheet forgets it. */
   take(): ReadonlyArray<Entry> {
     const pending: Array<Entry> = []
-    for (const [hash, entry] of this.entries) {
-      if (entry.isClean) continue
-      pending.push(entry)
-      this.entries.delete(hash)
-    }
+    for (const entry of this.entries.values()) if (!entry.isClean) pending.push(entry)
+    if (pending.length === this.entries.size) this.entries.clear()
+    else for (const [hash, entry] of this.entries) if (!entry.isClean) this.entries.delete(hash)
     this.claims = false
     return pending
   }

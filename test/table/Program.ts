@@ -213,10 +213,10 @@ const savepoint = (steps: fc.Arbitrary<Step>): fc.Arbitrary<Step> =>
       text: `savepoint, ${ending} {\n  ${inner.map((each) => each.text).join("\n  ")}\n}`,
       run: (on, prefix) =>
         Effect.flatMap(SqlClient.SqlClient, (sql) => {
-          const steps = Effect.forEach(inner, (each) => each.run(on, prefix))
+          const all = Effect.forEach(inner, (each) => each.run(on, prefix))
           const body = ending === "taken back"
-            ? Effect.zipRight(steps, Effect.fail<TakenBack>({ _tag: "TakenBack" }))
-            : steps
+            ? Effect.zipRight(all, Effect.fail<TakenBack>({ _tag: "TakenBack" }))
+            : all
           const kept = Effect.catchTag(sql.withTransaction(body), "TakenBack", () => Effect.succeed("taken back"))
           return ending === "failure swallowed" ? Effect.orElseSucceed(kept, () => "failed") : kept
         })
