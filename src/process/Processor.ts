@@ -239,6 +239,7 @@ export const onOperations = <
         }
       }
       attempt.current = undefined
+      forecast.end()
     })
   }
 }

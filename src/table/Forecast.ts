@@ -1,8 +1,8 @@
 /**
- * A forecast: which rows the operations of a batch will ask for, learned from those of batches before.
+ * A forecast: which rows the operations of a batch will ask for, learned from those before.
  *
  *     COMPLETE asked for todos "7", and its input has id "7"     seen three times ─▶ a rule
- *     the next batch has COMPLETE 8, 9, 10                       ─▶ todos 8, 9, 10 are expected, and read together
+ *     what follows has COMPLETE 8, 9, 10                         ─▶ todos 8, 9, 10 are expected, and read together
  *
  * A rule says where in an operation each column of the key is found: its document, drive, scope, branch or id, or a field
  * of its input at most two deep. There is one for each table, operation type and time that the type's handler asks the
@@ -38,6 +38,7 @@ const wasteMax = 20
 export class Forecast {
   private readonly rules = new Map<Plan, Map<string, Array<Rule>>>()
   private origin: Origin | undefined = undefined
+  private batch: Batch | undefined = undefined
   private readonly times = new Map<Plan, number>()
 
   /** For the documents of one type. */
@@ -52,6 +53,13 @@ export class Forecast {
       for (const rules of types.values()) for (const rule of rules) rule.review()
       fold.expect(plan, expected(plan, types, ours))
     }
+    this.batch = { fold, strands: ours }
+  }
+
+  /** What is asked for from now on, no operation asks for. */
+  end(): void {
+    this.origin = undefined
+    this.batch = undefined
   }
 
   /** What is asked for from now on, this operation asks for. */
@@ -64,7 +72,14 @@ export class Forecast {
     if (this.origin === undefined) return
     const time = this.times.get(plan) ?? 0
     this.times.set(plan, time + 1)
-    if (time < timesMax) this.rule(plan, this.origin.operation.type, time)?.observe(plan, key, entry, this.origin)
+    if (time >= timesMax || this.batch === undefined) return
+    const { type } = this.origin.operation
+    const rule = this.rule(plan, type, time)
+    const isNew = rule?.observe(plan, key, entry, this.origin) === true
+    // The rest of this batch has its use of it, too.
+    if (rule !== undefined && isNew) {
+      this.batch.fold.expect(plan, expected(plan, new Map([[type, [rule]]]), this.batch.strands))
+    }
   }
 
   private rule(plan: Plan, type: string, time: number): Rule | undefined {
@@ -88,6 +103,12 @@ function* expected(plan: Plan, types: ReadonlyMap<string, ReadonlyArray<Rule>>, 
       }
     }
   }
+}
+
+/** What operations come from. */
+interface Batch {
+  readonly fold: Fold
+  readonly strands: ReadonlyArray<Strand>
 }
 
 /** An operation with what surrounds it. */
@@ -120,10 +141,10 @@ class Rule {
     return key
   }
 
-  observe(plan: Plan, key: Cells, entry: Entry | undefined, origin: Origin): void {
+  /** Learns from a row that is asked for; true when that has made a rule of it. */
+  observe(plan: Plan, key: Cells, entry: Entry | undefined, origin: Origin): boolean {
     this.asked++
-    if (this.wrong >= wrongMax) return
-    if (this.seen < seenMin && entry?.current !== undefined) return
+    if (this.wrong >= wrongMax || (this.seen < seenMin && entry?.current !== undefined)) return false
     const before = this.places
     const places = key.map((cell, i) => {
       const column = columnOf(plan, i)
@@ -131,9 +152,13 @@ class Rule {
         ? placesOf(column, cell, origin)
         : before[i]!.filter((place) => cellAt(column, origin, place) === cell)
     })
-    if (places.some((some) => some.length === 0)) return this.forget()
+    if (places.some((some) => some.length === 0)) {
+      this.forget()
+      return false
+    }
     this.places = places
     this.seen++
+    return this.seen === seenMin
   }
 
   /** Forgets a rule that foresees what nobody asks for. */
