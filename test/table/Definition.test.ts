@@ -1,0 +1,48 @@
+/**
+ * A definition: what a table cannot be is refused where it is declared, and named.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import * as Schema from "effect/Schema"
+import { Definition } from "../../src/index.js"
+
+const row = Schema.Struct({ id: Schema.String, note: Schema.NullOr(Schema.String), tags: Schema.Unknown })
+
+describe("a definition", () => {
+  it("has the columns of its Schema, in order", () => {
+    const made = Definition.make("things", row, { key: ["id"], unique: [["note"]], indexes: [["note", "id"]] })
+    expect(made.columns.map(({ kind, name, nullable }) => [name, kind, nullable])).toEqual([
+      ["id", "text", false],
+      ["note", "text", true],
+      ["tags", "json", true]
+    ])
+    expect(made).toMatchObject({ name: "things", key: ["id"], unique: [["note"]], indexes: [["note", "id"]] })
+  })
+
+  it("may come from a class", () => {
+    class Thing extends Schema.Class<Thing>("Thing")({ id: Schema.Int }) {}
+    expect(Definition.make("things", Thing, { key: ["id"] }).columns.map(({ name }) => name)).toEqual(["id"])
+  })
+
+  it.each<readonly [string, Schema.Schema.AnyNoContext, Definition.Options, RegExp]>([
+    ["a b", row, { key: ["id"] }, /"a b" cannot name a table/],
+    ["a\"b", row, { key: ["id"] }, /cannot name a table/],
+    ["x".repeat(64), row, { key: ["id"] }, /cannot name a table/],
+    ["processor_cursor", row, { key: ["id"] }, /cannot name a table/],
+    ["sqlite_master", row, { key: ["id"] }, /cannot name a table/],
+    ["things", Schema.String, { key: ["id"] }, /no Struct and no Class/],
+    ["things", Schema.Record({ key: Schema.String, value: Schema.Int }), { key: ["id"] }, /no Struct and no Class/],
+    ["things", Schema.Struct({ "a-b": Schema.Int }), { key: ["a-b"] }, /a-b cannot name a column of things/],
+    ["things", Schema.Struct({ id: Schema.optional(Schema.Int) }), { key: ["id"] }, /things\.id is optional/],
+    ["things", Schema.Struct({ id: Schema.Int, ID: Schema.Int }), { key: ["id"] }, /differ in case alone/],
+    ["things", row, { key: [] }, /has no columns/],
+    ["things", row, { key: ["id", "id"] }, /a column twice/],
+    ["things", row, { key: ["other"] }, /things has no column other/],
+    ["things", row, { key: ["note"] }, /things\.note is nullable/],
+    ["things", row, { key: ["tags"] }, /things\.tags is JSON/],
+    ["things", row, { key: ["id"], unique: [["tags"]] }, /things\.tags is JSON/],
+    ["things", row, { key: ["id"], indexes: [["nope"]] }, /no column nope/]
+  ])("of %s refuses what cannot be, and names it", (name, schema, options, reason) => {
+    expect(() => Definition.make(name, schema, options)).toThrow(reason)
+    expect(() => Definition.make(name, schema, options)).toThrow(TypeError)
+  })
+})
