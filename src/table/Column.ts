@@ -187,7 +187,7 @@ const codec = (shape: Shape, ast: AST.AST): Pick<Column, "encode" | "decode"> =>
     encode: (value) => {
       if (value === null && nullIsOurs) return null
       const encoded = encode(value)
-      if (Either.isLeft(encoded)) return new Unfit(ParseResult.TreeFormatter.formatIssueSync(encoded.left))
+      if (Either.isLeft(encoded)) return unfit(encoded.left)
       return encoded.right === null ? nullOf(shape) : toCell(encoded.right)
     },
     decode: (cell) => {
@@ -196,11 +196,18 @@ const codec = (shape: Shape, ast: AST.AST): Pick<Column, "encode" | "decode"> =>
       if (stored instanceof Unfit) return stored
       const decoded = decode(stored)
       return Either.isLeft(decoded)
-        ? new Unfit(ParseResult.TreeFormatter.formatIssueSync(decoded.left))
+        ? unfit(decoded.left)
         : decoded.right
     }
   }
 }
+
+const unfit = (issue: ParseResult.ParseIssue): Unfit =>
+  new Unfit(
+    ParseResult.ArrayFormatter.formatIssueSync(issue)
+      .map(({ message, path }) => path.length === 0 ? message : `${path.map(String).join(".")}: ${message}`)
+      .join("; ")
+  )
 
 const nullOf = (shape: Shape): null | Unfit => shape.nullable ? null : new Unfit("it is null")
 
