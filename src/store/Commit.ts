@@ -165,7 +165,7 @@ export const attempt = <R>(
         // One is nothing to speak of; a transaction that keeps losing should be heard of.
         if (tries % 20 === 0) yield* tell(tries)
         yield* Effect.sleep(Math.min(tries, 100))
-      } else if ((fault === "poison" || fault === "drift") && trial.fold?.isUsed === true) {
+      } else if ((fault === "poison" || fault === "drift") && trial.fold?.failure !== undefined) {
         // Which operation is to blame, and whether any is, shows when each table operation is a statement of its own.
         isExact = true
       } else if (fault === "poison") {

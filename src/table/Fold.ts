@@ -66,9 +66,10 @@ class Sheet {
 export type Watch = (plan: Plan, key: Cells, entry: Entry | undefined) => void
 
 export class Fold {
-  /** Whether any operation came. */
-  isUsed = false
-  /** What a flush failed with. Nothing of the transaction may be committed. */
+  /**
+   * What a flush failed with: nothing of the transaction may be committed, and whatever the handler fails with, the flush
+   * may be why. Unset, the handler's failure is what it would be if nothing had been held back.
+   */
   failure: SqlError | undefined = undefined
   watch: Watch | undefined = undefined
   private readonly sheets = new Map<Plan, Sheet>()
@@ -85,7 +86,6 @@ export class Fold {
 
   /** Takes a change in, or carries it out where that cannot be put off. */
   change(plan: Plan, change: Change.Change): Effect.Effect<void, SqlError> {
-    this.isUsed = true
     const folded = this.fold(this.sheet(plan), keyIn(plan, change), change)
     if (folded === "folded") return Effect.void
     return folded === "fails"
@@ -95,7 +95,6 @@ export class Fold {
 
   /** The row with this key as the operations so far leave it, if there is one. */
   get(plan: Plan, key: Cells): Effect.Effect<Cells | null, SqlError> {
-    this.isUsed = true
     const sheet = this.sheet(plan)
     const hash = hashOf(key)
     const entry = sheet.entries.get(hash)
@@ -115,7 +114,6 @@ export class Fold {
 
   /** The rows with these cells, as the operations so far leave them. */
   find(plan: Plan, query: readonly [string, ReadonlyArray<unknown>]): Effect.Effect<ReadonlyArray<Cells>, SqlError> {
-    this.isUsed = true
     const sheet = this.sheet(plan)
     return this.alone(
       () => Effect.flatMap(this.query(...query), (rows) => plan.cellsOf(rows)),
@@ -342,13 +340,22 @@ const stakeOf = (plan: Plan, entry: Entry, change: Change.Change): Stake => {
   switch (change._tag) {
     case "Insert":
       return { claims: true, releases: false }
-    case "Upsert":
-      return { claims: true, releases }
     case "Remove":
       return { claims: false, releases }
+    case "Upsert":
+      return changes(plan, entry, change.row) ? { claims: true, releases } : nothing
     case "Patch": {
-      const touches = change.otherwise !== undefined || plan.unique.some((i) => change.touched[i] !== undefined)
-      return touches ? { claims: true, releases } : nothing
+      const isCalm = change.otherwise === undefined &&
+        (change.adds ? !touches(plan, change) : !changes(plan, entry, change.touched))
+      return isCalm ? nothing : { claims: true, releases }
     }
   }
+}
+
+const touches = (plan: Plan, { touched }: Change.Patch): boolean => plan.unique.some((i) => touched[i] !== undefined)
+
+/** Whether a unique value may become another than the row has. */
+const changes = (plan: Plan, entry: Entry, to: Change.Touched): boolean => {
+  const now = entry.current
+  return plan.unique.some((i) => to[i] !== undefined && (now === undefined || now === null || now[i] !== to[i]))
 }

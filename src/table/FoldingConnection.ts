@@ -11,6 +11,7 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
 import type { SqlError } from "@effect/sql/SqlError"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as Stream from "effect/Stream"
@@ -50,7 +51,10 @@ export const foldOf = (fiber: RuntimeFiber<unknown, unknown>): Fold | undefined 
 const transactionOf = (fiber: RuntimeFiber<unknown, unknown>) =>
   fiber.currentContext.unsafeMap.get(SqlClient.TransactionConnection.key) as readonly [Connection, number] | undefined
 
-/** Runs a handler in the transaction that it is in, with its table operations held back, and flushes what is left. */
+/**
+ * Runs a handler in the transaction that it is in, with its table operations held back, and flushes what is left: also
+ * when the handler fails, since only then is it known that nothing before was to blame. See `Fold.failure`.
+ */
 export const folding = <A, E, R>(
   handler: Effect.Effect<A, E, R>,
   begun: (fold: Fold) => void
@@ -62,11 +66,9 @@ export const folding = <A, E, R>(
       const [connection, depth] = transaction
       const fold = new Fold(connection, sql.onDialectOrElse({ sqlite: () => "sqlite", orElse: () => "pg" }))
       begun(fold)
-      return Effect.zipLeft(
-        Effect.provideService(handler, SqlClient.TransactionConnection, [
-          new FoldingConnection(connection, fold),
-          depth
-        ]),
-        fold.flush
+      const connected = new FoldingConnection(connection, fold)
+      return Effect.provideService(handler, SqlClient.TransactionConnection, [connected, depth]).pipe(
+        Effect.onError((cause) => Cause.isInterrupted(cause) ? Effect.void : Effect.ignore(fold.flush)),
+        Effect.zipLeft(fold.flush)
       )
     }))
