@@ -23,7 +23,7 @@ import type { Folded } from "./Entry.js"
 import { hashOf } from "./Key.js"
 import type { Hash } from "./Key.js"
 import type { Mask, Plan } from "./Plan.js"
-import { duplicate, outOfRange } from "./Refusal.js"
+import { duplicate, isRefused, outOfRange } from "./Refusal.js"
 
 /** Rows that are read because they are expected to be asked for: at most this many of a table at a time. */
 export const expectedMax = 10_000
@@ -193,7 +193,8 @@ export class Fold {
           wanted.delete(each)
         }
       }
-      return Effect.flatMap(this.read(sheet.plan, sheet.plan.read, wanted), (rows) => {
+      return Effect.flatMap(this.readExpected(sheet, hash, wanted), (rows) => {
+        if (rows === undefined) return this.reload(sheet, hash, key)
         for (const [each, cells] of wanted) {
           const entry = sheet.entry(each, cells)
           entry.foreseen = isForeseen
@@ -203,6 +204,24 @@ export class Fold {
         return known === undefined ? this.reload(sheet, hash, key) : Effect.succeed(known)
       })
     }, null)
+  }
+
+  /**
+   * What cannot be read of rows that nobody has asked for is no failure: then the one row is read alone. Nor is what
+   * cannot be read of that, as long as a change of it is pending: `undefined`.
+   */
+  private readExpected(
+    sheet: Sheet,
+    asked: Hash,
+    wanted: Map<Hash, Cells>
+  ): Effect.Effect<ReadonlyMap<Hash, Cells> | undefined, SqlError> {
+    return Effect.catchIf(this.read(sheet.plan, sheet.plan.read, wanted), isRefused, (failure) => {
+      if (wanted.size > 1) {
+        for (const each of wanted.keys()) if (each !== asked) wanted.delete(each)
+        return this.readExpected(sheet, asked, wanted)
+      }
+      return sheet.entries.get(asked)?.isClean === false ? Effect.succeed(undefined) : Effect.fail(failure)
+    })
   }
 
   /** The database has to say what becomes of a sum that does not fit. */

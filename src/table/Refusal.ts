@@ -17,5 +17,13 @@ export const outOfRange = (table: string, column: string): SqlError =>
 /** 23505: a row with this key is there. */
 export const duplicate = (table: string): SqlError => make("23505", `${table} has a row with this key already`)
 
-const make = (code: string, message: string): SqlError =>
-  new SqlError({ message, cause: Object.assign(new Error(message), { code }) })
+/** Whether it was raised here, and the database knows nothing of it. */
+export const isRefused = (failure: SqlError): boolean => failure.cause instanceof Refused
+
+class Refused extends Error {
+  constructor(readonly code: string, message: string) {
+    super(message)
+  }
+}
+
+const make = (code: string, message: string): SqlError => new SqlError({ message, cause: new Refused(code, message) })

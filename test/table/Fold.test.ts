@@ -18,6 +18,8 @@ import * as Program from "./Program.js"
 const plain = Program.tables("plain")
 const folded = Program.tables("folded")
 
+const shown = (exit: Exit.Exit<unknown, unknown>): string => Exit.isFailure(exit) ? String(exit.cause) : "success"
+
 /** The database's or our own code for what a batch failed with. */
 const told = (exit: Exit.Failure<unknown, unknown>): string => {
   const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
@@ -38,7 +40,9 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       const isUnsure = fold?.failure !== undefined
       const isFalse = isUnsure && Exit.isSuccess(exact)
       const second = isUnsure ? yield* Effect.exit(Transaction.run(on(folded, "folded"))) : first
-      expect(Exit.isSuccess(second)).toBe(Exit.isSuccess(exact))
+      expect(Exit.isSuccess(second), `${shown(exact)}, folded ${shown(second)}`).toBe(
+        Exit.isSuccess(exact)
+      )
       if (Exit.isFailure(exact) && Exit.isFailure(second)) expect(told(second)).toBe(told(exact))
       if (Exit.isSuccess(exact) && Exit.isSuccess(second)) expect(second.value).toEqual(exact.value)
       expect(yield* Program.stored("folded")).toEqual(yield* Program.stored("plain"))
@@ -67,7 +71,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
             }).pipe(Effect.provide(runtime), Effect.runPromise)
           yield* Effect.promise(() =>
             fc.assert(fc.asyncProperty(Program.program, run), {
-              numRuns: Number(process.env["FOLD_RUNS"] ?? (dialect === "pg" ? 60 : 250)),
+              numRuns: Number(process.env["FOLD_RUNS"] ?? (dialect === "pg" ? 150 : 400)),
               reporter: (details) => {
                 if (!details.failed) return
                 const [shortest] = details.counterexample ?? []
