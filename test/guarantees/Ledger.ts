@@ -9,6 +9,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -23,6 +24,7 @@ import type { UnknownOperation } from "../../src/process/Failure.js"
 import type { Migrations } from "../../src/process/Migration.js"
 import * as Policy from "../../src/process/Policy.js"
 import * as Processor from "../../src/process/Processor.js"
+import * as Table from "../../src/table/Table.js"
 
 export const documentType = "acme/ledger"
 
@@ -57,10 +59,10 @@ export const migrations: Migrations = {
 /** The handler's own failure. */
 export class Refused extends Data.TaggedError("Refused")<{ readonly index: number }> {}
 
-/** Which of the three kinds of handler does the work. */
-export type Kind = "operations" | "batch" | "strands"
+/** Which of the three kinds of handler does the work; `tables` is one of operations that writes through tables. */
+export type Kind = "operations" | "tables" | "batch" | "strands"
 
-export const kinds: ReadonlyArray<Kind> = ["operations", "batch", "strands"]
+export const kinds: ReadonlyArray<Kind> = ["operations", "tables", "batch", "strands"]
 
 /** Runs before an operation is applied, inside its transaction. */
 export type Before = (
@@ -95,6 +97,29 @@ export const apply = (strand: Strand, operation: Operation): Effect.Effect<void,
       VALUES (${documentId}, ${scope}, ${branch}, ${rows[0]?.n ?? 0}, ${operation.index}, ${operation.skip}, ${amount})`
   })
 
+const streamColumns = { document_id: Schema.String, scope: Schema.String, branch: Schema.String }
+
+const BalanceTable = Table.make("ledger_balance", Schema.Struct({ ...streamColumns, n: Schema.Int, h: Schema.Int }), {
+  key: ["document_id", "scope", "branch"]
+})
+
+const EntryTable = Table.make(
+  "ledger_entry",
+  Schema.Struct({ ...streamColumns, n: Schema.Int, op_index: Schema.Int, op_skip: Schema.Int, amount: Schema.Int }),
+  { key: ["document_id", "scope", "branch", "n"] }
+)
+
+/** Does what {@link apply} does, through tables. */
+const applyToTables: typeof apply = ({ branch, documentId, scope }, { index, input, skip }) =>
+  Effect.gen(function*() {
+    const { amount } = input as { readonly amount: number }
+    const key = { document_id: documentId, scope, branch }
+    const found = Option.getOrElse(yield* BalanceTable.get(key), () => ({ n: 0, h: 0 }))
+    const n = found.n + 1
+    yield* BalanceTable.upsert({ ...key, n, h: n === 1 ? amount : (found.h * 31 + amount) % 1_000_003 })
+    yield* EntryTable.insert({ ...key, n, op_index: index, op_skip: skip, amount })
+  })
+
 const handlerOf = (
   kind: Kind,
   handle: (strand: Strand, operation: Operation) => Effect.Effect<void, Refused | SqlError, SqlClient.SqlClient>
@@ -102,7 +127,7 @@ const handlerOf = (
   const each = (strand: Strand) =>
     Effect.forEach(strand.operations, (operation) => handle(strand, operation), { discard: true })
   const operations = Processor.onOperations(Model, { ADD: ({ operation, strand }) => handle(strand, operation) })
-  if (kind === "operations") return operations
+  if (kind === "operations" || kind === "tables") return operations
   const whole: typeof operations = kind === "batch"
     ? Processor.onBatch((strands) => Effect.forEach(strands, each, { discard: true }))
     : Processor.onStrands((strands) => Stream.mapEffect(strands, each))
@@ -119,7 +144,10 @@ const undecided = (options: Options) =>
       handlerOf(
         options.kind ?? "operations",
         (strand, operation) =>
-          Effect.zipRight(options.before?.(strand, operation) ?? Effect.void, apply(strand, operation))
+          Effect.zipRight(
+            options.before?.(strand, operation) ?? Effect.void,
+            options.kind === "tables" ? applyToTables(strand, operation) : apply(strand, operation)
+          )
       )
     )
   })

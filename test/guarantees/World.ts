@@ -18,6 +18,8 @@ export interface World {
   readonly documents: ReadonlyArray<ReadonlyArray<Ledger.Op>>
   /** The operation that its handler refuses: its document waits from there on. */
   readonly refused: Ledger.Op
+  /** How its handler writes: with statements of its own where the seed is odd, through tables where it is even. */
+  readonly kind: Ledger.Kind
   /** What the source supplies, the first at position 1. */
   readonly delivery: ReadonlyArray<ReadonlyArray<Ledger.Op>>
 }
@@ -67,7 +69,7 @@ export const make = (seed: number, size: { readonly documents: number; readonly 
   const again = delivery[next() % Math.max(1, delivery.length - 2)]!
   delivery.splice(delivery.length - 1, 0, again)
   const last = documents[documents.length - 1]!
-  return { documents, refused: last[1]!, delivery }
+  return { documents, refused: last[1]!, kind: seed % 2 === 1 ? "operations" : "tables", delivery }
 }
 
 export const strands = (world: World): ReadonlyArray<Source.Unplaced> => world.delivery.map((ops) => Ledger.strand(ops))
@@ -75,6 +77,7 @@ export const strands = (world: World): ReadonlyArray<Source.Unplaced> => world.d
 /** The processor of a world, in small batches. */
 export const processor = (world: World) =>
   Ledger.make({
+    kind: world.kind,
     batch: { operations: 5 },
     before: (strand, operation) =>
       strand.documentId === world.refused.documentId && operation.index === world.refused.index

@@ -230,6 +230,25 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       expect((yield* accounts).map(({ id }) => id)).toEqual(["a", "b"])
     })))
 
+  it.scopedLive("a statement of the handler's own sees what tables wrote, and tables see what it wrote", () =>
+    kept(Effect.gen(function*() {
+      yield* prepared
+      yield* Totals.insert({ id: "a", owner: null, sum: 1 })
+      const sums = yield* Transaction.run(folding(
+        Effect.gen(function*() {
+          const sql = yield* SqlClient.SqlClient
+          const before = yield* Totals.get({ id: "a" })
+          yield* sql`UPDATE accounts SET sum = sum + 10`
+          const after = yield* Totals.get({ id: "a" })
+          yield* Totals.increment({ id: "a" }, { sum: 100 })
+          const [seen] = yield* sql<{ readonly sum: number }>`SELECT sum FROM accounts`
+          return [before, after, Option.fromNullable(seen)].map(Option.map(({ sum }) => sum))
+        }),
+        () => undefined
+      ))
+      expect(sums).toEqual([1, 11, 111].map(Option.some))
+    })))
+
   it.scopedLive("an interrupted batch leaves nothing", () =>
     kept(Effect.gen(function*() {
       yield* prepared
