@@ -40,8 +40,6 @@ export class Entry {
   sets: Array<Cell | undefined> | undefined = undefined
   /** What is added to a `Kept` row, by column: one sum, or several to be added one by one since that may differ. */
   adds: Array<Array<Numeric> | undefined> | undefined = undefined
-  /** Whether the base was read because somebody foresaw that it would be asked for. */
-  foreseen = false
 
   constructor(readonly definition: Definition, readonly key: Cells) {}
 

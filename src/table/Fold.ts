@@ -4,8 +4,9 @@
  *     insert, upsert, update, … ──▶ entry of the row ──▶ flush: a few statements for each table, then COMMIT
  *     get ──▶ entry ──▶ else the row is read, with all others that are expected
  *
- * It flushes before COMMIT, before any statement of the handler's own, and where folding alone cannot tell what one
- * statement for each operation would have done. Tables are flushed in the order in which they were first touched.
+ * It flushes before COMMIT, before any statement of the handler's own, when a handler has failed, when it is full, and where
+ * folding alone cannot tell what one statement for each operation would have done. Tables are flushed in the order in which
+ * they were first touched.
  *
  * Invariant: if all flushes succeed, the tables are as if every operation had been a statement of its own. If one fails,
  * nothing is said about why, nor by which operation: the whole try fails, and is repeated without a fold. What only the
@@ -28,6 +29,9 @@ import { duplicate, isRefused, outOfRange } from "./Refusal.js"
 /** Rows that are read because they are expected to be asked for: at most this many of a table at a time. */
 export const expectedMax = 10_000
 
+/** Rows of a table that are held back: before there are more, they are flushed. */
+const heldMax = 20_000
+
 /** One table's part of a fold. */
 class Sheet {
   readonly entries = new Map<Hash, Entry>()
@@ -49,6 +53,12 @@ class Sheet {
   /** Forgets what the database may have changed meanwhile. */
   forget(): void {
     for (const [hash, entry] of this.entries) if (entry.isClean) this.entries.delete(hash)
+  }
+
+  /** Whether another row fits, if need be in place of rows that were read. */
+  makeRoom(): boolean {
+    if (this.entries.size >= heldMax) this.forget()
+    return this.entries.size < heldMax
   }
 
   /** What is pending; the sheet forgets it. */
@@ -150,7 +160,9 @@ export class Fold {
   }
 
   private fold(sheet: Sheet, key: Cells, change: Change.Change): Folded {
-    const entry = sheet.entry(hashOf(key), key)
+    const hash = hashOf(key)
+    if (!sheet.entries.has(hash) && !sheet.makeRoom()) return "flush"
+    const entry = sheet.entry(hash, key)
     const stake = sheet.plan.unique.length === 0 ? nothing : stakeOf(sheet.plan, entry, change)
     if (stake.releases && sheet.claims) return "flush"
     const folded = entry.fold(change)
@@ -184,8 +196,8 @@ export class Fold {
   /** Reads the row, and all that are expected, and answers. */
   private load(sheet: Sheet, hash: Hash, key: Cells): Effect.Effect<Cells | null, SqlError> {
     return this.alone(() => {
-      const isForeseen = sheet.expected.has(hash)
-      const wanted = new Map(isForeseen ? sheet.expected : [[hash, key]])
+      sheet.makeRoom()
+      const wanted = new Map(sheet.expected.has(hash) ? sheet.expected : [[hash, key]])
       for (const each of wanted.keys()) {
         sheet.expected.delete(each)
         const entry = sheet.entries.get(each)
@@ -197,7 +209,6 @@ export class Fold {
         if (rows === undefined) return this.reload(sheet, hash, key)
         for (const [each, cells] of wanted) {
           const entry = sheet.entry(each, cells)
-          entry.foreseen = isForeseen
           entry.found(rows.get(each) ?? null)
         }
         const known = sheet.entries.get(hash)?.current

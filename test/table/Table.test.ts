@@ -249,6 +249,23 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       expect(sums).toEqual([1, 11, 111].map(Option.some))
     })))
 
+  it.scopedLive("an operation that writes more rows than are held back has them written in between", () => {
+    const sent: Array<string> = []
+    return kept(
+      Effect.gen(function*() {
+        yield* prepared
+        sent.length = 0
+        const rows = Array.from({ length: 45_000 }, (_, nth) => ({ document: "d", nth, by: nth }))
+        yield* Transaction.run(folding(Effect.forEach(rows, Moves.insert, { discard: true }), () => undefined))
+        const sql = yield* SqlClient.SqlClient
+        const [stored] = yield* sql<{ readonly n: number }>`SELECT count(*) AS n FROM moves`
+        expect(stored?.n).toBe(45_000)
+        expect(of(sent, "INSERT", "moves")).toBeLessThan(45_000 / 100)
+      }),
+      sent
+    )
+  })
+
   it.scopedLive("an interrupted batch leaves nothing", () =>
     kept(Effect.gen(function*() {
       yield* prepared
