@@ -21,6 +21,7 @@ const powerhouse = { program: "subjects/powerhouse.js", mayStopEarly: true } as 
 const emmettPg = { program: "subjects/emmett-postgresql.js", mayStopEarly: true, prefilled: true } as const
 const emmettSqlite = { program: "subjects/emmett-sqlite.js", mayStopEarly: true, prefilled: true } as const
 
+const oursTable = { ...ours, name: "ours, a table operation a row", how: "table" }
 const oursMany = { ...ours, name: "ours, one statement a batch", how: "many" }
 const handMany = { ...hand, name: "by hand, one statement a batch", how: "many" }
 const oursOne = { ...ours, name: "ours, one statement a row", how: "one" }
@@ -32,6 +33,7 @@ const relaxed = { name: "Emmett, its defaults", how: "default" }
 const tuned = { name: "Emmett, batches of 1,000 without rest", how: "tuned" }
 
 const contenders: ReadonlyArray<Contest.Contender> = [
+  { ...oursTable, dialect: "sqlite" },
   { ...oursMany, dialect: "sqlite" },
   { ...handMany, dialect: "sqlite" },
   { ...oursOne, dialect: "sqlite" },
@@ -41,6 +43,7 @@ const contenders: ReadonlyArray<Contest.Contender> = [
   { ...emmettSqlite, ...tuned, dialect: "sqlite" },
   { ...live, dialect: "pglite" },
   { ...pages, dialect: "pglite" },
+  { ...oursTable, dialect: "pg" },
   { ...oursMany, dialect: "pg" },
   { ...handMany, dialect: "pg" },
   { ...oursOne, dialect: "pg", mayStopEarly: true },
@@ -88,12 +91,13 @@ const ratiosOf = (entries: ReadonlyArray<Contest.Entry>) => {
     return Result.ratio(pair, speeds(of.name, ofDialect), speeds(to.name, toDialect))
   }
   const all = (dialect: "sqlite" | "pg", powerhouseOn: Result.Ratio["dialect"]) => [
+    ratio(dialect, oursTable, handOne),
+    ratio(dialect, oursTable, handMany),
     ratio(dialect, oursMany, handMany),
     ratio(dialect, oursOne, handOne),
     ratio(dialect, oursOne, loopOne),
-    ratio(dialect, oursMany, handOne),
-    ...[relaxed, tuned].flatMap((to) => [ratio(dialect, oursMany, to), ratio(dialect, oursOne, to)]),
-    ...[live, pages].flatMap((to) => [ratio(powerhouseOn, oursMany, to), ratio(powerhouseOn, oursOne, to)])
+    ...[relaxed, tuned].flatMap((to) => [ratio(dialect, oursTable, to), ratio(dialect, oursOne, to)]),
+    ...[live, pages].flatMap((to) => [ratio(powerhouseOn, oursTable, to), ratio(powerhouseOn, oursOne, to)])
   ]
   return [...all("sqlite", "sqlite/pglite"), ...all("pg", "pg")]
 }

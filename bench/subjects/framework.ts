@@ -2,7 +2,7 @@
  * Ours: the search index as a processor, on the layers with their default durability: SQLite with WAL and synchronous=FULL,
  * PostgreSQL with the server's own.
  *
- *     node framework.js <strands.ndjson> <file or URL> many|one
+ *     node framework.js <strands.ndjson> <file or URL> many|one|table
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
@@ -12,13 +12,14 @@ import * as LogLevel from "effect/LogLevel"
 import { Ndjson, Reactor } from "../../src/index.js"
 import { report } from "../support/Subject.js"
 import { databaseOf, processorOf } from "./processor.js"
+import type { How } from "./processor.js"
 import * as Search from "./search.js"
 
 const [input = "", database = "", how = "many"] = process.argv.slice(2)
 
 const started = performance.now()
 const program = Effect.gen(function*() {
-  const [outcome] = yield* Reactor.run(processorOf(how === "many" ? "many" : "one", database, Search.batchOperations))
+  const [outcome] = yield* Reactor.run(processorOf(how as How, database, Search.batchOperations))
   if (outcome?.phase !== "ended") {
     return yield* Effect.dieMessage(`the subscription ${outcome?.phase}: ${String(outcome?.failure)}`)
   }

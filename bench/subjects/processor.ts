@@ -7,9 +7,10 @@ import type * as ConfigError from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import * as Postgres from "../../layers/Postgres.js"
 import * as Sqlite from "../../layers/Sqlite.js"
-import { Namespace, Policy, Processor } from "../../src/index.js"
+import { Namespace, Policy, Processor, Table } from "../../src/index.js"
 import type { StoreUnavailable } from "../../src/index.js"
 import * as Search from "./search.js"
 
@@ -29,9 +30,18 @@ export const databaseOf = (
     isPostgres(database) ? Postgres.layer({ url: Redacted.make(database) }) : Sqlite.layer({ filename: database })
   )
 
-/** The search index, by one statement for all operations of a commit or by one for each. */
+/** One statement for all operations of a commit, one for each, or a table operation for each. */
+export type How = "many" | "one" | "table"
+
+const SearchIndex = Table.make(
+  "search_index",
+  Schema.Struct({ id: Schema.String, document_id: Schema.String, content: Schema.String, updated_at: Schema.String }),
+  { key: ["id"] }
+)
+
+/** The search index. */
 export const processorOf = (
-  how: "many" | "one",
+  how: How,
   database: string,
   batchOperations: number
 ): Processor.Processor<never, SqlClient.SqlClient> => {
@@ -50,7 +60,9 @@ export const processorOf = (
         const rows = strands.flatMap((strand) =>
           strand.operations.map((operation) => Search.rowOf(strand.documentId, operation))
         )
-        const done: Effect.Effect<unknown, SqlError> = how === "many"
+        const done: Effect.Effect<unknown, SqlError, SqlClient.SqlClient> = how === "table"
+          ? Effect.forEach(rows, SearchIndex.upsert, { discard: true })
+          : how === "many"
           ? sql.unsafe(upsertMany, many(Search.fold(rows)))
           : Effect.forEach(rows, (row) => sql.unsafe(upsertOne, Search.one(row)), { discard: true })
         return done
