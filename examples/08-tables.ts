@@ -5,7 +5,7 @@ import { NodeRuntime } from "@effect/platform-node"
 import { SqlClient } from "@effect/sql"
 import { Console, Effect, Logger, LogLevel, Option, Schema } from "effect"
 import * as Test from "../layers/Test.js"
-import { DocumentModel, Policy, Processor, Reactor, Table } from "../src/index.js"
+import { DocumentModel, Namespace, Policy, Processor, Reactor, Table } from "../src/index.js"
 
 const Order = DocumentModel.make("acme/order", {
   PLACE: Schema.Struct({ sku: Schema.String, pieces: Schema.Int }),
@@ -90,13 +90,18 @@ const program = Effect.gen(function*() {
   yield* Console.log(`${outcome?.totals.operations} operations, ${outcome?.totals.commits} commit`)
 
   // Outside a handler the same operations are statements of their own, at once.
-  const lamp = yield* Stock.get({ sku: "lamp" })
-  yield* Console.log(Option.getOrThrow(lamp))
-  yield* Console.log(yield* Returns.find({ sku: "lamp" }))
+  yield* Namespace.within(
+    "warehouse",
+    Effect.gen(function*() {
+      const lamp = yield* Stock.get({ sku: "lamp" })
+      yield* Console.log(Option.getOrThrow(lamp))
+      yield* Console.log(yield* Returns.find({ sku: "lamp" }))
 
-  // What does not fit its column is a failure that names it.
-  const refused = yield* Effect.flip(Stock.update({ sku: "lamp" }, { sold: 0.5 }))
-  yield* Console.log(refused.message.split("\n")[0])
+      // What does not fit its column is a failure that names it.
+      const refused = yield* Effect.flip(Stock.update({ sku: "lamp" }, { sold: 0.5 }))
+      yield* Console.log(refused.message.split("\n")[0])
+    })
+  )
 })
 
 program.pipe(Effect.provide(Test.layer(strands)), Logger.withMinimumLogLevel(LogLevel.Warning), NodeRuntime.runMain)

@@ -49,6 +49,24 @@ const refusals: { readonly [file: string]: ReadonlyArray<ReadonlyArray<string>> 
     ["'Translator' is not assignable to type 'never'"],
     ["'Translator' is not assignable to type 'never'"]
   ],
+  "table-misused": [
+    ["'\"ID\"' is not assignable to type '\"id\"'"],
+    ["'\"mail\"' is not assignable to type '\"id\"'"],
+    ["'cents' is missing"],
+    ["'string' is not assignable to type 'number'"],
+    ["'done' does not exist"],
+    ["'id' is missing"],
+    ["'id' does not exist"],
+    ["'number' is not assignable to type 'string'"],
+    ["'null' is not assignable to type 'string'"],
+    ["'title' does not exist"],
+    ["NoSuchColumn<\"title\">"],
+    ["'rank' does not exist"],
+    ["'number' is not assignable to type 'bigint'"],
+    ["'cents' is missing"],
+    ["'done' does not exist"],
+    ["'AD' does not exist"]
+  ],
   "permit-misspelt": [
     ["'\"schemas\"'", "Permit"],
     ["'\"CREATE EXTENSON\"' is not assignable to type 'Kind'"]
