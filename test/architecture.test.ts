@@ -18,6 +18,7 @@ const layers: ReadonlyArray<ReadonlyArray<string>> = [
   ["table"],
   ["process"],
   ["store"],
+  ["schema"],
   ["vitals"],
   ["Subscription.ts"],
   ["Reactor.ts"],

@@ -7,6 +7,8 @@
  *
  * On SQLite it is the text of `sqlite_schema`. On PostgreSQL it is one schema, as the server describes it: tables, columns,
  * constraints, indexes, views, sequences, triggers, policies, functions and types, with no object ids, owners or grants.
+ * That a column is NOT NULL is said by the column alone, as PostgreSQL did before version 18 made it a constraint, whose name
+ * keeps what table and column were once called.
  * The names of the schema itself do not occur in it, so two schemas can be compared.
  */
 
@@ -71,7 +73,7 @@ const postgres = (sql: SqlClient.SqlClient) =>
       WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
       UNION ALL
       SELECT 'constraint', c.relname, k.conname, pg_get_constraintdef(k.oid, true)
-      FROM relation c JOIN pg_constraint k ON k.conrelid = c.oid
+      FROM relation c JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype <> 'n'
       UNION ALL
       SELECT 'index', c.relname, i.relname,
         pg_get_indexdef(x.indexrelid, 0, true) || CASE WHEN x.indisvalid THEN '' ELSE ' INVALID' END

@@ -1,0 +1,467 @@
+/**
+ * A draft: a migration that is written from what the types say.
+ *
+ *     initial     definitions ─────────────────────────────────────────────▶ changes, up and down for both databases
+ *     difference  migrations ─▶ shadow ─▶ introspection ─ compared ─▶ …      changes, up and down for the database at hand
+ *                 definitions ────────────────────────────┘
+ *
+ * A draft is run at once (`migration`) or kept as files (`files`, `module`), whose text is the same each time, byte by byte.
+ *
+ * A difference is tried before it is handed out: in a shadow that the migrations have built it goes up, down and up again,
+ * and what stands then has to be what the types say. What may lose or refuse rows has to be allowed. `down` leads back to
+ * the same shapes; what `up` has dropped comes back empty (see `Alteration.blank`).
+ */
+
+import * as SqlClient from "@effect/sql/SqlClient"
+import { SqlError } from "@effect/sql/SqlError"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import type { Namespace } from "../domain/Namespace.js"
+import * as Fault from "../process/Fault.js"
+import * as Migration from "../process/Migration.js"
+import * as Catalogue from "../store/Catalogue.js"
+import * as Shadow from "../store/Shadow.js"
+import * as Alteration from "../table/Alteration.js"
+import * as Blueprint from "../table/Blueprint.js"
+import * as Column from "../table/Column.js"
+import * as Comparison from "../table/Comparison.js"
+import type * as Definition from "../table/Definition.js"
+import * as Introspection from "./Introspection.js"
+
+/** The statements of each direction. */
+export interface Directions {
+  readonly up: ReadonlyArray<string>
+  readonly down: ReadonlyArray<string>
+}
+
+export interface Draft {
+  /** Empty when there is nothing to do. */
+  readonly changes: ReadonlyArray<Comparison.Change>
+  /** At least one of them. */
+  readonly sql: { readonly sqlite?: Directions | undefined; readonly pg?: Directions | undefined }
+}
+
+export interface Options<E = never> {
+  /** An empty database, which SQLite needs. */
+  readonly shadow?: Layer.Layer<SqlClient.SqlClient, E> | undefined
+  /** What is to keep its rows under another name. */
+  readonly renames?: Comparison.Renames | undefined
+  /** By table and column, as the types call them: what rows that are there already get, as a value of the column's type. */
+  readonly defaults?: { readonly [table: string]: { readonly [column: string]: unknown } } | undefined
+  /** Whether rows may be lost or refused, and what types do not say be dropped. Default: false. */
+  readonly allowLossy?: boolean | undefined
+  /** Tables that the types say nothing about and that stay as they are. */
+  readonly ignore?: ReadonlyArray<string> | undefined
+}
+
+/** Some changes may lose rows or values, or fail for rows that do not fit. */
+export class LossyChange extends Data.TaggedError("LossyChange")<{
+  readonly changes: ReadonlyArray<Comparison.Change>
+}> {
+  override get message(): string {
+    return `${
+      this.changes.map(Comparison.describe).join("\n")
+    }\nsay allowLossy: true if that is meant, or name a rename`
+  }
+}
+
+/** A column takes no NULL, and nothing says what the rows get that are there already. */
+export class DefaultWanted extends Data.TaggedError("DefaultWanted")<{
+  readonly table: string
+  readonly column: string
+  /** Why the default that was given is none. */
+  readonly reason: string | undefined
+}> {
+  override get message(): string {
+    const { column, reason, table } = this
+    return reason === undefined
+      ? `rows of ${table} need a value for ${column}: give defaults: { ${table}: { ${column}: … } }, or make it nullable`
+      : `the default of ${table}.${column} does not fit: ${reason}`
+  }
+}
+
+/** A rename of what the migrations do not make, or to what the types do not name. */
+export class RenameUnknown extends Data.TaggedError("RenameUnknown")<{ readonly names: ReadonlyArray<string> }> {
+  override get message(): string {
+    return `nothing can be renamed by ${
+      this.names.join(", ")
+    }: the old name has to be in the database, the new in the types`
+  }
+}
+
+/** The tables cannot be brought to the types by a draft. */
+export class Unalterable extends Data.TaggedError("Unalterable")<{
+  /** `undefined` when it is not about one table. */
+  readonly table: string | undefined
+  readonly reasons: ReadonlyArray<string>
+}> {
+  override get message(): string {
+    return `${this.table ?? "the draft"} cannot be altered: ${this.reasons.join("; ")}`
+  }
+}
+
+export type DifferenceError = LossyChange | DefaultWanted | RenameUnknown | Unalterable | Shadow.ShadowFailed
+
+/** Makes the tables, in their order. Throws a `TypeError` for two tables of one name. */
+export const initial = (definitions: ReadonlyArray<Definition.Shape>): Draft => {
+  Blueprint.check(definitions)
+  const comparison = Comparison.between([], definitions)
+  return {
+    changes: Comparison.changesOf(comparison),
+    sql: {
+      sqlite: directionsOf(comparison, "sqlite", noFill, new Set()),
+      pg: directionsOf(comparison, "pg", noFill, new Set())
+    }
+  }
+}
+
+/**
+ * What leads from the tables that the migrations make to those that the types say, on the database of the client, which is
+ * not changed. No changes when nothing leads anywhere. Throws a `TypeError` for two tables of one name.
+ */
+export const difference = <E = never>(
+  namespace: Namespace,
+  migrations: Migration.Migrations,
+  definitions: ReadonlyArray<Definition.Shape>,
+  options: Options<E> = {}
+): Effect.Effect<Draft, DifferenceError | Migration.MigrationMisnamed | E, SqlClient.SqlClient> => {
+  Blueprint.check(definitions)
+  return Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const dialect = Migration.dialectOf(sql)
+    const ids = yield* Migration.check(migrations, namespace)
+    const shadows: Shadows<E> = {
+      namespace,
+      steps: ids.map((id) => ({ id, migration: migrations[id]! })),
+      layer: options.shadow
+    }
+    const all = yield* inShadow(shadows, look)
+    const ignored = new Set(options.ignore ?? [])
+    const found = { ...all, tables: all.tables.filter(({ name }) => !ignored.has(name)) }
+    const before = found.tables.map(Introspection.shapeOf)
+    const renames = options.renames ?? {}
+    const stray = Comparison.strayRenames(before, definitions, renames)
+    if (stray.length > 0) return yield* new RenameUnknown({ names: stray })
+
+    const comparison = Comparison.between(before, definitions, renames)
+    const byHand = yield* handWritten(shadows, found)
+    const conformed = new Map(
+      comparison.kept
+        .filter((pair) => Comparison.changesWithin(pair).length > 0)
+        .flatMap((pair) => {
+          const reasons = byHand.get(pair.before.name)
+          return reasons === undefined ? [] : [[pair.after.name, reasons] as const]
+        })
+    )
+    const changes = [...Comparison.changesOf(comparison), ...conformedChanges(conformed)]
+    if (changes.length === 0) return { changes, sql: { [dialect]: { up: [], down: [] } } }
+
+    const defaults = yield* defaultsOf(comparison, definitions, options.defaults ?? {}, options.allowLossy === true)
+    const lossy = changes.filter(({ column, loss, table, what }) =>
+      loss !== undefined && !(what === "made required" && defaults(table, column ?? "") !== undefined)
+    )
+    if (lossy.length > 0 && options.allowLossy !== true) return yield* new LossyChange({ changes: lossy })
+    yield* refuseReferenced(found.tables, comparison, dialect, conformed)
+    const fill: Alteration.Fill = (table, column) => defaults(table.name, column.name)
+    const directions = directionsOf(comparison, dialect, fill, new Set(conformed.keys()))
+    const draft: Draft = { changes, sql: { [dialect]: directions } }
+    yield* tried(shadows, draft, ignored, before, definitions)
+    return draft
+  })
+}
+
+/** Both in one: of a difference on SQLite and the same on PostgreSQL. Where both have one database's, the second counts. */
+export const combine = (first: Draft, second: Draft): Draft => ({
+  changes: [
+    ...new Map([...first.changes, ...second.changes].map((each) => [Comparison.describe(each), each])).values()
+  ],
+  sql: { ...first.sql, ...second.sql }
+})
+
+/** The migration, to be applied as it is. On a database that it was not drafted for it fails. */
+export const migration = ({ sql }: Draft): Migration.Migration => {
+  const text = (direction: keyof Directions): Migration.SqlText => {
+    const sqlite = sql.sqlite === undefined ? undefined : scriptOf(sql.sqlite[direction])
+    const pg = sql.pg === undefined ? undefined : scriptOf(sql.pg[direction])
+    return { sqlite: sqlite ?? "", pg: pg ?? "" }
+  }
+  const both = Migration.fromSql({ up: text("up"), down: text("down") })
+  return { ...both, up: onlyDrafted(sql, both.up), down: onlyDrafted(sql, both.down) }
+}
+
+export interface File {
+  readonly name: string
+  readonly text: string
+}
+
+/**
+ * As files for a directory of migrations. What was drafted for one database alone has names without a dialect, and a first
+ * line which says so.
+ */
+export const files = (id: string, { changes, sql }: Draft): ReadonlyArray<File> => {
+  const only = sql.sqlite === undefined ? "pg" : sql.pg === undefined ? "sqlite" : undefined
+  return (["up", "down"] as const).flatMap((direction) =>
+    (["pg", "sqlite"] as const).flatMap((dialect) => {
+      const directions = sql[dialect]
+      if (directions === undefined) return []
+      const head = [
+        ...(only === undefined ? [] : [`drafted for ${nameOf[dialect]} alone`]),
+        ...(direction === "up" ? changes.map(Comparison.describe) : ["takes back what up does"])
+      ]
+      const comment = head.flatMap((each) => each.split("\n")).map((line) => `-- ${line}\n`).join("")
+      return [{
+        name: only === undefined ? `${id}.${direction}.${dialect}.sql` : `${id}.${direction}.sql`,
+        text: `${comment}\n${scriptOf(directions[direction])}`
+      }]
+    })
+  )
+}
+
+/** As the text of a module which exports `up` and `down`. */
+export const module = ({ changes, sql }: Draft): string => {
+  const comment = changes.map((each) => ` * - ${Comparison.describe(each).replaceAll("*/", "* /")}\n`).join("")
+  const listed = (direction: keyof Directions, dialect: Blueprint.Dialect) => {
+    const texts = sql[dialect]?.[direction]
+    if (texts === undefined) return `Effect.dieMessage("drafted for ${nameOf[other(dialect)]} alone")`
+    return texts.length === 0 ? "Effect.void" : `all(sql, [\n${texts.map(templated).join(",\n")}\n    ])`
+  }
+  const exported = (direction: keyof Directions) =>
+    `export const ${direction}: Effect.Effect<void, SqlError, SqlClient.SqlClient> = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) => sql.onDialectOrElse({
+    sqlite: () => ${listed(direction, "sqlite")},
+    orElse: () => ${listed(direction, "pg")}
+  })
+)
+`
+  return `/**
+ * Drafted by effect-processors from types:
+ *
+${comment} */
+
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+
+const all = (sql: SqlClient.SqlClient, statements: ReadonlyArray<string>) =>
+  Effect.forEach(statements, (statement) => sql.unsafe(statement), { discard: true })
+
+${exported("up")}
+${exported("down")}`
+}
+
+const nameOf = { pg: "PostgreSQL", sqlite: "SQLite" } as const
+
+const other = (dialect: Blueprint.Dialect): Blueprint.Dialect => dialect === "pg" ? "sqlite" : "pg"
+
+const templated = (text: string): string =>
+  `      \`${text.replaceAll("\\", "\\\\").replaceAll("`", "\\`").replaceAll("${", "\\${")}\``
+
+const scriptOf = (texts: ReadonlyArray<string>): string => texts.map((text) => `${text};\n`).join("")
+
+const onlyDrafted = (sql: Draft["sql"], run: Migration.Migration["up"]): Migration.Migration["up"] =>
+  Effect.flatMap(SqlClient.SqlClient, (client) => {
+    const dialect = Migration.dialectOf(client)
+    return sql[dialect] === undefined
+      ? Effect.fail(new SqlError({ cause: undefined, message: `it was drafted for ${nameOf[other(dialect)]} alone` }))
+      : run
+  })
+
+const noFill: Alteration.Fill = () => undefined
+
+const directionsOf = (
+  comparison: Comparison.Comparison,
+  dialect: Blueprint.Dialect,
+  fill: Alteration.Fill,
+  conformed: ReadonlySet<string>
+): Directions => ({
+  up: Alteration.statements(comparison, dialect, { fill, isRebuilt: ({ after }) => conformed.has(after.name) }),
+  down: Alteration.statements(Comparison.inverse(comparison), dialect, {
+    fill: (_, column) => Alteration.blank(column),
+    isRebuilt: () => false
+  })
+})
+
+interface Shadows<E> {
+  readonly namespace: string
+  readonly steps: ReadonlyArray<Shadow.Step>
+  readonly layer: Layer.Layer<SqlClient.SqlClient, E> | undefined
+}
+
+interface Found {
+  readonly tables: ReadonlyArray<Introspection.FoundTable>
+  readonly items: ReadonlyArray<Catalogue.Item>
+}
+
+const look: Effect.Effect<Found, SqlError, SqlClient.SqlClient> = Effect.all({
+  tables: Introspection.read,
+  items: Catalogue.read
+})
+
+/** What `body` sees where the migrations have been applied. */
+const inShadow = <A, E extends { readonly _tag: string }, E2>(
+  { layer, namespace, steps }: Shadows<E2>,
+  body: Effect.Effect<A, E, SqlClient.SqlClient>
+): Effect.Effect<A, Exclude<E, SqlError> | E2 | Shadow.ShadowFailed, SqlClient.SqlClient> =>
+  Effect.flatMap(
+    Shadow.run(
+      namespace,
+      Effect.map(Effect.zipRight(Shadow.build(namespace, steps), body), (seen) => ({ seen })),
+      layer
+    ),
+    (answer) =>
+      answer === undefined
+        ? new Shadow.ShadowFailed({
+          namespace,
+          id: undefined,
+          cause: new Error("SQLite needs the option shadow, such as Sqlite.layerMemory")
+        })
+        : Effect.succeed(answer.seen)
+  ) as Effect.Effect<A, Exclude<E, SqlError> | E2 | Shadow.ShadowFailed, SqlClient.SqlClient>
+
+/** The tables that are not as a blueprint of their shape would make them, and what is not. */
+const handWritten = <E>(shadows: Shadows<E>, found: Found) =>
+  Effect.gen(function*() {
+    const unfit = found.tables.filter(({ columns }) => columns.some(({ fit }) => fit !== "exact"))
+    const fit = found.tables.filter((table) => !unfit.includes(table)).map(Introspection.shapeOf)
+    const blueprint = migration(initial(fit))
+    const alone = { ...shadows, steps: [{ id: "blueprint", migration: blueprint }] }
+    const expected = yield* inShadow(alone, Catalogue.read)
+    const byHand = new Map<string, ReadonlyArray<string>>()
+    for (const { columns, name } of unfit) {
+      const notes = columns.flatMap((column) => column.note === undefined ? [] : [`${column.name}: ${column.note}`])
+      byHand.set(name, notes)
+    }
+    for (const { name } of fit) {
+      const reasons = deviations(itemsOf(found.items, name), itemsOf(expected, name))
+      if (reasons.length > 0) byHand.set(name, reasons)
+    }
+    return byHand
+  })
+
+const itemsOf = (items: ReadonlyArray<Catalogue.Item>, owner: string): ReadonlyMap<string, string> =>
+  new Map(
+    items
+      .filter((item) => item.owner === owner)
+      .map(({ definition, kind, name }) => [`${kind} ${name}`, definition])
+  )
+
+const deviations = (
+  found: ReadonlyMap<string, string>,
+  expected: ReadonlyMap<string, string>
+): ReadonlyArray<string> => [
+  ...[...found].filter(([name, text]) => expected.get(name) !== text).map(([name, text]) => `${name} is ${text}`),
+  ...[...expected].filter(([name]) => !found.has(name)).map(([name]) => `${name} is missing`)
+]
+
+const conformedChanges = (conformed: ReadonlyMap<string, ReadonlyArray<string>>): ReadonlyArray<Comparison.Change> =>
+  [...conformed].map(([table, reasons]) => ({
+    what: "table conformed",
+    table,
+    column: undefined,
+    detail: reasons.join("; "),
+    loss: "it is built anew, and keeps only what its type says"
+  }))
+
+/** The cells that rows get, once each has been found to fit. */
+const defaultsOf = (
+  comparison: Comparison.Comparison,
+  definitions: ReadonlyArray<Definition.Shape>,
+  given: NonNullable<Options["defaults"]>,
+  allowLossy: boolean
+): Effect.Effect<(table: string, column: string) => Column.Cell | undefined, DefaultWanted> =>
+  Effect.gen(function*() {
+    const cells = new Map<Column.Shape, Column.Cell>()
+    const find = (table: string, column: string) =>
+      definitions.find(({ name }) => name === table)?.columns.find(({ name }) => name === column)
+    for (const [table, columns] of Object.entries(given)) {
+      for (const [column, value] of Object.entries(columns)) {
+        const shape = find(table, column)
+        const cell = shape === undefined ? new Column.Unfit("there is no such column") : encoded(shape, value)
+        if (shape === undefined || cell instanceof Column.Unfit) {
+          const reason = cell instanceof Column.Unfit ? cell.reason : undefined
+          return yield* new DefaultWanted({ table, column, reason })
+        }
+        cells.set(shape, cell)
+      }
+    }
+    for (const { added, after, kept } of comparison.kept) {
+      const required = kept.filter((pair) => pair.before.nullable && !allowLossy).map((pair) => pair.after)
+      const wanting = [...added, ...required].find((column) => !column.nullable && !cells.has(column))
+      if (wanting !== undefined) {
+        return yield* new DefaultWanted({ table: after.name, column: wanting.name, reason: undefined })
+      }
+    }
+    return (table, column) => {
+      const shape = find(table, column)
+      return shape === undefined ? undefined : cells.get(shape)
+    }
+  })
+
+/** By the column's own Schema, where there is one. */
+const encoded = (column: Column.Shape, value: unknown): Column.Cell | Column.Unfit =>
+  "encode" in column ? (column as Column.Column).encode(value) : value as Column.Cell
+
+/** Dropping a table that others refer to would, on SQLite, delete their rows or fail, depending on the foreign key. */
+const refuseReferenced = (
+  tables: ReadonlyArray<Introspection.FoundTable>,
+  { dropped, kept }: Comparison.Comparison,
+  dialect: Blueprint.Dialect,
+  conformed: ReadonlyMap<string, unknown>
+): Effect.Effect<void, Unalterable> => {
+  const rebuilt = kept.filter((pair) =>
+    conformed.has(pair.after.name) || (dialect === "sqlite" && Comparison.changesWithin(pair).length > 0)
+  )
+  const gone = new Set([...dropped, ...rebuilt.map(({ before }) => before)].map(({ name }) => name))
+  const referenced = tables.find(({ name, referencedBy }) => gone.has(name) && referencedBy.length > 0)
+  return referenced === undefined ? Effect.void : new Unalterable({
+    table: referenced.name,
+    reasons: [`foreign keys of ${referenced.referencedBy.join(", ")} refer to it, and it would have to be dropped`]
+  })
+}
+
+/** Up, down and up again, each with what it has to lead to. */
+const tried = <E>(
+  shadows: Shadows<E>,
+  draft: Draft,
+  ignored: ReadonlySet<string>,
+  before: ReadonlyArray<Definition.Shape>,
+  after: ReadonlyArray<Definition.Shape>
+) => {
+  const { down, up } = migration(draft)
+  const failed = (cause: SqlError) => new Unalterable({ table: undefined, reasons: [Fault.describe(cause)] })
+  const expecting = (direction: string, shapes: ReadonlyArray<Definition.Shape>) =>
+    Effect.flatMap(look, ({ items, tables }) => {
+      const found = tables.filter(({ name }) => !ignored.has(name)).map(Introspection.shapeOf)
+      return fingerprint(found) === fingerprint(shapes)
+        ? Effect.succeed(Catalogue.render(items))
+        : new Unalterable({ table: undefined, reasons: [`${direction} does not lead to what it should`] })
+    })
+  return inShadow(
+    shadows,
+    Effect.gen(function*() {
+      yield* up
+      const first = yield* expecting("up", after)
+      yield* down
+      yield* expecting("down", before)
+      yield* up
+      const second = yield* expecting("up", after)
+      if (first !== second) {
+        return yield* new Unalterable({ table: undefined, reasons: ["up leads elsewhere the second time"] })
+      }
+    }).pipe(Effect.catchTag("SqlError", failed))
+  )
+}
+
+/** Equal for the same tables, in whatever order they, and their columns, come. */
+const fingerprint = (shapes: ReadonlyArray<Definition.Shape>): string => {
+  const byName = (a: { readonly name: string }, b: { readonly name: string }) => (a.name < b.name ? -1 : 1)
+  return JSON.stringify(
+    [...shapes].sort(byName).map((shape) => {
+      const { columns, indexes, key, name, unique } = Blueprint.canonical(shape)
+      const plain = columns.map((column) => [column.name, column.kind, column.nullable, column.values] as const)
+      return [name, [...plain].sort(([a], [b]) => (a < b ? -1 : 1)), key, unique, indexes]
+    })
+  )
+}

@@ -1,0 +1,274 @@
+/**
+ * The round trip: from types to a migrated database and back, and from some types to others, for random tables.
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import { beforeAll, describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import * as fc from "fast-check"
+import { spawnSync } from "node:child_process"
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import * as Sqlite from "../../layers/Sqlite.js"
+import {
+  Alteration,
+  Blueprint,
+  Catalogue,
+  type Column,
+  Comparison,
+  type Definition,
+  Draft,
+  Introspection,
+  Migrator,
+  Namespace,
+  Typings
+} from "../../src/index.js"
+import * as Database from "../support/Database.js"
+import * as Shapes from "../support/Shapes.js"
+import * as Store from "../support/Store.js"
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+const shop = Namespace.make("shop")
+const seed = Number(process.env["SHAPES_SEED"] ?? 20_261_121)
+/** A case takes a database, which costs more on PostgreSQL. */
+const runs = { sqlite: 30, pg: 8 } as const
+
+const catalogue = Effect.map(
+  Catalogue.read,
+  (items) => Catalogue.render(items.filter((item) => !Catalogue.isOwn(item)))
+)
+
+const found = Effect.map(Introspection.read, (tables) => tables.map(Introspection.shapeOf))
+
+const byName = (a: { readonly name: string }, b: { readonly name: string }) => (a.name < b.name ? -1 : 1)
+
+/** Apart from the order of columns, which PostgreSQL cannot change. */
+const sortedShapes = (shapes: ReadonlyArray<Definition.Shape>) =>
+  [...shapes].sort(byName).map((shape) => ({ ...shape, columns: [...shape.columns].sort(byName) }))
+
+const insertAll = (specs: ReadonlyArray<Shapes.Spec>, dialect: Blueprint.Dialect) =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.forEach(
+      specs.flatMap((spec) => Shapes.rowsOf(spec).map((row) => Shapes.insert(spec, row, dialect))),
+      (statement) => sql.unsafe(statement),
+      { discard: true }
+    ))
+
+const counts = (names: ReadonlyArray<string>) =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.forEach(names, (name) =>
+      Effect.map(
+        sql.unsafe<{ n: number }>(`SELECT count(*) AS n FROM ${Blueprint.quote(name)}`),
+        ([row]) => [name, row?.n]
+      )))
+
+/** Each case has a database of its own, so that a failing one can be made smaller. */
+const holds = <A>(
+  arbitrary: fc.Arbitrary<A>,
+  { dialect, fresh }: (typeof Database.dialects)[number],
+  body: (value: A) => Effect.Effect<unknown, unknown, SqlClient.SqlClient>
+) =>
+  Effect.promise(() =>
+    fc.assert(
+      fc.asyncProperty(arbitrary, (value) =>
+        Effect.runPromise(
+          Effect.flatMap(fresh, (database) => Effect.provide(body(value), Store.layer(database))).pipe(
+            Effect.asVoid,
+            Effect.scoped,
+            Logger.withMinimumLogLevel(LogLevel.Warning)
+          )
+        )),
+      { seed, numRuns: Number(process.env["SHAPES_RUNS"] ?? runs[dialect]) }
+    )
+  )
+
+describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
+  it.live(
+    "tables of any types are found again in the catalogue, and up, down and up again is up",
+    () =>
+      holds(Shapes.specs, { dialect, fresh }, (specs) =>
+        Effect.gen(function*() {
+          const migrations = { "0001_tables": Draft.migration(Draft.initial(specs.map(Shapes.definitionOf))) }
+          yield* Migrator.up(shop, migrations)
+          const first = yield* catalogue
+          expect(yield* found).toEqual(specs.map(Shapes.shapeOf).sort(byName))
+          yield* insertAll(specs, dialect)
+          yield* Migrator.down(shop, migrations, "nothing")
+          expect(yield* catalogue).toBe("")
+          yield* Migrator.up(shop, migrations)
+          expect(yield* catalogue).toBe(first)
+        })),
+    600_000
+  )
+
+  it.live(
+    "the difference of a database and the types that it was made from is empty",
+    () =>
+      holds(Shapes.specs, { dialect, fresh }, (specs) =>
+        Effect.gen(function*() {
+          const definitions = specs.map(Shapes.definitionOf)
+          const migrations = { "0001_tables": Draft.migration(Draft.initial(definitions)) }
+          const draft = yield* Draft.difference(shop, migrations, definitions, { shadow: Sqlite.layerMemory })
+          expect(draft).toEqual({ changes: [], sql: { [dialect]: { up: [], down: [] } } })
+        })),
+    600_000
+  )
+
+  it.live(
+    "a difference leads from any types to any others, byte by byte, and back, and keeps the rows",
+    () =>
+      holds(Shapes.pairs, { dialect, fresh }, ([before, after]) =>
+        Effect.gen(function*() {
+          const from = before.map(Shapes.definitionOf)
+          const to = after.map(Shapes.definitionOf)
+          const one = { "0001_tables": Draft.migration(Draft.initial(from)) }
+          const draft = yield* Draft.difference(shop, one, to, {
+            shadow: Sqlite.layerMemory,
+            defaults: defaultsOf(after),
+            allowLossy: true
+          })
+          const two = { ...one, "0002_difference": Draft.migration(draft) }
+          yield* Migrator.up(shop, one)
+          const isLossless = draft.changes.every(({ loss, what }) => loss === undefined || what === "made required")
+          if (isLossless) yield* insertAll(before, dialect)
+          yield* Migrator.up(shop, two)
+          if (isLossless) {
+            const rows = new Map(before.map((spec) => [spec.name, Shapes.rowsOf(spec).length]))
+            expect(yield* counts(after.map(({ name }) => name))).toEqual(
+              after.map(({ name }) => [name, rows.get(name) ?? 0])
+            )
+          }
+          const reached = yield* catalogue
+          if (!isLossless) {
+            yield* Migrator.down(shop, two, { to: "0001_tables" })
+            expect(sortedShapes(yield* found)).toEqual(sortedShapes(before.map(Shapes.shapeOf)))
+            yield* Migrator.up(shop, two)
+            expect(yield* catalogue).toBe(reached)
+          }
+          expect(sortedShapes(yield* found)).toEqual(sortedShapes(after.map(Shapes.shapeOf)))
+          const wanted = { "0001_tables": Draft.migration(Draft.initial(inOrder(from, to, dialect))) }
+          const made = yield* Effect.scoped(
+            Effect.flatMap(
+              fresh,
+              (database) => Effect.provide(Effect.zipRight(Migrator.up(shop, wanted), catalogue), Store.layer(database))
+            )
+          )
+          expect(reached).toBe(made)
+        })),
+    600_000
+  )
+})
+
+const defaultsOf = (specs: ReadonlyArray<Shapes.Spec>) =>
+  Object.fromEntries(specs.map(({ fields, name }) => [
+    name,
+    Object.fromEntries(
+      fields
+        .filter(([, { nullable }]) => !nullable)
+        .map(([column, each]) => [column, valueOf(each.kind, Shapes.sample(each, 0))])
+    )
+  ]))
+
+/** What the Schema of a kind takes. */
+const valueOf = (kind: Column.Kind, cell: Column.Cell): unknown =>
+  kind === "timestamp" ? new Date(String(cell)) : kind === "json" ? JSON.parse(String(cell)) : cell
+
+/** With the columns of each table in the order that an alteration leaves. */
+const inOrder = (
+  from: ReadonlyArray<Definition.Shape>,
+  to: ReadonlyArray<Definition.Shape>,
+  dialect: Blueprint.Dialect
+): ReadonlyArray<Definition.Shape> => {
+  const { kept } = Comparison.between(from, to)
+  return to.map((shape) => {
+    const pair = kept.find(({ after }) => after === shape)
+    const isChanged = pair !== undefined && Comparison.changesWithin(pair).length > 0
+    if (pair === undefined) return shape
+    if (isChanged && dialect === "pg") return { ...shape, columns: Alteration.columnsAfter(pair, dialect) }
+    // SQLite builds a table anew, in the order of the types, unless nothing but its indexes changes.
+    return isChanged && isRebuilt(pair) ? shape : { ...shape, columns: pair.before.columns }
+  })
+}
+
+const isRebuilt = (pair: Comparison.TablePair) =>
+  Comparison.changesWithin(pair).some(({ what }) => !what.startsWith("unique ") && !what.startsWith("index "))
+
+describe("the typings of a migrated database", () => {
+  const specs = fc.sample(Shapes.specs, { seed, numRuns: 24 })
+  let output: string | undefined
+
+  beforeAll(async () => {
+    const texts = await Effect.runPromise(
+      Effect.scoped(
+        Effect.forEach(
+          Database.dialects,
+          ({ dialect, fresh }) =>
+            Effect.forEach(
+              specs,
+              (each) =>
+                Effect.scoped(
+                  Effect.flatMap(fresh, (database) => Effect.provide(generated(each, dialect), Store.layer(database)))
+                )
+            ).pipe(
+              Effect.map((all) => all.map((text, i) => ({ name: `${dialect}${i}.ts`, text })))
+            )
+        )
+      ).pipe(Logger.withMinimumLogLevel(LogLevel.Warning))
+    )
+    output = compile(texts.flat())
+  }, 600_000)
+
+  it("compile, and are the types that the migration was generated from", () => {
+    expect(output).toBe("")
+  })
+
+  it("would not be found equal if one were different", () => {
+    const text = `import type * as Schema from "effect/Schema"
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false
+export const one: Equal<Schema.Schema.Type<typeof Schema.String>, number> = true
+`
+    expect(compile([{ name: "wrong.ts", text }])).toContain("TS2322")
+  })
+})
+
+const generated = (specs: ReadonlyArray<Shapes.Spec>, dialect: Blueprint.Dialect) =>
+  Effect.gen(function*() {
+    yield* Migrator.up(shop, { "0001_tables": Draft.migration(Draft.initial(specs.map(Shapes.definitionOf))) })
+    const tables = yield* Introspection.read
+    const text = Typings.generate(tables, { dialect, source: "a test" })
+    const sorted = [...specs].sort(byName)
+    const rows = [...text.matchAll(/^export type (\w+Row) = /gm)].map((match) => match[1])
+    expect(rows).toHaveLength(specs.length)
+    return `${text}
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false
+export const equal: [${sorted.map((spec, i) => `Equal<${rows[i]}, ${Shapes.typeOf(spec)}>`).join(", ")}] = [${
+      sorted.map(() => "true").join(", ")
+    }]
+export const keys: Equal<keyof Database, ${sorted.map(({ name }) => JSON.stringify(name)).join(" | ")}> = true
+`
+  })
+
+/** What the compiler says about files that are in the project, and import the framework by its name. */
+const compile = (files: ReadonlyArray<{ readonly name: string; readonly text: string }>): string => {
+  mkdirSync(join(root, "bench-output"), { recursive: true })
+  const folder = mkdtempSync(join(root, "bench-output", "typings-"))
+  for (const { name, text } of files) writeFileSync(join(folder, name), text)
+  const config = {
+    extends: "../../tsconfig.json",
+    compilerOptions: {
+      noEmit: true,
+      rootDir: "../..",
+      pretty: false,
+      paths: { "effect-processors": ["../../src/index.ts"] }
+    },
+    include: ["."],
+    exclude: []
+  }
+  writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(config))
+  const tsc = join("node_modules", "typescript", "bin", "tsc")
+  const { stderr, stdout } = spawnSync(process.execPath, [tsc, "-p", folder], { cwd: root, encoding: "utf8" })
+  rmSync(folder, { recursive: true })
+  return stdout + stderr
+}

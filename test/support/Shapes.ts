@@ -1,0 +1,204 @@
+/**
+ * Shapes: tables of random types, as definitions and as what a reader would write down for them, and rows that they hold.
+ */
+import * as Schema from "effect/Schema"
+import * as fc from "fast-check"
+import { Blueprint, type Column, Definition } from "../../src/index.js"
+
+/** A column as the test says it, independent of what the framework makes of it. */
+export interface Field {
+  readonly kind: Column.Kind
+  readonly nullable: boolean
+  readonly values: ReadonlyArray<string>
+}
+
+/** A table, as a Schema that is built from it says it again. */
+export interface Spec extends Definition.Options {
+  readonly name: string
+  readonly fields: ReadonlyArray<readonly [name: string, field: Field]>
+  readonly unique: ReadonlyArray<ReadonlyArray<string>>
+  readonly indexes: ReadonlyArray<ReadonlyArray<string>>
+}
+
+const longName = "a_name_of_sixty_three_bytes_which_is_as_many_as_postgresql_keeps"
+
+const names = ["id", "title", "order", "Group", "select", "x", "_1", "a_b", "value", "check", longName.slice(0, 63)]
+const tableNames = [
+  "todos",
+  "table",
+  "User",
+  "search_index",
+  "a",
+  `${longName.slice(0, 60)}_t1`,
+  `${longName.slice(0, 60)}_t2`
+]
+
+const kinds: ReadonlyArray<Column.Kind> = [
+  "text",
+  "enum",
+  "integer",
+  "double",
+  "bigint",
+  "boolean",
+  "timestamp",
+  "bytes",
+  "json"
+]
+
+const enumValues = fc.uniqueArray(fc.constantFrom("open", "done", "it's", "b\\c", "", "%_", "$1", "\"q\"", "x, 'y'"), {
+  minLength: 1,
+  maxLength: 4
+})
+
+const field: fc.Arbitrary<Field> = fc
+  .record({ kind: fc.constantFrom(...kinds), nullable: fc.boolean(), values: enumValues })
+  .map((each) => ({ ...each, values: each.kind === "enum" ? each.values : [] }))
+
+const keyField = field.filter(({ kind, nullable }) => kind !== "json" && !nullable)
+
+/** Lists of columns that an index can have. */
+const sets = (columns: ReadonlyArray<string>, maxLength: number) =>
+  fc.array(fc.shuffledSubarray([...columns], { minLength: 1, maxLength: Math.min(3, columns.length) }), { maxLength })
+
+const specOf = (name: string): fc.Arbitrary<Spec> =>
+  fc
+    .tuple(fc.uniqueArray(fc.constantFrom(...names), { minLength: 1, maxLength: 7 }), keyField)
+    .chain(([columns, first]) =>
+      fc.tuple(...columns.map((column, i) => fc.tuple(fc.constant(column), i === 0 ? fc.constant(first) : field)))
+    )
+    .chain((fields) => withSets(name, fields))
+
+const withSets = (name: string, fields: Spec["fields"]): fc.Arbitrary<Spec> => {
+  const keys = fields.filter(([, { kind, nullable }]) => kind !== "json" && !nullable).map(([column]) => column)
+  const indexed = fields.filter(([, { kind }]) => kind !== "json").map(([column]) => column)
+  return fc.record({
+    name: fc.constant(name),
+    fields: fc.shuffledSubarray([...fields], { minLength: fields.length }),
+    key: fc.shuffledSubarray(keys, { minLength: 1, maxLength: Math.min(2, keys.length) }),
+    unique: sets(indexed, 2),
+    indexes: sets(indexed, 2)
+  })
+}
+
+/** One to three tables. */
+export const specs: fc.Arbitrary<ReadonlyArray<Spec>> = fc
+  .uniqueArray(fc.constantFrom(...tableNames), { minLength: 1, maxLength: 3 })
+  .chain((all) => fc.tuple(...all.map(specOf)))
+
+/** Tables, and the same with some things changed: columns, kinds, keys, tables. */
+export const pairs: fc.Arbitrary<readonly [before: ReadonlyArray<Spec>, after: ReadonlyArray<Spec>]> = fc.oneof(
+  { weight: 3, arbitrary: specs.chain((before) => fc.tuple(fc.constant(before), changed(before))) },
+  { weight: 1, arbitrary: fc.tuple(specs, specs) }
+)
+
+const changed = (before: ReadonlyArray<Spec>): fc.Arbitrary<ReadonlyArray<Spec>> =>
+  fc.tuple(...before.map((spec) =>
+    fc
+      .tuple(
+        fc.subarray([...spec.fields], { minLength: 1 }),
+        fc.array(fc.tuple(fc.constantFrom(...names), field), { maxLength: 2 }),
+        keyField,
+        fc.boolean()
+      )
+      .chain(([kept, more, first, isSameSets]) => {
+        const added = more.filter(([name], i) =>
+          !kept.some(([other]) => other === name) && more.findIndex(([other]) => other === name) === i
+        )
+        const all = [...kept, ...added]
+        const isKeyed = all.some(([, { kind, nullable }]) => kind !== "json" && !nullable)
+        const fields = isKeyed ? all : all.map(([name, each], i) => [name, i === 0 ? first : each] as const)
+        const isWhole = isSameSets && isKeyed && kept.length === spec.fields.length
+        return isWhole ? fc.constant({ ...spec, fields }) : withSets(spec.name, fields)
+      })
+  ))
+
+/** As the framework is told. */
+export const definitionOf = ({ fields, indexes, key, name, unique }: Spec): Definition.Definition =>
+  Definition.make(name, Schema.Struct(Object.fromEntries(fields.map(([column, each]) => [column, schemaOf(each)]))), {
+    key,
+    unique,
+    indexes
+  })
+
+/** What is to be found again. */
+export const shapeOf = ({ fields, indexes, key, name, unique }: Spec): Definition.Shape =>
+  Blueprint.canonical({
+    name,
+    columns: fields.map(([column, { kind, nullable, values }]) => ({ name: column, kind, nullable, values })),
+    key,
+    unique,
+    indexes
+  })
+
+const schemaOf = ({ kind, nullable, values }: Field): Schema.Schema.AnyNoContext => {
+  const schema = kind === "enum" ? Schema.Literal(...values) : schemas[kind]
+  return nullable ? Schema.NullOr(schema) : schema
+}
+
+const schemas: { readonly [K in Exclude<Column.Kind, "enum">]: Schema.Schema.AnyNoContext } = {
+  text: Schema.String,
+  integer: Schema.Int,
+  double: Schema.Finite,
+  bigint: Schema.BigIntFromSelf,
+  boolean: Schema.Boolean,
+  timestamp: Schema.DateFromSelf,
+  bytes: Schema.Uint8ArrayFromSelf,
+  json: Schema.Unknown
+}
+
+/** The type of a row, as it would be written by hand. */
+export const typeOf = ({ fields }: Spec): string =>
+  `{ ${
+    fields.map(([name, { kind, nullable, values }]) => {
+      const type = kind === "enum" ? values.map((value) => JSON.stringify(value)).join(" | ") : types[kind]
+      return `readonly ${name}: ${nullable ? `${type} | null` : type}`
+    }).join("; ")
+  } }`
+
+const types: { readonly [K in Exclude<Column.Kind, "enum">]: string } = {
+  text: "string",
+  integer: "number",
+  double: "number",
+  bigint: "bigint",
+  boolean: "boolean",
+  timestamp: "Date",
+  bytes: "Uint8Array",
+  json: "unknown"
+}
+
+/** Two rows that differ in every column, or one where a key allows no more. */
+export const rowsOf = (spec: Spec): ReadonlyArray<ReadonlyArray<Column.Cell>> => {
+  const isSingle = (name: string) => spec.fields.find(([each]) => each === name)?.[1].values.length === 1
+  const count = [spec.key, ...spec.unique].some((columns) => columns.every(isSingle)) ? 1 : 2
+  return [0, 1].slice(0, count).map((i) => spec.fields.map(([, each]) => sample(each, i)))
+}
+
+/** A value of the column's type, as a default. */
+export const sample = ({ kind, nullable, values }: Field, i: number): Column.Cell => {
+  if (nullable && i === 1) return null
+  switch (kind) {
+    case "text":
+      return `it's ${i} \\ "\u00e9"`
+    case "enum":
+      return values[i % values.length] ?? null
+    case "integer":
+      return i === 0 ? Number.MIN_SAFE_INTEGER : i
+    case "double":
+      return i === 0 ? -1.7976931348623157e308 : 0.1
+    case "bigint":
+      return i === 0 ? 9223372036854775807n : -9223372036854775808n
+    case "boolean":
+      return i === 0
+    case "timestamp":
+      return i === 0 ? "0000-01-01T00:00:00.000Z" : "9999-12-31T23:59:59.999Z"
+    case "bytes":
+      return new Uint8Array([i, 255])
+    case "json":
+      return JSON.stringify({ i, text: "it's" })
+  }
+}
+
+export const insert = (spec: Spec, row: ReadonlyArray<Column.Cell>, dialect: Blueprint.Dialect): string =>
+  `INSERT INTO ${Blueprint.quote(spec.name)} (${Blueprint.list(spec.fields.map(([name]) => name))}) VALUES (${
+    spec.fields.map(([, { kind }], i) => Blueprint.literal(row[i] ?? null, kind, dialect)).join(", ")
+  })`
