@@ -157,11 +157,12 @@ export const difference = <E = never>(
     const changes = [...Comparison.changesOf(comparison), ...conformedChanges(conformed)]
     if (changes.length === 0) return { changes, sql: { [dialect]: { up: [], down: [] } } }
 
-    const defaults = yield* defaultsOf(comparison, definitions, options.defaults ?? {}, options.allowLossy === true)
-    const lossy = changes.filter(({ column, loss, table, what }) =>
-      loss !== undefined && !(what === "made required" && defaults(table, column ?? "") !== undefined)
-    )
-    if (lossy.length > 0 && options.allowLossy !== true) return yield* new LossyChange({ changes: lossy })
+    const defaults = yield* defaultsOf(definitions, options.defaults ?? {})
+    if (options.allowLossy !== true) {
+      const lossy = changes.filter(({ loss, what }) => loss !== undefined && what !== "made required")
+      if (lossy.length > 0) return yield* new LossyChange({ changes: lossy })
+    }
+    yield* wantDefaults(comparison, defaults, options.allowLossy === true)
     yield* refuseReferenced(found.tables, comparison, dialect, conformed)
     const fill: Alteration.Fill = (table, column) => defaults(table.name, column.name)
     const directions = directionsOf(comparison, dialect, fill, new Set(conformed.keys()))
@@ -209,7 +210,7 @@ export const files = (id: string, { changes, sql }: Draft): ReadonlyArray<File> 
         ...(only === undefined ? [] : [`drafted for ${nameOf[dialect]} alone`]),
         ...(direction === "up" ? changes.map(Comparison.describe) : ["takes back what up does"])
       ]
-      const comment = head.flatMap((each) => each.split("\n")).map((line) => `-- ${line}\n`).join("")
+      const comment = head.map((each) => `-- ${inLine(each)}\n`).join("")
       return [{
         name: only === undefined ? `${id}.${direction}.${dialect}.sql` : `${id}.${direction}.sql`,
         text: `${comment}\n${scriptOf(directions[direction])}`
@@ -220,7 +221,7 @@ export const files = (id: string, { changes, sql }: Draft): ReadonlyArray<File> 
 
 /** As the text of a module which exports `up` and `down`. */
 export const module = ({ changes, sql }: Draft): string => {
-  const comment = changes.map((each) => ` * - ${Comparison.describe(each).replaceAll("*/", "* /")}\n`).join("")
+  const comment = changes.map((each) => ` * - ${inLine(Comparison.describe(each)).replaceAll("*/", "* /")}\n`).join("")
   const listed = (direction: keyof Directions, dialect: Blueprint.Dialect) => {
     const texts = sql[dialect]?.[direction]
     if (texts === undefined) return `Effect.dieMessage("drafted for ${nameOf[other(dialect)]} alone")`
@@ -250,6 +251,9 @@ const all = (sql: SqlClient.SqlClient, statements: ReadonlyArray<string>) =>
 ${exported("up")}
 ${exported("down")}`
 }
+
+/** Nothing that would end a comment of one line. */
+const inLine = (text: string): string => text.replace(/\s+/g, " ")
 
 const nameOf = { pg: "PostgreSQL", sqlite: "SQLite" } as const
 
@@ -364,13 +368,14 @@ const conformedChanges = (conformed: ReadonlyMap<string, ReadonlyArray<string>>)
     loss: "it is built anew, and keeps only what its type says"
   }))
 
-/** The cells that rows get, once each has been found to fit. */
+/** The cell that rows get in a column, by table and column. */
+type Defaults = (table: string, column: string) => Column.Cell | undefined
+
+/** The defaults as cells, once each has been found to fit. */
 const defaultsOf = (
-  comparison: Comparison.Comparison,
   definitions: ReadonlyArray<Definition.Shape>,
-  given: NonNullable<Options["defaults"]>,
-  allowLossy: boolean
-): Effect.Effect<(table: string, column: string) => Column.Cell | undefined, DefaultWanted> =>
+  given: NonNullable<Options["defaults"]>
+): Effect.Effect<Defaults, DefaultWanted> =>
   Effect.gen(function*() {
     const cells = new Map<Column.Shape, Column.Cell>()
     const find = (table: string, column: string) =>
@@ -378,19 +383,10 @@ const defaultsOf = (
     for (const [table, columns] of Object.entries(given)) {
       for (const [column, value] of Object.entries(columns)) {
         const shape = find(table, column)
-        const cell = shape === undefined ? new Column.Unfit("there is no such column") : encoded(shape, value)
-        if (shape === undefined || cell instanceof Column.Unfit) {
-          const reason = cell instanceof Column.Unfit ? cell.reason : undefined
-          return yield* new DefaultWanted({ table, column, reason })
-        }
+        if (shape === undefined) return yield* new DefaultWanted({ table, column, reason: "there is no such column" })
+        const cell = encoded(shape, value)
+        if (cell instanceof Column.Unfit) return yield* new DefaultWanted({ table, column, reason: cell.reason })
         cells.set(shape, cell)
-      }
-    }
-    for (const { added, after, kept } of comparison.kept) {
-      const required = kept.filter((pair) => pair.before.nullable && !allowLossy).map((pair) => pair.after)
-      const wanting = [...added, ...required].find((column) => !column.nullable && !cells.has(column))
-      if (wanting !== undefined) {
-        return yield* new DefaultWanted({ table: after.name, column: wanting.name, reason: undefined })
       }
     }
     return (table, column) => {
@@ -398,6 +394,22 @@ const defaultsOf = (
       return shape === undefined ? undefined : cells.get(shape)
     }
   })
+
+/** Rows that are there already need a value in a new column that takes no NULL, and, unless they may be refused, in an old one. */
+const wantDefaults = (
+  { kept }: Comparison.Comparison,
+  defaults: Defaults,
+  allowLossy: boolean
+): Effect.Effect<void, DefaultWanted> => {
+  const wanted = kept.flatMap((pair) => {
+    const required = allowLossy ? [] : pair.kept.filter(({ before }) => before.nullable).map(({ after }) => after)
+    return [...pair.added, ...required]
+      .filter(({ nullable }) => !nullable)
+      .map((column) => ({ table: pair.after.name, column: column.name, reason: undefined }))
+  })
+  const first = wanted.find(({ column, table }) => defaults(table, column) === undefined)
+  return first === undefined ? Effect.void : new DefaultWanted(first)
+}
 
 /** By the column's own Schema, where there is one. */
 const encoded = (column: Column.Shape, value: unknown): Column.Cell | Column.Unfit =>

@@ -6,14 +6,14 @@
  * What was written by hand has types that no kind means exactly. Such a column has the kind whose values are read most
  * alike, and a note that says what is not the same:
  *
- * | PostgreSQL                                             | kind                                                         |
- * | varchar, char, uuid, numeric and what arrives as text  | text                                                         |
- * | int2, int4                                             | integer                                                      |
- * | float4, and float8 which may be NaN                    | double                                                       |
- * | an enum type                                           | enum                                                         |
- * | timestamptz of another precision, timestamp, date      | timestamp                                                    |
- * | json                                                   | json                                                         |
- * | arrays, intervals, points, ranges' kin                 | none: `json`, which is read as unknown, and the fit is "none" |
+ * | PostgreSQL                                                  | kind                     |
+ * | varchar, char, uuid, numeric, and what else arrives as text | text                     |
+ * | int2, int4                                                  | integer                  |
+ * | float4, and float8 that may be NaN                          | double                   |
+ * | an enum type                                                | enum                     |
+ * | timestamptz of another precision, timestamp, date           | timestamp                |
+ * | json                                                        | json                     |
+ * | arrays, composites, intervals, points, generated columns    | none, said by the `fit`  |
  *
  * On SQLite a table that is not STRICT takes values of any type in any column: its columns have the kind of their affinity,
  * with a note; a NUMERIC or BLOB affinity is none. The framework's own tables, virtual tables and what belongs to an
@@ -131,7 +131,6 @@ const grouped = <A extends { readonly owner: string }>(
 interface SqliteTable {
   readonly name: string
   readonly strict: number
-  readonly withoutRowid: number
   readonly text: string
 }
 
@@ -157,7 +156,7 @@ interface SqliteIndexColumn {
 const sqlite = (sql: SqlClient.SqlClient) =>
   Effect.gen(function*() {
     const tables = yield* sql<SqliteTable>`
-      SELECT l.name, l.strict, l.wr AS "withoutRowid", m.sql AS text
+      SELECT l.name, l.strict, m.sql AS text
       FROM pragma_table_list AS l JOIN sqlite_schema AS m ON m.type = 'table' AND m.name = l.name
       WHERE l.schema = 'main' AND l.type = 'table'
         AND l.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND l.name NOT LIKE 'processor\\_%' ESCAPE '\\'
@@ -183,7 +182,7 @@ const sqlite = (sql: SqlClient.SqlClient) =>
         : [{ owner: table.name, name: "", role: "key", columns: key }]
       return assemble(
         table.name,
-        own.map((column) => sqliteColumn(table, column)),
+        own.map((column) => sqliteColumn(table, column, key.length === 1)),
         [...keyIndex, ...indexes],
         references
       )
@@ -212,10 +211,12 @@ const sqliteIndexes = (parts: ReadonlyArray<SqliteIndexColumn>): ReadonlyArray<I
   })
 }
 
-const sqliteColumn = (table: SqliteTable, column: SqliteColumn): FoundColumn => {
+const sqliteColumn = (table: SqliteTable, column: SqliteColumn, isAlone: boolean): FoundColumn => {
   const judged = column.hidden !== 0 ? none("its value is generated") : sqliteKind(table, column)
   const isKey = column.keyed > 0
-  const isLoose = isKey && column.required === 0 && table.withoutRowid === 0 && judged.fit !== "none"
+  // A key of the very type INTEGER is the rowid, which is there always.
+  const isRowid = isKey && isAlone && column.type.toUpperCase() === "INTEGER"
+  const isLoose = isKey && !isRowid && column.required === 0 && judged.fit !== "none"
   const note = isLoose ? [judged.note, "SQLite lets this key be NULL"].filter((each) => each !== undefined) : []
   return {
     name: column.name,

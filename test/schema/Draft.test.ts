@@ -103,6 +103,9 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           Draft.difference(shop, made, more, { shadow, defaults: { todos: { rank: 0.5 } } })
         )
         expect(unfit).toMatchObject({ _tag: "DefaultWanted", reason: expect.stringContaining("0.5") })
+        const nullable = { "0001_todos": Draft.migration(Draft.initial([fields({ rank: Schema.NullOr(Schema.Int) })])) }
+        const required = yield* Effect.flip(Draft.difference(shop, nullable, more, { shadow }))
+        expect(required).toMatchObject({ _tag: "DefaultWanted", column: "rank", reason: undefined })
         const stray = yield* Effect.flip(
           Draft.difference(shop, made, more, { shadow, defaults: { todos: { rank: 1, rnak: 1 } } })
         )

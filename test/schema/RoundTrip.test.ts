@@ -7,10 +7,6 @@ import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as fc from "fast-check"
-import { spawnSync } from "node:child_process"
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
-import { fileURLToPath } from "node:url"
 import * as Sqlite from "../../layers/Sqlite.js"
 import {
   Alteration,
@@ -25,11 +21,11 @@ import {
   Namespace,
   Typings
 } from "../../src/index.js"
+import * as Compiler from "../support/Compiler.js"
 import * as Database from "../support/Database.js"
 import * as Shapes from "../support/Shapes.js"
 import * as Store from "../support/Store.js"
 
-const root = fileURLToPath(new URL("../..", import.meta.url))
 const shop = Namespace.make("shop")
 const seed = Number(process.env["SHAPES_SEED"] ?? 20_261_121)
 /** A case takes a database, which costs more on PostgreSQL. */
@@ -217,7 +213,7 @@ describe("the typings of a migrated database", () => {
         )
       ).pipe(Logger.withMinimumLogLevel(LogLevel.Warning))
     )
-    output = compile(texts.flat())
+    output = Compiler.compile(texts.flat())
   }, 600_000)
 
   it("compile, and are the types that the migration was generated from", () => {
@@ -229,7 +225,7 @@ describe("the typings of a migrated database", () => {
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false
 export const one: Equal<Schema.Schema.Type<typeof Schema.String>, number> = true
 `
-    expect(compile([{ name: "wrong.ts", text }])).toContain("TS2322")
+    expect(Compiler.compile([{ name: "wrong.ts", text }])).toContain("TS2322")
   })
 })
 
@@ -249,26 +245,3 @@ export const equal: [${sorted.map((spec, i) => `Equal<${rows[i]}, ${Shapes.typeO
 export const keys: Equal<keyof Database, ${sorted.map(({ name }) => JSON.stringify(name)).join(" | ")}> = true
 `
   })
-
-/** What the compiler says about files that are in the project, and import the framework by its name. */
-const compile = (files: ReadonlyArray<{ readonly name: string; readonly text: string }>): string => {
-  mkdirSync(join(root, "bench-output"), { recursive: true })
-  const folder = mkdtempSync(join(root, "bench-output", "typings-"))
-  for (const { name, text } of files) writeFileSync(join(folder, name), text)
-  const config = {
-    extends: "../../tsconfig.json",
-    compilerOptions: {
-      noEmit: true,
-      rootDir: "../..",
-      pretty: false,
-      paths: { "effect-processors": ["../../src/index.ts"] }
-    },
-    include: ["."],
-    exclude: []
-  }
-  writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(config))
-  const tsc = join("node_modules", "typescript", "bin", "tsc")
-  const { stderr, stdout } = spawnSync(process.execPath, [tsc, "-p", folder], { cwd: root, encoding: "utf8" })
-  rmSync(folder, { recursive: true })
-  return stdout + stderr
-}
