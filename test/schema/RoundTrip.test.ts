@@ -60,6 +60,19 @@ const counts = (names: ReadonlyArray<string>) =>
         ([row]) => [name, row?.n]
       )))
 
+/** The rows of each table, apart from the names of its columns. */
+const contents = (specs: ReadonlyArray<Shapes.Spec>) =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.forEach(specs, ({ fields, key, name }) =>
+      Effect.map(
+        sql.unsafe<Record<string, unknown>>(
+          `SELECT ${Blueprint.list(fields.map(([column]) => column))} FROM ${Blueprint.quote(name)} ORDER BY ${
+            Blueprint.list(key)
+          }`
+        ),
+        (rows) => rows.map((row) => Object.values(row))
+      )))
+
 /** Each case has a database of its own, so that a failing one can be made smaller. */
 const holds = <A>(
   arbitrary: fc.Arbitrary<A>,
@@ -152,6 +165,32 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
             )
           )
           expect(reached).toBe(made)
+        })),
+    600_000
+  )
+
+  it.live(
+    "tables and columns that take each other's names keep their rows, and are as if they had been made so",
+    () =>
+      holds(Shapes.renamed, { dialect, fresh }, ({ after, before, renames }) =>
+        Effect.gen(function*() {
+          const to = after.map(Shapes.definitionOf)
+          const one = { "0001_tables": Draft.migration(Draft.initial(before.map(Shapes.definitionOf))) }
+          const draft = yield* Draft.difference(shop, one, to, { shadow: Sqlite.layerMemory, renames })
+          const two = { ...one, "0002_renamed": Draft.migration(draft) }
+          yield* Migrator.up(shop, one)
+          yield* insertAll(before, dialect)
+          const rows = yield* contents(before)
+          yield* Migrator.up(shop, two)
+          expect(yield* contents(after)).toEqual(rows)
+          const reached = yield* catalogue
+          yield* Migrator.down(shop, two, { to: "0001_tables" })
+          expect(yield* contents(before)).toEqual(rows)
+          yield* Migrator.up(shop, two)
+          expect(yield* catalogue).toBe(reached)
+          yield* Migrator.down(shop, two, "nothing")
+          yield* Migrator.up(shop, { "0001_tables": Draft.migration(Draft.initial(to)) })
+          expect(yield* catalogue).toBe(reached)
         })),
     600_000
   )

@@ -3,7 +3,7 @@
  */
 import * as Schema from "effect/Schema"
 import * as fc from "fast-check"
-import { Blueprint, type Column, Definition } from "../../src/index.js"
+import { Blueprint, type Column, type Comparison, Definition } from "../../src/index.js"
 
 /** A column as the test says it, independent of what the framework makes of it. */
 export interface Field {
@@ -111,6 +111,47 @@ const changed = (before: ReadonlyArray<Spec>): fc.Arbitrary<ReadonlyArray<Spec>>
         return isWhole ? fc.constant({ ...spec, fields }) : withSets(spec.name, fields)
       })
   ))
+
+/** Tables, and the same with their names and those of their columns given to one another, and which went where. */
+export const renamed: fc.Arbitrary<{
+  readonly before: ReadonlyArray<Spec>
+  readonly after: ReadonlyArray<Spec>
+  readonly renames: Comparison.Renames
+}> = specs.chain((before) =>
+  fc
+    .tuple(
+      shuffled([...before.map(({ name }) => name), "another"]),
+      fc.tuple(...before.map(({ fields }) => shuffled([...fields.map(([name]) => name), "other"])))
+    )
+    .map(([tables, columns]) => {
+      const all = before.map((spec, i) => {
+        const to = new Map(spec.fields.map(([name], k) => [name, columns[i]![k]!]))
+        const each = (names: ReadonlyArray<string>) => names.map((name) => to.get(name)!)
+        const after: Spec = {
+          name: tables[i]!,
+          fields: spec.fields.map(([name, field]) => [to.get(name)!, field]),
+          key: each(spec.key),
+          unique: spec.unique.map(each),
+          indexes: spec.indexes.map(each)
+        }
+        return {
+          after,
+          columns: [after.name, Object.fromEntries(to)] as const,
+          table: [spec.name, after.name] as const
+        }
+      })
+      return {
+        before,
+        after: all.map(({ after }) => after),
+        renames: {
+          tables: Object.fromEntries(all.map(({ table }) => table)),
+          columns: Object.fromEntries(all.map((each) => each.columns))
+        }
+      }
+    })
+)
+
+const shuffled = (all: ReadonlyArray<string>) => fc.shuffledSubarray([...all], { minLength: all.length })
 
 /** As the framework is told. */
 export const definitionOf = ({ fields, indexes, key, name, unique }: Spec): Definition.Definition =>
