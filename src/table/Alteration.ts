@@ -343,14 +343,19 @@ const pgPassages: Passages = {
   "double integer": wholeOf,
   "double bigint": wholeOf,
   "json text": toText,
-  "timestamp text": (column) => `to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`,
+  // The year 0 is called 1 BC here.
+  "timestamp text": (column) =>
+    `CASE WHEN EXTRACT(YEAR FROM ${column} AT TIME ZONE 'UTC') < 0 THEN '0000' `
+    + `ELSE to_char(${column} AT TIME ZONE 'UTC', 'YYYY') END `
+    + `|| to_char(${column} AT TIME ZONE 'UTC', '-MM-DD"T"HH24:MI:SS.MS"Z"')`,
   "text integer": asInteger,
   "text bigint": asInteger,
   "text double": (column) => `${column}::double precision`,
   "text boolean": (column) =>
     `CASE ${column} WHEN 'true' THEN TRUE WHEN 'false' THEN FALSE ELSE ('no boolean: ' || ${column})::boolean END`,
   "text timestamp": (column) =>
-    `CASE WHEN ${column} ~ ${instant} THEN ${column} ELSE 'no instant: ' || ${column} END::timestamptz`,
+    `CASE WHEN ${column} !~ ${instant} THEN 'no instant: ' || ${column} `
+    + `WHEN ${column} LIKE '0000-%' THEN '0001' || substr(${column}, 5) || ' BC' ELSE ${column} END::timestamptz`,
   "text json": (column) => `${column}::jsonb`
 }
 

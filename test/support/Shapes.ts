@@ -22,7 +22,19 @@ export interface Spec extends Definition.Options {
 
 const longName = "a_name_of_sixty_three_bytes_which_is_as_many_as_postgresql_keeps"
 
-const names = ["id", "title", "order", "Group", "select", "x", "_1", "a_b", "value", "check", longName.slice(0, 63)]
+const columnNames = [
+  "id",
+  "title",
+  "order",
+  "Group",
+  "select",
+  "x",
+  "_1",
+  "a_b",
+  "value",
+  "check",
+  longName.slice(0, 63)
+]
 const tableNames = [
   "todos",
   "table",
@@ -62,7 +74,7 @@ const sets = (columns: ReadonlyArray<string>, maxLength: number) =>
 
 const specOf = (name: string): fc.Arbitrary<Spec> =>
   fc
-    .tuple(fc.uniqueArray(fc.constantFrom(...names), { minLength: 1, maxLength: 7 }), keyField)
+    .tuple(fc.uniqueArray(fc.constantFrom(...columnNames), { minLength: 1, maxLength: 7 }), keyField)
     .chain(([columns, first]) =>
       fc.tuple(...columns.map((column, i) => fc.tuple(fc.constant(column), i === 0 ? fc.constant(first) : field)))
     )
@@ -95,8 +107,14 @@ const changed = (before: ReadonlyArray<Spec>): fc.Arbitrary<ReadonlyArray<Spec>>
   fc.tuple(...before.map((spec) =>
     fc
       .tuple(
-        fc.subarray([...spec.fields], { minLength: 1 }),
-        fc.array(fc.tuple(fc.constantFrom(...names), field), { maxLength: 2 }),
+        fc.subarray([...spec.fields], { minLength: 1 }).chain((kept) =>
+          fc.tuple(
+            ...kept.map(([name, each]) =>
+              fc.tuple(fc.constant(name), fc.oneof({ weight: 3, arbitrary: fc.constant(each) }, field))
+            )
+          )
+        ),
+        fc.array(fc.tuple(fc.constantFrom(...columnNames), field), { maxLength: 2 }),
         keyField,
         fc.boolean()
       )
@@ -112,6 +130,80 @@ const changed = (before: ReadonlyArray<Spec>): fc.Arbitrary<ReadonlyArray<Spec>>
       })
   ))
 
+/** Tables, and the same with changes that keep every row and its meaning. */
+export const grown: fc.Arbitrary<readonly [before: ReadonlyArray<Spec>, after: ReadonlyArray<Spec>]> = specs.chain(
+  (before) => fc.tuple(fc.constant(before), fc.tuple(...before.map(grownOf)))
+)
+
+const grownOf = (spec: Spec): fc.Arbitrary<Spec> => {
+  const indexed = new Set([...spec.key, ...spec.unique.flat()])
+  const free = columnNames.filter((name) => !spec.fields.some(([other]) => other === name))
+  const kept = spec.fields.map(([name, each]) =>
+    // Equal values must not become so, nor must a key be nullable.
+    fc.tuple(fc.constant(name), indexed.has(name) ? fc.constant(each) : wider(each))
+  )
+  return fc
+    .tuple(fc.tuple(...kept), fc.subarray(free, { maxLength: Math.min(2, free.length) }), field, fc.boolean())
+    .chain(([fields, more, each, keepsUnique]) => {
+      const all: Spec["fields"] = [...fields, ...more.map((name) => [name, each] as const)]
+      return fc.record({
+        name: fc.constant(spec.name),
+        fields: fc.constant(all),
+        key: fc.constant(spec.key),
+        unique: fc.constant(keepsUnique ? spec.unique : []),
+        indexes: sets(all.filter(([, { kind }]) => kind !== "json").map(([name]) => name), 2)
+      })
+    })
+}
+
+const wider = (each: Field): fc.Arbitrary<Field> =>
+  fc.record({
+    kind: fc.constantFrom(each.kind, ...widerKinds[each.kind] ?? []),
+    nullable: fc.boolean(),
+    more: fc.boolean()
+  }).map(({ kind, more, nullable }) => ({
+    kind,
+    // On the way back a default of another kind could not be read as one of this.
+    nullable: kind === each.kind ? nullable : each.nullable || nullable,
+    values: kind !== "enum" ? [] : more ? [...each.values, "new"] : each.values
+  }))
+
+const widerKinds: { readonly [K in Column.Kind]?: ReadonlyArray<Column.Kind> } = {
+  enum: ["text"],
+  integer: ["bigint", "double", "text"],
+  bigint: ["text"],
+  boolean: ["integer", "bigint", "text"],
+  timestamp: ["text"],
+  json: ["text"]
+}
+
+/** What a row that was inserted as `rowsOf` holds once its table has grown, in the form of `comparable`. */
+export const grownRows = (before: Spec, after: Spec): ReadonlyArray<ReadonlyArray<string>> =>
+  rowsOf(before).map((row) =>
+    after.fields.map(([name, to]) => {
+      const i = before.fields.findIndex(([other]) => other === name)
+      const from = before.fields[i]?.[1]
+      const cell = from === undefined ? null : row[i] ?? null
+      // Where a value is asked for, it is the default that the test gives.
+      if (from === undefined || cell === null) return to.nullable ? "null" : comparable(sample(to, 0), to)
+      if (from.kind === "boolean" && to.kind !== "text") return cell === true ? "1" : "0"
+      return comparable(cell, from.kind === "json" ? from : to)
+    })
+  )
+
+/** A value as it was written or read, the same text for the same meaning. */
+export const comparable = (value: unknown, { kind }: Pick<Field, "kind">): string => {
+  if (value === null) return "null"
+  if (value instanceof Date) return value.toISOString()
+  if (value instanceof Uint8Array) return Buffer.from(value).toString("hex")
+  // As text, JSON is written with other spaces by each database.
+  const isJsonText = typeof value === "string" && (kind === "json" || value.startsWith("{"))
+  const parsed: unknown = isJsonText ? JSON.parse(value) : value
+  if (kind === "json" || isJsonText) return JSON.stringify(parsed, ["i", "text"])
+  if (kind === "boolean" && typeof value === "boolean") return value ? "1" : "0"
+  return typeof value === "string" ? value : typeof value === "bigint" ? value.toString() : JSON.stringify(value)
+}
+
 /** Tables, and the same with their names and those of their columns given to one another, and which went where. */
 export const renamed: fc.Arbitrary<{
   readonly before: ReadonlyArray<Spec>
@@ -126,10 +218,10 @@ export const renamed: fc.Arbitrary<{
     .map(([tables, columns]) => {
       const all = before.map((spec, i) => {
         const to = new Map(spec.fields.map(([name], k) => [name, columns[i]![k]!]))
-        const each = (names: ReadonlyArray<string>) => names.map((name) => to.get(name)!)
+        const each = (own: ReadonlyArray<string>) => own.map((name) => to.get(name)!)
         const after: Spec = {
           name: tables[i]!,
-          fields: spec.fields.map(([name, field]) => [to.get(name)!, field]),
+          fields: spec.fields.map(([name, type]) => [to.get(name)!, type]),
           key: each(spec.key),
           unique: spec.unique.map(each),
           indexes: spec.indexes.map(each)
