@@ -2,10 +2,9 @@
  * Tables: one plain effect for each operation, typed to the columns, and a few statements for a whole batch of them.
  */
 import { NodeRuntime } from "@effect/platform-node"
-import { SqlClient } from "@effect/sql"
 import { Console, Effect, Logger, LogLevel, Option, Schema } from "effect"
 import * as Test from "../layers/Test.js"
-import { DocumentModel, Namespace, Policy, Processor, Reactor, Table } from "../src/index.js"
+import { DocumentModel, Draft, Namespace, Policy, Processor, Reactor, Table } from "../src/index.js"
 
 const Order = DocumentModel.make("acme/order", {
   PLACE: Schema.Struct({ sku: Schema.String, pieces: Schema.Int }),
@@ -30,22 +29,8 @@ const Returns = Table.make(
   { key: ["order", "index"], indexes: [["sku"]] }
 )
 
-const migrations = {
-  "0001_stock": {
-    up: Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      yield* sql`CREATE TABLE stock
-        (sku TEXT PRIMARY KEY, sold BIGINT NOT NULL, returned BIGINT NOT NULL, "lastReason" TEXT)`
-      yield* sql`CREATE TABLE returns ("order" TEXT NOT NULL, "index" BIGINT NOT NULL, sku TEXT NOT NULL,
-        share DOUBLE PRECISION NOT NULL, PRIMARY KEY ("order", "index"))`
-    }),
-    down: Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      yield* sql`DROP TABLE returns`
-      yield* sql`DROP TABLE stock`
-    })
-  }
-}
+// The migration that makes them comes from the same types; 09 tells how it goes on from there.
+const migrations = { "0001_stock": Draft.migration(Draft.initial([Stock, Returns])) }
 
 const Warehouse = Processor.make("warehouse", {
   namespace: "warehouse",

@@ -5,16 +5,7 @@
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Logger, LogLevel, Schema } from "effect"
 import * as Sqlite from "../layers/Sqlite.js"
-import {
-  Comparison,
-  Definition,
-  Draft,
-  Introspection,
-  type Migration,
-  Migrator,
-  Namespace,
-  Typings
-} from "../src/index.js"
+import { Comparison, Draft, Introspection, type Migration, Migrator, Namespace, Table, Typings } from "../src/index.js"
 
 const namespace = Namespace.make("todos")
 const shadow = Sqlite.layerMemory
@@ -26,7 +17,7 @@ const Todo = Schema.Struct({
   state: Schema.Literal("open", "done"),
   createdAt: Schema.DateTimeUtc
 })
-const todos = Definition.make("todos", Todo, { key: ["id"], indexes: [["state"]] })
+const Todos = Table.make("todos", Todo, { key: ["id"], indexes: [["state"]] })
 
 // Later: a column is new, one has another name, and there is one more state.
 const LaterTodo = Schema.Struct({
@@ -36,21 +27,21 @@ const LaterTodo = Schema.Struct({
   createdAt: Schema.DateTimeUtc,
   rank: Schema.Int
 })
-const laterTodos = Definition.make("todos", LaterTodo, { key: ["id"], indexes: [["state"], ["rank"]] })
+const LaterTodos = Table.make("todos", LaterTodo, { key: ["id"], indexes: [["state"], ["rank"]] })
 
 const program = Effect.gen(function*() {
   // Both databases at once: a value to use as it is, or files to keep.
-  const initial = Draft.initial([todos])
+  const initial = Draft.initial([Todos])
   const first: Migration.Migrations = { "0001_todos": Draft.migration(initial) }
   const files = Draft.files("0001_todos", initial)
   yield* Console.log(files.map(({ name }) => name).join("\n"))
   yield* Console.log(files.find(({ name }) => name === "0001_todos.up.sqlite.sql")?.text)
 
   // What has changed is found by building the migrations in a shadow. What would lose rows, or refuse them, is said.
-  const refused = yield* Effect.flip(Draft.difference(namespace, first, [laterTodos], { shadow }))
+  const refused = yield* Effect.flip(Draft.difference(namespace, first, [LaterTodos], { shadow }))
   yield* Console.log(`${refused._tag}: ${refused.message}\n`)
 
-  const draft = yield* Draft.difference(namespace, first, [laterTodos], {
+  const draft = yield* Draft.difference(namespace, first, [LaterTodos], {
     shadow,
     renames: { columns: { todos: { title: "text" } } },
     defaults: { todos: { rank: 0 } }

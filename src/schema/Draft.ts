@@ -26,7 +26,7 @@ import * as Alteration from "../table/Alteration.js"
 import * as Blueprint from "../table/Blueprint.js"
 import * as Column from "../table/Column.js"
 import * as Comparison from "../table/Comparison.js"
-import type * as Definition from "../table/Definition.js"
+import * as Definition from "../table/Definition.js"
 import * as Introspection from "./Introspection.js"
 
 /** The statements of each direction. */
@@ -104,7 +104,8 @@ export class Unalterable extends Data.TaggedError("Unalterable")<{
 export type DifferenceError = LossyChange | DefaultWanted | RenameUnknown | Unalterable | Shadow.ShadowFailed
 
 /** Makes the tables, in their order. Throws a `TypeError` for two tables of one name. */
-export const initial = (definitions: ReadonlyArray<Definition.Shape>): Draft => {
+export const initial = (tables: ReadonlyArray<Definition.Declared>): Draft => {
+  const definitions = tables.map(Definition.shapeOf)
   Blueprint.check(definitions)
   const comparison = Comparison.between([], definitions)
   return {
@@ -123,9 +124,10 @@ export const initial = (definitions: ReadonlyArray<Definition.Shape>): Draft => 
 export const difference = <E = never>(
   namespace: Namespace,
   migrations: Migration.Migrations,
-  definitions: ReadonlyArray<Definition.Shape>,
+  tables: ReadonlyArray<Definition.Declared>,
   options: Options<E> = {}
 ): Effect.Effect<Draft, DifferenceError | Migration.MigrationMisnamed | E, SqlClient.SqlClient> => {
+  const definitions = tables.map(Definition.shapeOf)
   Blueprint.check(definitions)
   return Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient

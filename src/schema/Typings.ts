@@ -2,7 +2,7 @@
  * Typings: TypeScript source that says what is in a table, for each way of using it.
  *
  *     Shape ──▶ export const TodosRow = Schema.Struct({ … })         rows as Effect Schema
- *           ──▶ export const TodosTable = Definition.make(…)         the table that they make
+ *           ──▶ export const TodosTable = Table.make(…)              the table that they make
  *           ──▶ export interface Database { todos: … }           rows as Kysely sends and receives them, by dialect
  *
  * Each kind has one Schema, so that the types of a table that was made from these Schemas come out as they went in: text is
@@ -12,7 +12,7 @@
  *
  * The interface for Kysely says what the drivers of this project's layers return and accept, with nothing decoded: on
  * SQLite booleans are 0 and 1, timestamps and JSON are text. Where a kind does not fit exactly, a comment says so; where none
- * fits, the type is unknown and no `Definition` is made of the table.
+ * fits, the type is unknown and no `Table` is made of it.
  */
 
 import type * as Blueprint from "../table/Blueprint.js"
@@ -25,7 +25,7 @@ export interface Options {
   readonly dialect: Blueprint.Dialect
   /** What it is generated from, for the head of the file, such as `the database of namespace todos`. */
   readonly source: string
-  /** Where the generated file imports `Definition` from. Default: `effect-processors`. */
+  /** Where the generated file imports `Table` from. Default: `effect-processors`. */
   readonly module?: string | undefined
 }
 
@@ -43,7 +43,7 @@ export const generate = (tables: ReadonlyArray<Source>, options: Options): strin
   const imports = [
     ...(defined.length === 0
       ? []
-      : [`import { Definition } from ${JSON.stringify(options.module ?? "effect-processors")}`]),
+      : [`import { Table } from ${JSON.stringify(options.module ?? "effect-processors")}`]),
     ...(tables.length === 0 ? [] : [`import * as Schema from "effect/Schema"`]),
     ...(interfaces.includes("ColumnType<") ? [`import type { ColumnType } from "kysely"`] : [])
   ]
@@ -71,7 +71,7 @@ const namesOf = (tables: ReadonlyArray<Source>): ReadonlyMap<Source, string> => 
   }))
 }
 
-/** Why no `Definition` can be made of it. */
+/** Why no `Table` can be made of it. */
 const whyUndefined = (table: Source): string | undefined => {
   if (table.key.length === 0) return "it has no primary key"
   const names = [table.name, ...table.columns.map(({ name }) => name)]
@@ -98,7 +98,7 @@ export type ${name}Row = typeof ${name}Row.Type
 ${notes}${
     why === undefined
       ? definitionOf(table, name)
-      : `// No Definition is made of ${commented(table.name)}: ${commented(why)}.\n`
+      : `// No Table is made of ${commented(table.name)}: ${commented(why)}.\n`
   }`
 }
 
@@ -109,7 +109,7 @@ const definitionOf = ({ indexes, key, name: table, unique }: Source, name: strin
     ...(unique.length === 0 ? [] : [`unique: ${lists(unique)}`]),
     ...(indexes.length === 0 ? [] : [`indexes: ${lists(indexes)}`])
   ]
-  return `export const ${name}Table = Definition.make(${JSON.stringify(table)}, ${name}Row, {
+  return `export const ${name}Table = Table.make(${JSON.stringify(table)}, ${name}Row, {
   ${options.join(",\n  ")}
 })
 `

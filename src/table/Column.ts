@@ -81,7 +81,7 @@ export const fromAst = (name: string, declared: AST.AST): Column => {
   const shape = {
     name,
     kind,
-    nullable: nullable || (!isNatural && (encoded.nullable || isAnything(encoded.ast))),
+    nullable: nullable || (!isNatural && encoded.nullable),
     values: kind === "enum" ? literals(encoded.ast).map(String) : []
   }
   const isPlainNumber = isNatural ? kind === "bigint" : AST.isNumberKeyword(bare(ast))
@@ -97,7 +97,6 @@ export const fromAst = (name: string, declared: AST.AST): Column => {
 export const isNumeric = (kind: Kind): kind is "integer" | "double" | "bigint" =>
   kind === "integer" || kind === "double" || kind === "bigint"
 
-/** A column of anything at all holds null, too. */
 const isAnything = (ast: AST.AST): boolean => AST.isUnknownKeyword(ast) || AST.isAnyKeyword(ast)
 
 /** The kinds whose values go into a database as the Type has them, not as the Encoded side writes them. */
@@ -172,10 +171,11 @@ const withoutNull = (ast: AST.AST): { readonly ast: AST.AST; readonly nullable: 
 const codec = (shape: Shape, ast: AST.AST): Pick<Column, "encode" | "decode"> => {
   const toCell = cellOf(shape)
   const ofCell = valueOf(shape.kind, ast)
-  // A keyword alone has nothing to check beyond what the cell checks.
+  // A keyword alone has nothing to check beyond what the cell checks. In JSON that is no NULL, null is a value as any other.
   if (isPlain(ast)) {
+    const nullIsJson = isAnything(ast) && !shape.nullable
     return {
-      encode: (value) => value === null ? nullOf(shape) : toCell(value),
+      encode: (value) => value === null && !nullIsJson ? nullOf(shape) : toCell(value),
       decode: (cell) => cell === null ? nullOf(shape) : ofCell(cell)
     }
   }

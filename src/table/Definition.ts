@@ -27,6 +27,11 @@ export interface Definition extends Shape {
   readonly columns: ReadonlyArray<Column.Column>
 }
 
+/** A definition, or what has one: a `Table`. */
+export type Declared = Shape | { readonly definition: Shape }
+
+export const shapeOf = (declared: Declared): Shape => "definition" in declared ? declared.definition : declared
+
 export interface Options {
   readonly key: ReadonlyArray<string>
   readonly unique?: ReadonlyArray<ReadonlyArray<string>> | undefined

@@ -323,7 +323,7 @@ export const sample = ({ kind, nullable, values }: Field, i: number): Column.Cel
     case "boolean":
       return i === 0
     case "timestamp":
-      return i === 0 ? "0000-01-01T00:00:00.000Z" : "9999-12-31T23:59:59.999Z"
+      return i === 0 ? "0001-01-01T00:00:00.000Z" : "9999-12-31T23:59:59.999Z"
     case "bytes":
       return new Uint8Array([i, 255])
     case "json":

@@ -13,7 +13,7 @@ describe("a definition", () => {
     expect(made.columns.map(({ kind, name, nullable }) => [name, kind, nullable])).toEqual([
       ["id", "text", false],
       ["note", "text", true],
-      ["tags", "json", true]
+      ["tags", "json", false]
     ])
     expect(made).toMatchObject({ name: "things", key: ["id"], unique: [["note"]], indexes: [["note", "id"]] })
   })
