@@ -27,7 +27,8 @@
  * - rows with different columns are refused (`EvenRows`);
  * - `stream` reads through a server-side cursor, 128 rows at a time, and leaves its session usable for other statements
  *   of the same transaction. It takes a SELECT or VALUES, and a consumer pauses at most `idleInTransactionTimeout`;
- * - `listen` has a session of its own and fails when that is lost, so that its caller can listen again.
+ * - `listen` has a session of its own and fails when that is lost, so that its caller can listen again. `Wakeups` does
+ *   that, with one session for each topic that somebody waits for.
  */
 
 import * as Reactivity from "@effect/experimental/Reactivity"
@@ -40,6 +41,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import { Wakeups } from "../src/ingest/Wakeups.js"
 import * as Namespaces from "../src/store/Namespaces.js"
 import { StoreUnavailable } from "../src/store/StoreUnavailable.js"
 import * as DirectStatement from "./DirectStatement.js"
@@ -58,10 +60,10 @@ export { config, defaults, type Options, type Ssl } from "./postgres/Settings.js
 export { StoreUnavailable }
 
 /**
- * The namespaces, each a schema of the database; and the database itself, as any program asks for it and as one that listens
- * on PostgreSQL's channels does.
+ * The namespaces, each a schema of the database; the database itself, as any program asks for it and as one that listens on
+ * PostgreSQL's channels does; and its wake-ups.
  */
-export type Provides = Namespaces.Namespaces | SqlClient.SqlClient | PgClient.PgClient
+export type Provides = Namespaces.Namespaces | SqlClient.SqlClient | PgClient.PgClient | Wakeups
 
 /**
  * A `ConfigError` names an option that cannot be, before anything is sent; a `StoreUnavailable` says what the server
@@ -102,7 +104,8 @@ const make = (
     )
     return Context.make(SqlClient.SqlClient, pg).pipe(
       Context.add(PgClient.PgClient, pg),
-      Context.add(Namespaces.Namespaces, namespaces)
+      Context.add(Namespaces.Namespaces, namespaces),
+      Context.add(Wakeups, { hints: (topic) => Listener.hints(settings, clientOptions, topic) })
     )
   })
 

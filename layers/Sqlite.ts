@@ -40,6 +40,7 @@ import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Fs from "node:fs"
+import { Wakeups } from "../src/ingest/Wakeups.js"
 import * as Namespaces from "../src/store/Namespaces.js"
 import { StoreUnavailable } from "../src/store/StoreUnavailable.js"
 import * as DirectStatement from "./DirectStatement.js"
@@ -47,6 +48,7 @@ import * as EvenRows from "./EvenRows.js"
 import { coded } from "./sqlite/Code.js"
 import * as Connection from "./sqlite/Connection.js"
 import * as DatabaseFile from "./sqlite/DatabaseFile.js"
+import * as DataVersion from "./sqlite/DataVersion.js"
 import * as Directory from "./sqlite/Directory.js"
 import * as Files from "./sqlite/Files.js"
 import * as Lease from "./sqlite/Lease.js"
@@ -57,8 +59,11 @@ export { config, defaults, directoryConfig, type DirectoryOptions, type Options 
 
 export { StoreUnavailable }
 
-/** One database: as a namespace, as any program asks for it, and as one that copies or extends its SQLite file does. */
-export type Provides = Namespaces.Namespaces | SqlClient.SqlClient | SqliteClient.SqliteClient
+/**
+ * One database: as a namespace, as any program asks for it, as one that copies or extends its SQLite file does, and its
+ * wake-ups.
+ */
+export type Provides = Namespaces.Namespaces | SqlClient.SqlClient | SqliteClient.SqliteClient | Wakeups
 
 /**
  * One file, which is one namespace: the first that is opened in it. A `ConfigError` names an option that cannot be; a
@@ -107,21 +112,22 @@ const make = (
 > =>
   Effect.gen(function*() {
     const settings = yield* Settings.make(options)
-    const { client, sqlite } = yield* database(settings)
-    const store = Namespaces.single(client)
-    if (settings.filename === ":memory:") return contextOf(sqlite, yield* Namespaces.fromStore(store))
+    const own = yield* database(settings)
+    const store = Namespaces.single(own.client)
+    if (settings.filename === ":memory:") return contextOf(own, yield* Namespaces.fromStore(store))
     const files = yield* Files.make(1)
     const reader = yield* clientOf(files.file({ ...settings, readonly: true }).lease, settings)
-    return contextOf(sqlite, yield* Namespaces.fromStore({ ...store, reader: () => Effect.succeed(reader) }))
+    return contextOf(own, yield* Namespaces.fromStore({ ...store, reader: () => Effect.succeed(reader) }))
   })
 
 const contextOf = (
-  sqlite: SqliteClient.SqliteClient,
+  { db, sqlite }: { readonly db: Database.Database; readonly sqlite: SqliteClient.SqliteClient },
   namespaces: Context.Tag.Service<Namespaces.Namespaces>
 ): Context.Context<Provides> =>
   Context.make(SqlClient.SqlClient, sqlite as SqlClient.SqlClient).pipe(
     Context.add(SqliteClient.SqliteClient, sqlite),
-    Context.add(Namespaces.Namespaces, namespaces)
+    Context.add(Namespaces.Namespaces, namespaces),
+    Context.add(Wakeups, { hints: () => DataVersion.changes(db) })
   )
 
 const makeMemory: Effect.Effect<
@@ -131,8 +137,8 @@ const makeMemory: Effect.Effect<
 > = Effect.suspend(() =>
   Effect.gen(function*() {
     const settings = yield* Settings.make({ filename: ":memory:" })
-    const { sqlite } = yield* database(settings)
-    return contextOf(sqlite, yield* Effect.flatMap(inMemory(settings), Namespaces.fromStore))
+    const own = yield* database(settings)
+    return contextOf(own, yield* Effect.flatMap(inMemory(settings), Namespaces.fromStore))
   })
 )
 
@@ -223,7 +229,7 @@ const database = (settings: Settings.Settings) =>
     const db = yield* DatabaseFile.open(settings)
     const lease = Lease.make(db, Connection.make(db.defaultSafeIntegers(true)))
     const client = yield* clientOf(lease, settings)
-    return { client, sqlite: Object.assign(client as SqliteClient.SqliteClient, extrasOf(db, lease, settings)) }
+    return { db, client, sqlite: Object.assign(client as SqliteClient.SqliteClient, extrasOf(db, lease, settings)) }
   })
 
 /** Whose statements take a lease each, outside a transaction, and one for all in it. */

@@ -11,6 +11,7 @@ export * as Envelope from "./ingest/Envelope.js"
 export * as Filter from "./ingest/Filter.js"
 export * as Ndjson from "./ingest/Ndjson.js"
 export * as Source from "./ingest/Source.js"
+export * as Wakeups from "./ingest/Wakeups.js"
 
 export * as Alteration from "./table/Alteration.js"
 export * as Blueprint from "./table/Blueprint.js"
@@ -48,6 +49,8 @@ export * as Transaction from "./store/Transaction.js"
 export * as Draft from "./schema/Draft.js"
 export * as Introspection from "./schema/Introspection.js"
 export * as Typings from "./schema/Typings.js"
+
+export * as Journal from "./journal/Journal.js"
 
 export * as Health from "./vitals/Health.js"
 export * as Metrics from "./vitals/Metrics.js"

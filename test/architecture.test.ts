@@ -18,7 +18,7 @@ const layers: ReadonlyArray<ReadonlyArray<string>> = [
   ["table"],
   ["process"],
   ["store"],
-  ["schema"],
+  ["schema", "journal"],
   ["vitals"],
   ["Subscription.ts"],
   ["Reactor.ts"],

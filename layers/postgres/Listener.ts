@@ -53,3 +53,14 @@ export const listen = (
         Effect.forkScoped
       )
     }), { bufferSize: 256, strategy: "sliding" })
+
+/** How long after its session is lost a topic is listened to again, give or take a fifth. */
+const listenAgain = Schedule.jittered(Schedule.spaced("1 second"))
+
+/** A hint for each notification, for ever. A session that is lost is one too, since what was sent meanwhile is not heard. */
+export const hints = (settings: Settings, options: Pg.ClientConfig, channel: string): Stream.Stream<void> =>
+  listen(settings, options, channel).pipe(
+    Stream.map(() => undefined),
+    Stream.catchAll(() => Stream.void),
+    Stream.repeat(listenAgain)
+  )

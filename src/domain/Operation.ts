@@ -48,6 +48,12 @@ export const Operation = Schema.Struct({
   timestamp: Timestamp,
   hash: Storable.pipe(Schema.maxLength(512)),
   input: Schema.Unknown,
+  /**
+   * Where its author meant it to stand: behind the operation at this index, -1 for none, and the hash of that one. A
+   * reactor that merges histories may have put it elsewhere.
+   */
+  prevOpIndex: Schema.optional(Schema.Int.pipe(Schema.between(-1, indexMax))),
+  prevOpHash: Schema.optional(Storable.pipe(Schema.maxLength(512))),
   /** Present where the document's own reducer refused the operation: it is recorded, and it changed nothing. */
   error: Schema.optional(Storable),
   /**

@@ -133,6 +133,11 @@ const restRules = {
   type: rule(OperationType, received),
   timestamp: rule(Timestamp, "an instant in UTC such as 2026-11-21T17:27:02.007Z"),
   hash: rule(Operation.fields.hash, `text of at most ${receivedMax} characters, without NUL or lone surrogates`),
+  prevOpIndex: rule(Schema.UndefinedOr(Operation.fields.prevOpIndex.from), `a whole number from -1 to ${indexMax}`),
+  prevOpHash: rule(
+    Schema.UndefinedOr(Operation.fields.prevOpHash.from),
+    `text of at most ${receivedMax} characters, without NUL or lone surrogates`
+  ),
   error: rule(Schema.UndefinedOr(Storable), "text without NUL or lone surrogates")
 }
 
@@ -234,6 +239,8 @@ interface Candidate {
   readonly hash: unknown
   input: unknown
   error?: unknown
+  prevOpIndex?: unknown
+  prevOpHash?: unknown
 }
 
 const addOperation = (operations: Array<Operation>, sent: unknown, wire: boolean): Misfit | undefined => {
@@ -251,6 +258,8 @@ const addOperation = (operations: Array<Operation>, sent: unknown, wire: boolean
   }
   const error = sent["error"] ?? sent["deniedReason"] ?? undefined
   if (error !== undefined) candidate.error = error
+  const meant = action["context"] ?? sent["context"]
+  if (isFields(meant)) addIntent(candidate, meant)
   const flaw = wire ? unwrapInput(candidate) : inputFlaw(candidate.input)
   if (isPlain(candidate) || isOperation(candidate)) {
     operations.push(flaw === undefined ? candidate : { ...candidate, flaw: `input ${flaw}` })
@@ -261,6 +270,12 @@ const addOperation = (operations: Array<Operation>, sent: unknown, wire: boolean
   return undefined
 }
 
+/** An action's context says what its author saw last; who signed it is not read. */
+const addIntent = (candidate: Candidate, { prevOpHash, prevOpIndex }: Fields): void => {
+  if (prevOpIndex !== undefined && prevOpIndex !== null) candidate.prevOpIndex = prevOpIndex
+  if (prevOpHash !== undefined && prevOpHash !== null) candidate.prevOpHash = prevOpHash
+}
+
 /**
  * Whether the fields are of the kind that nearly all are, which satisfies the Schema: told at a fifth of the Schema's
  * price. Whatever is not plain goes to the Schema, which decides.
@@ -269,7 +284,8 @@ const isPlain = (candidate: Candidate): candidate is Candidate & Operation =>
   isPlainInteger(candidate.index, indexMax) && isPlainInteger(candidate.skip, skipMax) &&
   isPlainText(candidate.type) && isPlainText(candidate.id) && typeof candidate.hash === "string" &&
   (candidate.hash === "" || isPlainText(candidate.hash)) &&
-  typeof candidate.timestamp === "string" && plainTimestamp.test(candidate.timestamp) && candidate.error === undefined
+  typeof candidate.timestamp === "string" && plainTimestamp.test(candidate.timestamp) &&
+  candidate.error === undefined && candidate.prevOpIndex === undefined && candidate.prevOpHash === undefined
 
 const isPlainHeader = (header: { readonly [Name in keyof Header]: unknown }): header is Header =>
   (header.driveId === undefined || isPlainText(header.driveId)) && isPlainText(header.documentId) &&
@@ -286,8 +302,8 @@ const plainTimestamp = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3
 
 /** The operation that is left when fields do not fit: each that does, and a stand-in for each that does not. */
 const salvage = (candidate: Candidate & typeof Place.Type, flaw: string | undefined): Operation => {
-  const { error, hash, id, index, input, skip, timestamp, type } = candidate
-  const sent: Fields = { id, type, timestamp, hash, error }
+  const { error, hash, id, index, input, prevOpHash, prevOpIndex, skip, timestamp, type } = candidate
+  const sent: Fields = { id, type, timestamp, hash, error, prevOpIndex, prevOpHash }
   const flaws = Object.entries<Rule<unknown>>(restRules).flatMap(([name, { read, words }]) =>
     Option.isNone(read(sent[name])) ? [`${name} ${misfitWords(sent[name], words)}`] : []
   )
@@ -299,11 +315,22 @@ const salvage = (candidate: Candidate & typeof Place.Type, flaw: string | undefi
     timestamp: Option.getOrElse(restRules.timestamp.read(timestamp), () => timestampUnknown),
     hash: Option.getOrElse(restRules.hash.read(hash), () => ""),
     input,
+    ...fitting("prevOpIndex", restRules.prevOpIndex.read(prevOpIndex)),
+    ...fitting("prevOpHash", restRules.prevOpHash.read(prevOpHash)),
     // An error that cannot be read is an error all the same: its operation changed nothing.
     ...(error === undefined ? undefined : { error: Option.getOrUndefined(restRules.error.read(error)) ?? show(error) }),
     flaw: [...flaws, ...(flaw === undefined ? [] : [`input ${flaw}`])].join("; ")
   }
 }
+
+const fitting = <Name extends string, A>(
+  name: Name,
+  value: Option.Option<A | undefined>
+): { readonly [_ in Name]?: A } =>
+  Option.match(Option.flatMapNullable(value, (found) => found), {
+    onNone: () => ({}),
+    onSome: (found) => ({ [name]: found }) as { readonly [_ in Name]?: A }
+  })
 
 const isWire = (strand: Fields, operations: ReadonlyArray<unknown>): boolean =>
   !Object.hasOwn(strand, "state") &&

@@ -36,19 +36,29 @@ const fields = ["documentType", "documentId", "scope", "branch", "driveId"] as c
 export const dialectDifferences = (filter: Filter): ReadonlyArray<keyof Filter> =>
   fields.filter((field) => field !== "documentId" && field !== "driveId" && filter[field]?.includes("*") === true)
 
-/** Builds the test for one strand. Compile once, test often. */
-export const compile = (filter: Filter, dialect: Dialect = "drive"): (strand: Strand) => boolean => {
-  const tests = fields.flatMap((field) => {
+/** A field that has to hold one of these values. */
+export interface Constraint {
+  readonly field: keyof Filter
+  readonly values: ReadonlySet<string>
+}
+
+/** What a filter comes to: a strand is wanted when it meets every constraint. None: every strand is. */
+export const constraints = (filter: Filter, dialect: Dialect = "drive"): ReadonlyArray<Constraint> =>
+  fields.flatMap((field) => {
     const wanted = filter[field]
     const starIsAny = dialect === "drive" || field === "documentId" || field === "driveId"
     return wanted === undefined || wanted.length === 0 || (starIsAny && wanted.includes("*"))
       ? []
-      : [[field, new Set(wanted)] as const]
+      : [{ field, values: new Set(wanted) }]
   })
+
+/** Builds the test for one strand. Compile once, test often. */
+export const compile = (filter: Filter, dialect: Dialect = "drive"): (strand: Strand) => boolean => {
+  const tests = constraints(filter, dialect)
   return (strand) =>
-    tests.every(([field, wanted]) => {
+    tests.every(({ field, values }) => {
       const value = strand[field]
-      return value !== undefined && wanted.has(value)
+      return value !== undefined && values.has(value)
     })
 }
 

@@ -51,7 +51,20 @@ export class MalformedSource extends Data.TaggedError("MalformedSource")<{
   }
 }
 
-export type SourceError = SourceUnavailable | MalformedSource
+/** What follows `after` was removed up to `floor`: whoever would read on from there would miss it. Lasting. */
+export class SourceTruncated extends Data.TaggedError("SourceTruncated")<{
+  readonly source: string
+  /** Where the reader stands. */
+  readonly after: Position
+  /** The lowest position that can be read on from. */
+  readonly floor: Position
+}> {
+  override get message(): string {
+    return `source ${this.source} was truncated up to position ${this.floor}: what follows ${this.after} is gone`
+  }
+}
+
+export type SourceError = SourceUnavailable | MalformedSource | SourceTruncated
 
 export class Source extends Context.Tag("effect-processors/Source")<Source, {
   /** Names the cursors that follow this source; choose it once and keep it. */

@@ -136,7 +136,8 @@ const rollback = (connection: Connection): Effect.Effect<void> =>
 const commandOf = (result: unknown): unknown =>
   typeof result === "object" && result !== null && "command" in result ? result.command : undefined
 
-const turn: Effect.Effect<void> = Effect.async((resume) => {
+/** A turn of the event loop for whoever else waits for one; SQLite takes none by itself. */
+export const turn: Effect.Effect<void> = Effect.async((resume) => {
   const handle = setImmediate(() => resume(Effect.void))
   return Effect.sync(() => clearImmediate(handle))
 })

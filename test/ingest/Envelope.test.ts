@@ -256,6 +256,27 @@ describe("is read:", () => {
     expect(read).toEqual([{ ...header, driveId: undefined, operations: [{ ...sound, hash: "" }], bytes: 100 }])
     expect(read).toEqual(strands([g3()], 100))
   })
+  it("what an action's author saw last, and nothing else of its context", () => {
+    const context = { prevOpIndex: 2, prevOpHash: "before", nonce: "n", signer: { signatures: [] } }
+    const seen = { prevOpIndex: 2, prevOpHash: "before" }
+    expect(operation(g3({}, {}, { context }))).toEqual({ ...sound, hash: "", ...seen })
+    expect(operation(strand([g1Operation({ context })]))).toEqual({ ...sound, hash, ...seen })
+    expect(operation(g3({}, {}, { context: { prevOpIndex: -1, prevOpHash: "" } }))).toMatchObject({ prevOpIndex: -1 })
+    for (const nothing of [null, "text", [1], {}, { prevOpIndex: null, prevOpHash: null }, { signer: {} }]) {
+      expect(operation(g3({}, {}, { context: nothing }))).toEqual({ ...sound, hash: "" })
+    }
+    const flawed = operation(g3({}, {}, { context: { prevOpIndex: -2, prevOpHash: "\u0000" } }))
+    expect(flawed).toEqual({
+      ...sound,
+      hash: "",
+      flaw: `prevOpIndex is -2, not a whole number from -1 to ${indexMax}; ` +
+        "prevOpHash is \"\"\\u0000\"\", not text of at most 512 characters, without NUL or lone surrogates"
+    })
+    expect(operation(g3({}, {}, { context: { prevOpIndex: 1.5, prevOpHash: "before" } }))).toMatchObject({
+      prevOpHash: "before",
+      flaw: `prevOpIndex is 1.5, not a whole number from -1 to ${indexMax}`
+    })
+  })
   it("a call of G3: neighbours of one stream are one strand, and share its bytes", () => {
     const read = strands([
       g3({ index: 1 }),
@@ -338,6 +359,7 @@ describe("is read:", () => {
       { weight: 4, arbitrary: FastCheck.constantFrom(undefined, at, "ADD", 0, 3, null) },
       FastCheck.string16bits(),
       FastCheck.jsonValue(),
+      FastCheck.dictionary(FastCheck.constantFrom("prevOpIndex", "prevOpHash"), FastCheck.jsonValue({ maxDepth: 0 })),
       FastCheck.double()
     )
     const fields = FastCheck.dictionary(
@@ -350,6 +372,7 @@ describe("is read:", () => {
         "input",
         "error",
         "deniedReason",
+        "context",
         "action"
       ),
       hostile

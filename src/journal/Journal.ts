@@ -1,0 +1,224 @@
+/**
+ * A journal: an append-only log of operations in SQL, on SQLite and PostgreSQL, which many append to and many follow.
+ *
+ *     append ──▶ order checked ──▶ log ──▶ backfill, page by page ──▶ live ──▶ strands, for ever
+ *
+ * Invariants: a stored operation is `next` for its stream, so every reader gets each document's operations in order and
+ * each once; positions are those of commits, so a reader that has passed a position has missed nothing below it, however
+ * many append at once; appending again stores nothing again. Several journals live in one database, each by its name.
+ *
+ * It is a {@link Source} as well, whose name is the journal's: processors follow it as they follow a file.
+ */
+
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Chunk from "effect/Chunk"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as migration from "../../migrations/0001_journal.js"
+import type { Position } from "../domain/Position.js"
+import type { Strand } from "../domain/Strand.js"
+import * as Filter from "../ingest/Filter.js"
+import { MalformedSource, name as nameOf, Source, SourceTruncated, SourceUnavailable } from "../ingest/Source.js"
+import type { SourceError, SourceName } from "../ingest/Source.js"
+import { Wakeups } from "../ingest/Wakeups.js"
+import * as Fault from "../process/Fault.js"
+import * as Migrator from "../store/Migrator.js"
+import * as Transaction from "../store/Transaction.js"
+import * as Appends from "./Appends.js"
+import * as Log from "./Log.js"
+import * as Retention from "./Retention.js"
+import * as Watch from "./Watch.js"
+
+export { AppendTooLarge, ChainBroken, type Refusal } from "./Admission.js"
+export { type AppendError, JournalUnavailable } from "./Appends.js"
+export type { Receipt } from "./Group.js"
+export type { Bounds, Page } from "./Log.js"
+
+export interface Options {
+  /** How long an append or a truncation is tried while the database is away. Default: 30 seconds. */
+  readonly patience?: Duration.DurationInput | undefined
+}
+
+/** What a reader wants of a journal, and in what portions. */
+export interface Reading {
+  /** Which strands; all, unless it is said. The database leaves the others out. */
+  readonly filter?: Filter.Filter | undefined
+  readonly filterDialect?: Filter.Dialect | undefined
+  /** Operations in a page; default: 1,000. The strand that reaches the bound may exceed it. */
+  readonly operations?: number | undefined
+  /** Bytes in a page, likewise; default: 4 MiB. */
+  readonly bytes?: number | undefined
+}
+
+export class Journal extends Context.Tag("effect-processors/Journal")<Journal, {
+  readonly name: SourceName
+  /**
+   * Stores strands behind all that is there: all of them or, where one is refused, none. What is there already is not
+   * stored again. Once it returns, the strands are in the database; interrupted, it ends when what was begun has ended.
+   */
+  readonly append: Appends.Append
+  /** Where the journal begins and ends. */
+  readonly bounds: Effect.Effect<Log.Bounds, SourceError>
+  /** The next strands above a position that are there now, and how far was looked for them. */
+  readonly page: (after: Position, reading?: Reading) => Effect.Effect<Log.Page, SourceError>
+  /**
+   * Page after page, for ever: first what is there, then what comes. Each goes further than the one before it, also where
+   * nothing in it was wanted.
+   */
+  readonly pages: (after: Position, reading?: Reading) => Stream.Stream<Log.Page, SourceError>
+  /** The strands of {@link pages}. */
+  readonly strands: (after: Position, reading?: Reading) => Stream.Stream<Strand, SourceError>
+  /** Waits until there may be more above a position; many may wait at once, and one look at the database serves them all. */
+  readonly beyond: Watch.Beyond
+  /** Removes what every cursor has passed, and returns the new floor. See {@link Retention}. */
+  readonly truncate: (options?: Retention.Options) => Effect.Effect<Position, Appends.JournalUnavailable>
+}>() {}
+
+/** What opening a journal may fail with. */
+export type OpenError = Migrator.MigrationError | Appends.JournalUnavailable
+
+/** A journal of this name in the database of the context, and the source that it is. Its tables are made where missing. */
+export const layer = (
+  name: string,
+  options: Options = {}
+): Layer.Layer<Journal | Source, OpenError, SqlClient.SqlClient> =>
+  Layer.scopedContext(
+    Effect.map(make(name, options), (journal) =>
+      Context.make(Journal, journal).pipe(Context.add(Source, asSource(journal))))
+  )
+
+/** {@link layer} without the layer. Throws a `ParseError` when the name is empty, too long or not clean text. */
+export const make = (
+  name: string,
+  options: Options = {}
+): Effect.Effect<Context.Tag.Service<Journal>, OpenError, SqlClient.SqlClient | Scope.Scope> =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const patience = options.patience ?? "30 seconds"
+    yield* Migrator.prepare
+    yield* Migrator.upNoting(own.namespace, own.migrations, {}, [])
+    const log = yield* patiently(nameOf(name), patience, Log.open(nameOf(name)))
+    const { hints } = yield* Wakeups
+    const watch = yield* Watch.make(Effect.map(Log.bounds(log), ({ head }) => head), hints(log.topic))
+    const append = yield* Appends.make(log, { patience }, watch.tell)
+    const alone = outside(sql)
+    const page = (after: Position, reading: Reading = {}) => alone(read(log, after, reading))
+    const pages = (after: Position, reading: Reading = {}) => follow((at) => page(at, reading), watch.beyond, after)
+    return {
+      name: log.name,
+      append: (strands) => alone(append(strands)),
+      bounds: alone(Effect.mapError(Log.bounds(log), (failure) => sourceError(log, failure))),
+      page,
+      pages,
+      strands: (after, reading) =>
+        Stream.mapConcatChunk(pages(after, reading), ({ strands }) => Chunk.unsafeFromArray(strands)),
+      beyond: watch.beyond,
+      truncate: (retention) => alone(patiently(log.name, patience, Retention.truncate(log, retention)))
+    }
+  })
+
+/** The journal as processors follow it. */
+export const asSource = (journal: Context.Tag.Service<Journal>): Context.Tag.Service<Source> => ({
+  name: journal.name,
+  strands: (after) => journal.strands(after),
+  head: Effect.map(journal.bounds, ({ head }) => Option.some(head))
+})
+
+/**
+ * Runs on the journal's own client, and in no transaction that the caller may be in: that may be another database's. SQLite
+ * has one connection, and whoever holds it for a transaction would wait for itself.
+ */
+const outside = (sql: SqlClient.SqlClient) => <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient>) =>
+  Effect.flatMap(
+    Effect.serviceOption(SqlClient.TransactionConnection),
+    (transaction): Effect.Effect<A, E> =>
+      Option.isNone(transaction)
+        ? Effect.provideService(effect, SqlClient.SqlClient, sql)
+        : sql.onDialectOrElse({
+          sqlite: () =>
+            Effect.dieMessage("a journal on SQLite is not to be used inside a transaction: wait for its end"),
+          orElse: () =>
+            Effect.mapInputContext(effect, (context: Context.Context<never>) =>
+              Context.add(
+                Context.omit(SqlClient.TransactionConnection)(
+                  context as Context.Context<SqlClient.TransactionConnection>
+                ),
+                SqlClient.SqlClient,
+                sql
+              ))
+        })
+  )
+
+/** The journals' own tables, under a name that no namespace of a user can have. */
+const own = { namespace: "processor_journal", migrations: { "0001_journal": migration } } as const
+
+const defaults: Log.Limits = { operations: 1_000, bytes: 4 * 1024 * 1024, positions: 50_000 }
+
+const read = (
+  log: Log.Log,
+  after: Position,
+  reading: Reading
+): Effect.Effect<Log.Page, SourceError, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const constraints = Filter.constraints(reading.filter ?? Filter.all, reading.filterDialect)
+    const page = yield* Effect.mapError(
+      Log.read(log, after, constraints, {
+        operations: Math.max(1, reading.operations ?? defaults.operations),
+        bytes: Math.max(1, reading.bytes ?? defaults.bytes),
+        positions: defaults.positions
+      }),
+      (failure) => sourceError(log, failure)
+    )
+    if (after < page.floor) return yield* new SourceTruncated({ source: log.name, after, floor: page.floor })
+    if (after > page.head) {
+      return yield* new MalformedSource({
+        source: log.name,
+        at: `position ${after}`,
+        reason:
+          `the journal ends at ${page.head}: its database was put back to an earlier time, or this is another journal`
+      })
+    }
+    return page
+  })
+
+/** Reads on and on, with a turn for others after each page; waits whenever there is no more. */
+const follow = (
+  page: (after: Position) => Effect.Effect<Log.Page, SourceError>,
+  beyond: Watch.Beyond,
+  after: Position
+): Stream.Stream<Log.Page, SourceError> =>
+  Stream.suspend(() => {
+    let at = after
+    const next: Effect.Effect<Log.Page, SourceError> = Effect.flatMap(
+      Effect.suspend(() => page(at)),
+      (found) => {
+        if (found.position === at) return Effect.zipRight(beyond(at), next)
+        at = found.position
+        return Effect.as(Transaction.turn, found)
+      }
+    )
+    return Stream.repeatEffect(next)
+  })
+
+/** What the reader cannot wait out is lasting: no table, or no right to read it. */
+const sourceError = (log: Log.Log, failure: SqlError): SourceError =>
+  /infrastructure|conflict/.test(Fault.classify(failure))
+    ? new SourceUnavailable({ source: log.name, reason: Fault.describe(failure), cause: failure })
+    : new MalformedSource({ source: log.name, at: "its tables", reason: Fault.describe(failure), cause: failure })
+
+/** Tries again while the database is away. What is tried can be repeated without harm. */
+const patiently = <A, E, R>(
+  journal: SourceName,
+  patience: Duration.DurationInput,
+  attempt: Effect.Effect<A, E, R>
+): Effect.Effect<A, Appends.JournalUnavailable, R> =>
+  attempt.pipe(
+    Effect.retry({ schedule: Appends.pausesOf(patience), while: Appends.isPassing }),
+    Effect.mapError((cause) => new Appends.JournalUnavailable({ journal, outcome: "unknown", cause }))
+  )
