@@ -2,8 +2,10 @@
  * The contents page: what the framework offers, in the order of the flow.
  */
 export * as DocumentModel from "./domain/DocumentModel.js"
+export * as History from "./domain/History.js"
 export * as Operation from "./domain/Operation.js"
 export * as Position from "./domain/Position.js"
+export * as Retraction from "./domain/Retraction.js"
 export * as Strand from "./domain/Strand.js"
 
 export * as Batch from "./ingest/Batch.js"
