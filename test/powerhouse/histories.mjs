@@ -65,9 +65,9 @@ const wild = (random) => {
 }
 
 /**
- * Indexes with gaps, and an index used again with a longer skip. Each skip ends right after an operation that was
- * left, as those that an undo or a merge makes do: where one ends within the reach of an earlier one, collecting all
- * operations at once has another outcome than collecting them as they come, which is what the reducers do.
+ * Indexes with gaps, and an index used again with a longer skip. Each skip ends right after an operation that was left,
+ * as an undo's does. Where one ends within the reach of an earlier one (marks of two writers at once), the packages do
+ * not agree with themselves: collecting all operations at once brings back what the reducers had removed for good.
  */
 const nested = (random, left) => {
   const operations = []
