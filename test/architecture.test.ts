@@ -130,10 +130,15 @@ const strayDrivers = (file: SourceFile): ReadonlyArray<string> =>
     .filter((specifier) => drivers.some((driver) => isFrom(specifier, driver)))
     .map((specifier) => `${file.path} imports ${specifier}`)
 
+/** How declarations import the types of a package that may be missing. */
+const optionalTypes = `/** @ts-ignore */\nimport type * as Kysely from "kysely"\n`
+
 const bannedIn = (file: SourceFile): ReadonlyArray<string> => {
   const code = withoutCommentsAndStrings(file.text)
   const found = bannedInSource.filter(({ pattern }) => pattern.test(code)).map(({ instead }) => instead)
-  return (file.text.includes("@ts-ignore") ? [...found, "a type instead of @ts-ignore"] : found)
+  return (file.text.replace(optionalTypes, "").includes("@ts-ignore")
+    ? [...found, "a type instead of @ts-ignore"]
+    : found)
     .map((instead) => `${file.path}: ${instead}`)
 }
 

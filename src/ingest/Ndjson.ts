@@ -103,13 +103,19 @@ export const make = (options: Options): Effect.Effect<Context.Tag.Service<Source
 /** {@link make} as a Layer. */
 export const layer = (options: Options): Layer.Layer<Source, MalformedSource> => Layer.effect(Source, make(options))
 
+/** A stream that Node reads, such as `process.stdin`; said here, so that whoever imports this needs no `@types/node`. */
+export interface Readable extends AsyncIterable<string | Uint8Array> {
+  on(event: "error", listener: (cause: Error) => void): unknown
+  off(event: "error", listener: (cause: Error) => void): unknown
+}
+
 /**
  * Copies a stream, such as standard input, to a file that lives as long as the scope, and returns the file's path once the
  * stream has ended: what can be read once becomes what a source can read again. Only the disk bounds it. A position in the
  * file means something in another run only when that run is given the same bytes.
  */
 export const spool = (
-  readable: NodeJS.ReadableStream,
+  readable: Readable,
   sourceName = "standard input"
 ): Effect.Effect<string, SourceUnavailable, Scope.Scope> =>
   Effect.gen(function*() {

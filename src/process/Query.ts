@@ -19,6 +19,9 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
+// What is ignored is that Kysely may be missing: the declarations keep the comment, so they compile without the package.
+// oxlint-disable-next-line typescript/ban-ts-comment
+/** @ts-ignore */
 import type * as Kysely from "kysely"
 import * as KyselyDialect from "./KyselyDialect.js"
 import type { Dialect } from "./Statements.js"
