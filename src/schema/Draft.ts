@@ -6,6 +6,8 @@
  *                 definitions ────────────────────────────┘
  *
  * A draft is run at once (`migration`) or kept as files (`files`, `module`), whose text is the same each time, byte by byte.
+ * One that was drafted in place follows the types: once they change, a database that has applied it reports it as edited, and
+ * a difference from it is empty. What is released is kept.
  *
  * A difference is tried before it is handed out: in a shadow that the migrations have built it goes up, down and up again,
  * and what stands then has to be what the types say. What may lose or refuse rows has to be allowed. `down` leads back to
@@ -182,7 +184,10 @@ export const combine = (first: Draft, second: Draft): Draft => ({
   sql: { ...first.sql, ...second.sql }
 })
 
-/** The migration, to be applied as it is. On a database that it was not drafted for it fails. */
+/**
+ * The migration, to be applied as it is. On a database that it was not drafted for it fails. Keep what is released as
+ * {@link files} or as a {@link module}: drafted in place it changes with the types.
+ */
 export const migration = ({ sql }: Draft): Migration.Migration => {
   const text = (direction: keyof Directions): Migration.SqlText => {
     const sqlite = sql.sqlite === undefined ? undefined : scriptOf(sql.sqlite[direction])

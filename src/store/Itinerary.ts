@@ -25,7 +25,9 @@ export class MigrationEdited extends Data.TaggedError("MigrationEdited")<{
 }> {
   override get message(): string {
     const how = this.lineEndingsOnly ? "has other line endings" : "is not the same"
-    return `migration ${this.id} of namespace ${this.namespace} ${how} as what was applied (${this.recorded})`
+    const what = `migration ${this.id} of namespace ${this.namespace}`
+    const advice = "put it back as it was; what is new belongs in a step of its own"
+    return `${what} ${how} as what was applied (${this.recorded}): ${advice}`
   }
 }
 

@@ -72,6 +72,9 @@ export interface Planned {
 /** The framework's own tables, under a name that no namespace of a user can have. */
 const own = { namespace: "processor_framework", migrations: { "0001_processors": processors } } as const
 
+/** Whether it is the framework's own, whose steps every place has, and nobody has to hear of. */
+const isFramework = (namespace: string): boolean => namespace.startsWith("processor_")
+
 /** At most so many namespaces are migrated side by side. */
 const namespacesMax = 4
 
@@ -327,7 +330,8 @@ const advance = (
         })
       }
       steps.push(step)
-      yield* Effect.logInfo(`migration ${step.id} is ${step.direction} after ${step.durationMillis} ms`)
+      const log = isFramework(namespace) ? Effect.logDebug : Effect.logInfo
+      yield* log(`migration ${step.id} is ${step.direction} after ${step.durationMillis} ms`)
     }
   }).pipe(
     Effect.annotateLogs({ namespace: journey.namespace }),

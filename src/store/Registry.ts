@@ -29,10 +29,14 @@ export class NamespaceMismatch extends Data.TaggedError("NamespaceMismatch")<{
   readonly found: { readonly namespace: string; readonly place: string } | undefined
 }> {
   override get message(): string {
-    const whose = this.found === undefined
+    const { found, namespace, place } = this
+    const whose = found === undefined
       ? "holds tables of somebody who did not register"
-      : `belongs to namespace ${this.found.namespace}, in ${this.found.place}`
-    return `${this.place} cannot be the place of namespace ${this.namespace}: it ${whose}`
+      : `belongs to namespace ${found.namespace}, in ${found.place}`
+    const advice = found === undefined || found.namespace === namespace
+      ? ""
+      : "; Sqlite.layer holds one namespace, Sqlite.layerDirectory and Postgres.layer hold many"
+    return `${place} cannot be the place of namespace ${namespace}: it ${whose}${advice}`
   }
 }
 

@@ -151,7 +151,8 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       expect(yield* Effect.flip(Migrator.up(shop, edit("CREATE TABLE a (id TEXT)")))).toMatchObject({
         _tag: "MigrationEdited",
         id: "0001_a",
-        lineEndingsOnly: false
+        lineEndingsOnly: false,
+        message: expect.stringContaining("what is new belongs in a step of its own")
       })
       const crlf = edit(text.up.replaceAll("\n", "\r\n"))
       expect(yield* Effect.flip(Migrator.up(shop, crlf))).toMatchObject({

@@ -6,6 +6,8 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
 import * as Namespace from "../../src/domain/Namespace.js"
 import type { Migrations } from "../../src/process/Migration.js"
 import * as Migrator from "../../src/store/Migrator.js"
@@ -51,6 +53,27 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
           yield* Effect.all(Array.from({ length: 8 }, () => one), { concurrency: "unbounded" })
           expect(ran).toEqual(["raced_0", "raced_1", "raced_2", "raced_3"])
         }
+      }),
+    60_000
+  )
+
+  it.scopedLive(
+    "a first start logs the user's steps, and the framework's own only where one looks for them",
+    () =>
+      Effect.gen(function*() {
+        const lines: Array<string> = []
+        const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
+          lines.push(`${logLevel.label} ${String(message).replace(/ after .*/, "")}`)
+        })
+        yield* start(steps(1, [])).pipe(
+          Effect.provide(Store.layer(yield* fresh)),
+          Effect.provide(Logger.replace(Logger.defaultLogger, logger)),
+          Logger.withMinimumLogLevel(LogLevel.Debug)
+        )
+        expect(lines.filter((line) => line.includes("migration"))).toEqual([
+          "DEBUG migration 0001_processors is up",
+          "INFO migration 0001_raced_0 is up"
+        ])
       }),
     60_000
   )

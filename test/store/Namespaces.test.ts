@@ -204,6 +204,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           found: { namespace: "blue", place: placeOf("red") }
         })
         expect(failure.message).toContain("belongs to namespace blue")
+        expect(failure.message).toContain("Sqlite.layerDirectory and Postgres.layer hold many")
         expect(yield* behindItsBack(database, "red", [everything])).toMatchObject([{ name: "blue" }])
         const inQuery = Effect.flip(Namespace.query("red", tables))
         expect(yield* Effect.provide(inQuery, Layer.fresh(Store.layerMany(database)))).toEqual(failure)
