@@ -45,7 +45,10 @@ export interface FoundTable extends Definition.Shape {
   readonly referencedBy: ReadonlyArray<string>
 }
 
-/** The tables of the schema that unqualified names reach first, or of the file, by name. */
+/**
+ * The tables of the schema that unqualified names reach first, or of the file, by name: those of a namespace with
+ * `Namespace.query("todos", Introspection.read)`. The framework's own are left out.
+ */
 export const read: Effect.Effect<ReadonlyArray<FoundTable>, SqlError, SqlClient.SqlClient> = Effect.flatMap(
   SqlClient.SqlClient,
   (sql) => sql.onDialectOrElse({ sqlite: () => sqlite(sql), orElse: () => postgres(sql) })

@@ -3,7 +3,7 @@
  *
  *     Shape ──▶ export const TodosRow = Schema.Struct({ … })         rows as Effect Schema
  *           ──▶ export const TodosTable = Table.make(…)              the table that they make
- *           ──▶ export interface Database { todos: … }           rows as Kysely sends and receives them, by dialect
+ *           ──▶ export interface Database { todos: … }               rows as Kysely sends and receives them, by dialect
  *
  * Each kind has one Schema, so that the types of a table that was made from these Schemas come out as they went in: text is
  * `String`, enum `Literal`, integer `Int`, double `Finite`, bigint `BigIntFromSelf`, boolean `Boolean`, timestamp

@@ -46,7 +46,8 @@ export class NamespaceMissing extends Data.TaggedError("NamespaceMissing")<{
   readonly place: string
 }> {
   override get message(): string {
-    return `there is no namespace ${this.namespace} (${this.place})`
+    const { namespace, place } = this
+    return `there is no namespace ${namespace} (${place}): a reactor, Migrations.layer or Namespace.within makes it`
   }
 }
 

@@ -276,7 +276,8 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       Effect.gen(function*() {
         expect(yield* Effect.flip(query("red", (sql) => sql`SELECT 1`))).toMatchObject({
           _tag: "NamespaceMissing",
-          namespace: "red"
+          namespace: "red",
+          message: expect.stringContaining("a reactor, Migrations.layer or Namespace.within makes it")
         })
         if (database.dialect === "sqlite") {
           expect(readdirSync(Store.directoryOf(database))).toEqual([])
