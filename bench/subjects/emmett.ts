@@ -53,7 +53,8 @@ export const commitsOf = (operations: number, how: string): number =>
 interface Projector {
   readonly processorId: string
   readonly projection: unknown
-  readonly stopAfter: () => boolean
+  readonly startFrom?: "CURRENT"
+  readonly stopAfter?: (event: OperationEvent) => boolean
 }
 
 export interface SqliteConnection {

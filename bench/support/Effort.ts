@@ -15,6 +15,9 @@ const count = (variable: string, otherwise: number): number => {
 /** Rounds that count, each with every subject once; a round before them warms up. */
 export const rounds: number = count("BENCH_ROUNDS", 5)
 
+/** As {@link rounds}, where another number is usual. */
+export const roundsOr = (otherwise: number): number => count("BENCH_ROUNDS", otherwise)
+
 /** Operations that a stream has at least. */
 export const operations = (otherwise: number): number => count("BENCH_OPERATIONS", otherwise)
 
