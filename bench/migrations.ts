@@ -1,76 +1,114 @@
 /**
  * Migrations: what the first start of many namespaces costs, schemas of one PostgreSQL and files of one directory, and a
- * restart with nothing to do, from a new pool or with no file open each time.
+ * restart with nothing to do; ours, a loop by hand on the same driver, and namespaces as Powerhouse starts them.
  *
  *     npm run bench:migrations
  */
-import type * as ConfigError from "effect/ConfigError"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
-import * as LogLevel from "effect/LogLevel"
-import * as Redacted from "effect/Redacted"
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
-import * as Postgres from "../layers/Postgres.js"
-import * as Sqlite from "../layers/Sqlite.js"
-import { Migration, Migrator, Namespace } from "../src/index.js"
-import type { StoreUnavailable } from "../src/index.js"
-import * as PostgresServer from "../test/support/PostgresServer.js"
+import * as Databases from "./support/Databases.js"
+import * as Disk from "./support/Disk.js"
+import * as Effort from "./support/Effort.js"
 import * as Result from "./support/Result.js"
+import * as Subject from "./support/Subject.js"
 
-const sizes = [100, 300, 1_000]
-const restarts = 5
+const largest = Effort.operations(1_000)
+const sizes = [Math.ceil(largest / 10), Math.ceil(largest * 3 / 10)]
 
-const ownersOf = (size: number) =>
-  Array.from({ length: size }, (_, i) => ({
-    namespace: Namespace.make(`n${size}_${i}`),
-    migrations: {
-      "0001_entry": Migration.fromSql({
-        up: "CREATE TABLE entry (id TEXT PRIMARY KEY, title TEXT); CREATE INDEX entry_title ON entry (title)",
-        down: "DROP TABLE entry"
-      })
+interface Contender extends Subject.Subject {
+  readonly dialect: Result.Dialect
+  readonly size: number
+}
+
+interface Entry {
+  readonly contender: Contender
+  /** Milliseconds a namespace, a value a round. */
+  readonly first: Array<number>
+  readonly again: Array<number>
+}
+
+const ours = { name: "ours", program: "subjects/migrate-ours.js" }
+const hand = { name: "by hand", program: "subjects/migrate-by-hand.js" }
+const powerhouse = { name: "Powerhouse", program: "subjects/migrate-powerhouse.js" }
+
+const inSize = (size: number): ReadonlyArray<Contender> => [
+  { ...ours, dialect: "pg", size },
+  { ...hand, dialect: "pg", size },
+  { ...powerhouse, dialect: "pg", size },
+  { ...ours, dialect: "sqlite", size },
+  { ...hand, dialect: "sqlite", size },
+  { ...powerhouse, dialect: "pglite", size }
+]
+
+/** Ours alone, so that one sees whether a namespace costs more among many. */
+const many: ReadonlyArray<Contender> = (["pg", "sqlite"] as const).map((dialect) => ({
+  ...ours,
+  dialect,
+  size: largest
+}))
+
+const notes = [
+  "Each start is a process; from opening the database to the last answer, imports not included. A first start has a fresh database.",
+  "Ours checks on each start whose place it is, the order and the checksums; a migration and its record are one transaction.",
+  "By hand: a look whether the migration is recorded, or one transaction that makes and records it. No lock, no checksum.",
+  "Powerhouse 6.2.2: createNamespace and an up of CREATE … IF NOT EXISTS, three statements, each a transaction of its own, on the first start as on each other, for nothing records what was done. Opening its store is not counted.",
+  "SQLite: a file a namespace, WAL and synchronous=FULL. PGlite: schemas of one database in the process, not flushed at commit; so it is in no ratio.",
+  "Emmett has no namespaces: it makes the tables of its one store, and projections bring statements of their own. It is not here.",
+  `${largest.toLocaleString("en")} namespaces: a first start once, restarts as often as the others.`
+]
+
+const start = async (contender: Contender, database: string, which: "first" | "again") => {
+  const { millis } = await Subject.run<{ readonly millis: number }>(contender, [
+    database,
+    String(contender.size),
+    which
+  ])
+  return millis / contender.size
+}
+
+const measure = async (databases: Databases.Databases): Promise<ReadonlyArray<Entry>> => {
+  const entries = [...sizes.flatMap(inSize), ...many].map((contender): Entry => ({ contender, first: [], again: [] }))
+  const kept = new Map<Entry, string>()
+  for (let round = 0; round < Effort.rounds; round++) {
+    for (const entry of entries) {
+      const { again, contender, first } = entry
+      const database = kept.get(entry) ?? await databases.make(contender.dialect)
+      if (!kept.has(entry)) first.push(await start(contender, database, "first"))
+      again.push(await start(contender, database, "again"))
+      if (contender.size === largest) kept.set(entry, database)
+      else await databases.remove(contender.dialect, database)
     }
-  }))
+  }
+  return entries
+}
 
-const millis = <A, E, R>(self: Effect.Effect<A, E, R>) =>
-  Effect.map(Effect.timed(self), ([elapsed]) => Duration.toMillis(elapsed))
+const metrics = [["first", "first start"], ["again", "restart with nothing to do"]] as const
 
-type Store = Layer.Layer<Namespace.Namespaces, StoreUnavailable.StoreUnavailable | ConfigError.ConfigError>
+const rowsOf = ({ contender, ...values }: Entry) =>
+  metrics.map(([which, title]) => {
+    const metric = `${title}, ${contender.size.toLocaleString("en")} namespaces`
+    return Result.row(
+      { subject: contender.name, dialect: contender.dialect, metric, unit: "ms a namespace" },
+      values[which]
+    )
+  })
 
-/** In turn over all sizes, so that a machine that is busy for a while is busy for all of them. */
-const measure = (dialect: Result.Row["dialect"], store: Store) =>
-  Effect.gen(function*() {
-    const start = (size: number) =>
-      millis(Migrator.upAll(ownersOf(size))).pipe(
-        Effect.map((elapsed) => elapsed / size),
-        Effect.provide(Layer.fresh(store))
-      )
-    const first = yield* Effect.forEach(sizes, start)
-    const rounds = yield* Effect.forEach(Array.from({ length: restarts }), () => Effect.forEach(sizes, start))
-    return sizes.flatMap((size, i) => {
-      const of = { subject: `${size} namespaces`, dialect, unit: "ms a namespace" }
-      return [
-        Result.row({ ...of, metric: "first start" }, [first[i] ?? Number.NaN]),
-        Result.row({ ...of, metric: "restart with nothing to do" }, rounds.map((round) => round[i] ?? Number.NaN))
-      ]
+const ratiosOf = (entries: ReadonlyArray<Entry>) =>
+  entries.filter(({ contender }) => contender.name !== ours.name && contender.dialect !== "pglite").flatMap((to) => {
+    const { dialect, name, size } = to.contender
+    const of = entries.find(({ contender: own }) =>
+      own.name === ours.name && own.dialect === dialect && own.size === size
+    )!
+    return metrics.map(([which, title]) => {
+      const metric = `${title}, ${size.toLocaleString("en")} namespaces`
+      return Result.ratio({ of: ours.name, to: name, dialect, metric }, of[which], to[which])
     })
   })
 
-const directory = mkdtempSync(join(tmpdir(), "effect-processors-bench-"))
-
-const rows = await Effect.runPromise(
-  Effect.scoped(Effect.gen(function*() {
-    const { url } = yield* PostgresServer.make
-    const pg = yield* measure("pg", Postgres.layer({ url: Redacted.make(url) }))
-    const sqlite = yield* measure("sqlite", Sqlite.layerDirectory({ directory }))
-    return [...pg, ...sqlite]
-  })).pipe(
-    Logger.withMinimumLogLevel(LogLevel.Warning),
-    Effect.ensuring(Effect.sync(() => rmSync(directory, { recursive: true, force: true })))
+const { disk, entries } = await Effect.runPromise(Effect.scoped(
+  Effect.flatMap(
+    Databases.open,
+    (databases) =>
+      Effect.promise(async () => ({ disk: Disk.note(databases.directory), entries: await measure(databases) }))
   )
-)
-
-Result.publish(Result.make("migrations", rows, []))
+))
+Result.publish(Result.make("migrations", entries.flatMap(rowsOf), ratiosOf(entries), [...notes, disk]))

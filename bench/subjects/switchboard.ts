@@ -40,22 +40,34 @@ export interface Kysely {
     readonly createTable: (name: string) => TableBuilder
     readonly createIndex: (name: string) => IndexBuilder
   }
-  readonly insertInto: (table: "search_index") => {
-    readonly values: (row: Search.SearchRow) => {
-      readonly onConflict: (
-        clause: (builder: {
-          readonly column: (name: "id") => { readonly doUpdateSet: (row: Partial<Search.SearchRow>) => unknown }
-        }) => unknown
-      ) => { readonly execute: () => Promise<unknown> }
+  readonly insertInto: {
+    (table: "search_index"): {
+      readonly values: (row: Search.SearchRow) => {
+        readonly onConflict: (
+          clause: (builder: {
+            readonly column: (name: "id") => { readonly doUpdateSet: (row: Partial<Search.SearchRow>) => unknown }
+          }) => unknown
+        ) => { readonly execute: () => Promise<unknown> }
+      }
     }
+    (table: "entry"): { readonly values: (row: Entry) => { readonly execute: () => Promise<unknown> } }
   }
-  readonly selectFrom: (table: "search_index") => {
-    readonly selectAll: () => Selection & {
-      readonly where: (column: "id", is: "=", value: string) => Selection
+  readonly selectFrom: {
+    (table: "search_index"): {
+      readonly selectAll: () => Selection & {
+        readonly where: (column: "id", is: "=", value: string) => Selection
+      }
     }
+    (table: "entry"): { readonly selectAll: () => { readonly execute: () => Promise<Array<Entry>> } }
   }
   readonly createNamespace: (namespace: string) => Promise<Kysely>
   readonly destroy: () => Promise<void>
+}
+
+/** A row of the tables that are only made. */
+interface Entry {
+  readonly id: string
+  readonly title: string
 }
 
 interface Selection {
