@@ -1,6 +1,7 @@
 /**
- * Latency: how long one commit takes, of one operation and of 1,000, and how long it takes to read one row of the projected
- * table by its key; the median and the slowest but one in a hundred.
+ * Latency: how long one commit takes, of one operation and of 1,000, how long it takes to read one row of the projected
+ * table by its key, and how long after the begin of its append the row of an operation can be read; the median and the
+ * slowest but one in a hundred.
  *
  *     npm run bench:latency
  */
@@ -12,18 +13,19 @@ import * as Effort from "./support/Effort.js"
 import * as Recorded from "./support/Recorded.js"
 import * as Result from "./support/Result.js"
 import * as Strands from "./support/Strands.js"
-import type { Reading } from "./support/Subject.js"
+import type { Reading, Timing } from "./support/Subject.js"
 
 const ours = { name: "ours", program: "subjects/framework-latency.js" }
+const oursTable = { ...ours, name: "ours, a table operation a row" }
 const hand = { name: "by hand", program: "subjects/by-hand-latency.js" }
 const powerhouse = { name: "Powerhouse, live", program: "subjects/powerhouse.js", how: "latency" }
 
-const inCommitsOf = (how: "1" | "1000"): ReadonlyArray<Contest.Contender> => [
-  { ...ours, dialect: "sqlite", how },
-  { ...hand, dialect: "sqlite", how },
-  { ...ours, dialect: "pg", how },
-  { ...hand, dialect: "pg", how }
-]
+const inCommitsOf = (how: "1" | "1000"): ReadonlyArray<Contest.Contender> =>
+  (["sqlite", "pg"] as const).flatMap((dialect) => [
+    { ...ours, dialect, how },
+    { ...oursTable, dialect, how: `${how} table` },
+    { ...hand, dialect, how }
+  ])
 
 const alone: ReadonlyArray<Contest.Contender> = [
   ...inCommitsOf("1"),
@@ -31,22 +33,43 @@ const alone: ReadonlyArray<Contest.Contender> = [
   { ...powerhouse, dialect: "pg" }
 ]
 
+const inOne = { program: "subjects/framework-visibility.js" }
+const emmett = { name: "Emmett, its defaults", program: "subjects/emmett-visibility.js", how: "default" }
+const handed = { name: powerhouse.name, program: "subjects/powerhouse-visibility.js", how: "live" }
+
+const appending: ReadonlyArray<Contest.Contender> = [
+  ...(["sqlite", "pg"] as const).flatMap((dialect) => [
+    { ...inOne, name: ours.name, dialect, how: "many" },
+    { ...inOne, name: oursTable.name, dialect, how: "table" },
+    { name: hand.name, program: "subjects/by-hand-visibility.js", dialect, how: "one" },
+    { ...emmett, dialect }
+  ]),
+  { ...handed, dialect: "pglite" },
+  { ...handed, dialect: "pg" }
+]
+
+/** After the warm-up, which is a tenth, a hundred: p99 is then the slowest but one. */
+const appends = 112
+
 const notes = [
   "A commit: from before BEGIN to the answer to COMMIT, with the cursor; one after the other, without a pause.",
   "Powerhouse: one call of its manager with one operation, which is an upsert, a cursor and a state, three transactions.",
   "A read: one row of the search index by its key, through SqlClient, the bare driver, or Kysely on Knex.",
   "SQLite: WAL and synchronous=FULL. PostgreSQL: as it comes, fsync and synchronous_commit on. PGlite: not flushed at commit.",
-  "Emmett has no hook around its commit and is not in this benchmark; see the throughput."
+  "Emmett has no hook around its commit and is only in append to row.",
+  `Append to row: ${appends} operations, one every 25 ms, each until its row is found by a reader that looks without rest in the same process, on a connection of its own.`,
+  "Append to row, ours: from before Journal.append, with a reactor that follows the journal in the same process and database. By hand: a commit into a log and one of the row, without a wait in between.",
+  "Append to row, Emmett: appendToStream, with a running consumer. It has no wake-up: it rests up to a second between two looks that find less than a full batch, whatever its pullingFrequencyInMs.",
+  "Append to row, Powerhouse: from the call of its manager; that its reactor stores the operation before is not in it. On PGlite the reader shares the one connection."
 ]
 
-type Timing = "commit" | "read"
-
-const metricOf = (timing: Timing, operations: string) => timing === "read" ? "read of a row" : `commit of ${operations}`
+const metricOf = (timing: Timing, operations: string) =>
+  ({ read: "read of a row", commit: `commit of ${operations}`, append: "append to row" })[timing]
 
 const quantiles = ["p50", "p99"] as const
 
 const valuesOf = (readings: ReadonlyArray<Reading>, timing: Timing, quantile: "p50" | "p99") =>
-  readings.map(({ latency }) => latency![timing][quantile])
+  readings.map(({ latency }) => latency![timing]![quantile])
 
 const tell = (entries: ReadonlyArray<Contest.Entry>, timings: ReadonlyArray<Timing>, operations: string) => {
   const each = <A>(make: (timing: Timing, quantile: "p50" | "p99", metric: string) => ReadonlyArray<A>) =>
@@ -59,15 +82,15 @@ const tell = (entries: ReadonlyArray<Contest.Entry>, timings: ReadonlyArray<Timi
     )
   )
   const ratios = each((timing, quantile, metric) =>
-    (["sqlite", "pg"] as const).flatMap((dialect) => {
-      const on = entries.filter(({ contender }) => contender.dialect === dialect)
-      const own = on.find(({ contender }) => contender.name === ours.name)!
-      return on.filter((other) => other !== own).map((other) =>
-        Result.ratio(
-          { of: ours.name, to: other.contender.name, dialect, metric },
-          valuesOf(own.readings, timing, quantile),
-          valuesOf(other.readings, timing, quantile)
-        )
+    entries.filter(({ contender }) => contender.name !== ours.name).map((to) => {
+      const [dialect, beside] = to.contender.dialect === "pglite"
+        ? ["sqlite/pglite", "sqlite"] as const
+        : [to.contender.dialect, to.contender.dialect]
+      const own = entries.find(({ contender }) => contender.name === ours.name && contender.dialect === beside)!
+      return Result.ratio(
+        { of: ours.name, to: to.contender.name, dialect, metric },
+        valuesOf(own.readings, timing, quantile),
+        valuesOf(to.readings, timing, quantile)
       )
     })
   )
@@ -79,11 +102,14 @@ const contest = Effect.gen(function*() {
   return yield* Effect.promise(async () => {
     const { directory } = databases
     const disk = Disk.note(directory)
-    const singles = await Strands.repeatSingly(Recorded.path, Effort.operations(2_000), directory)
+    const singles = await Strands.repeatSingly(Recorded.path, Effort.operations(1_000), directory)
     const single = await Contest.hold(alone, singles, databases)
-    const many = await Strands.repeat(Recorded.path, Effort.operations(2_000) * 50, directory)
+    const many = await Strands.repeat(Recorded.path, Effort.operations(1_000) * 100, directory)
     const bulk = await Contest.hold(inCommitsOf("1000"), many, databases)
-    return { disk, told: [tell(single, ["commit", "read"], "1"), tell(bulk, ["commit"], "1,000")] }
+    const apart = await Strands.repeatApart(Recorded.path, appends, directory)
+    const rows = await Contest.hold(appending, apart, databases)
+    const told = [tell(single, ["commit", "read"], "1"), tell(bulk, ["commit"], "1,000"), tell(rows, ["append"], "1")]
+    return { disk, told }
   })
 })
 

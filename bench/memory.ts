@@ -22,9 +22,7 @@ const emmett = {
   mayStopEarly: true,
   prefilled: true
 } as const
-const powerhouse = { program: "subjects/powerhouse.js", mayStopEarly: true } as const
-const live = { ...powerhouse, name: "Powerhouse, live", how: "live" }
-const pages = { ...powerhouse, name: "Powerhouse, pages of 500", how: "pages" }
+const live = { name: "Powerhouse, live", program: "subjects/powerhouse.js", how: "live", mayStopEarly: true } as const
 
 const whole = (["sqlite", "pg"] as const).flatMap((dialect): ReadonlyArray<Contest.Contender> => [
   { ...ours, dialect },
@@ -35,10 +33,8 @@ const whole = (["sqlite", "pg"] as const).flatMap((dialect): ReadonlyArray<Conte
 const peers: ReadonlyArray<Contest.Contender> = [
   { ...emmett, program: "subjects/emmett-sqlite.js", dialect: "sqlite" },
   { ...live, dialect: "pglite" },
-  { ...pages, dialect: "pglite" },
   { ...emmett, program: "subjects/emmett-postgresql.js", dialect: "pg" },
-  { ...live, dialect: "pg" },
-  { ...pages, dialect: "pg" }
+  { ...live, dialect: "pg" }
 ]
 
 const long = Effort.operations(200_000)

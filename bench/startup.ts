@@ -12,7 +12,7 @@ import * as Effort from "./support/Effort.js"
 import * as Result from "./support/Result.js"
 import * as Subject from "./support/Subject.js"
 
-const rounds = Effort.roundsOr(11)
+const rounds = Effort.roundsOr(7)
 
 interface Contender extends Subject.Subject {
   readonly dialect: Result.Dialect

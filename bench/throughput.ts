@@ -62,7 +62,7 @@ const notes = [
   "PostgreSQL: one server for all, as it comes: fsync and synchronous_commit on.",
   "PGlite: Powerhouse's embedded store on its own AtomicNodeFs, which writes snapshots now and then: less durable than ours.",
   "Ours and by hand: batches of 1,000, the cursor in the batch's transaction, parsing the file included.",
-  "Powerhouse 6.2.2: each row a transaction of its own; its cursor, an ordinal, is upserted after each call in another, and the manager's state in a third. Parsing, migrations and registration are not counted.",
+  "Powerhouse 6.2.2: each row a transaction of its own; its cursor, an ordinal, is upserted after each call in another, and the manager's state in a third. Parsing, migrations and registration are not counted; it is handed operations as the file is read, so that its memory is its own.",
   "Emmett 0.42: a checkpoint after each event, all events of a batch in one transaction. Appending is not counted; its events leave out the state that ours parses."
 ]
 

@@ -20,14 +20,17 @@ interface EventStore {
   readonly appendToStream: (name: string, events: ReadonlyArray<OperationEvent>) => Promise<unknown>
 }
 
+export const streamOf = ({ branch, documentId, scope }: Strands.RecordedStrand): string =>
+  `${documentId}:${scope}:${branch}`
+
+export const eventsOf = ({ documentId, operations }: Strands.RecordedStrand): ReadonlyArray<OperationEvent> =>
+  operations.map(({ input, timestamp, type }) => ({ type, data: { documentId, timestamp, input: input ?? null } }))
+
 /** Appends all the strands of a file to an event store, a strand an append. */
 export const fill = async (store: EventStore, input: string): Promise<void> => {
-  for await (const { branch, documentId, operations, scope } of Strands.read(input)) {
-    const events = operations.map(({ input: given, timestamp, type }): OperationEvent => ({
-      type,
-      data: { documentId, timestamp, input: given ?? null }
-    }))
-    if (events.length > 0) await store.appendToStream(`${documentId}:${scope}:${branch}`, events)
+  for await (const strand of Strands.read(input)) {
+    const events = eventsOf(strand)
+    if (events.length > 0) await store.appendToStream(streamOf(strand), events)
   }
 }
 

@@ -2,7 +2,7 @@
  * Ours: how long each commit of a subscription takes, from before BEGIN to the answer to COMMIT, and each read of a row
  * through `SqlClient`.
  *
- *     node framework-latency.js <strands.ndjson> <file or URL> <operations in a commit>
+ *     node framework-latency.js <strands.ndjson> <file or URL> "<operations in a commit> [many|table]"
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
@@ -15,9 +15,11 @@ import { Migrator, Ndjson, Subscription } from "../../src/index.js"
 import * as Quantiles from "../support/Quantiles.js"
 import { report } from "../support/Subject.js"
 import { databaseOf, isPostgres, processorOf } from "./processor.js"
+import type { How } from "./processor.js"
 import * as Search from "./search.js"
 
 const [input = "", database = "", how = "1"] = process.argv.slice(2)
+const [batchOperations, handler = "many"] = how.split(" ")
 
 const commitMillis: Array<number> = []
 
@@ -43,7 +45,7 @@ const reads = Effect.gen(function*() {
 
 const program = Effect.gen(function*() {
   const started = performance.now()
-  const search = processorOf("many", database, Number(how))
+  const search = processorOf(handler as How, database, Number(batchOperations))
   yield* Migrator.prepare
   yield* Migrator.upAll([search])
   const turn = <A, E, R>(commit: Effect.Effect<A, E, R>) => timed(commitMillis, commit)

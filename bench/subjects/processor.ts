@@ -43,12 +43,13 @@ const SearchIndex = Table.make(
 export const processorOf = (
   how: How,
   database: string,
-  batchOperations: number
+  batchOperations: number,
+  lingerMillis = 20
 ): Processor.Processor<never, SqlClient.SqlClient> => {
   const { createTable, many, upsertMany, upsertOne } = statementsOf(database)
   return Processor.make("search", {
     namespace: "bench",
-    batch: { operations: batchOperations, bytes: 256 * 1024 * 1024, lingerMillis: 20 },
+    batch: { operations: batchOperations, bytes: 256 * 1024 * 1024, lingerMillis },
     migrations: {
       "0001_search": {
         up: Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(createTable)),

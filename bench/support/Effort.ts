@@ -22,4 +22,4 @@ export const roundsOr = (otherwise: number): number => count("BENCH_ROUNDS", oth
 export const operations = (otherwise: number): number => count("BENCH_OPERATIONS", otherwise)
 
 /** For how long a subject may read, about, in seconds: one that is too slow for the whole stream reads its beginning. */
-export const seconds: number = count("BENCH_SECONDS", 5)
+export const seconds: number = count("BENCH_SECONDS", 3)

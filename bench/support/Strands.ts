@@ -76,6 +76,18 @@ export const repeatSingly = async (file: string, operations: number, directory: 
   return write(singles(), whole.operations, directory)
 }
 
+/** As `repeatSingly`, with a document for each operation, its first: each makes a row of its own. */
+export const repeatApart = async (file: string, operations: number, directory: string): Promise<File> => {
+  const whole = await repeatSingly(file, operations, directory)
+  const apart = async function*() {
+    let made = 0
+    for await (const { operations: [only], ...strand } of read(whole.path)) {
+      yield { ...strand, documentId: `document-${made++}`, operations: [{ ...only!, index: 0, skip: 0 }] }
+    }
+  }
+  return write(apart(), operations, directory)
+}
+
 /** Tells the files apart: the beginning of a file may be as long as the file. */
 let files = 0
 

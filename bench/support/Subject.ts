@@ -21,9 +21,12 @@ export interface Reading {
   readonly commits: number
   /** What the search index held afterwards. */
   readonly outcome: Search.Digest
-  /** How long each commit took, and each read of one row by its key; of the subjects that measure it. */
-  readonly latency?: { readonly commit: Quantiles; readonly read: Quantiles }
+  /** Of the subjects that measure it: how long each took. */
+  readonly latency?: { readonly [what in Timing]?: Quantiles }
 }
+
+/** A commit, the read of one row by its key, or from the begin of an operation's append until its row can be read. */
+export type Timing = "commit" | "read" | "append"
 
 export interface Subject {
   readonly name: string

@@ -56,6 +56,16 @@ const program = ({ directory }: Ground, text: string): string => {
 
 const reporting = (reading: unknown) => `process.stdout.write(${JSON.stringify(JSON.stringify(reading))})`
 
+describe("strands apart", () => {
+  it.scopedLive("make a row of their own each, so that each can be waited for", () =>
+    Effect.gen(function*() {
+      const directory = yield* Directory.make()
+      const apart = yield* Effect.promise(() => Strands.repeatApart(recorded, 800, directory))
+      expect(apart.operations).toBeGreaterThanOrEqual(800)
+      expect(apart.outcome.rows).toBe(apart.operations)
+    }))
+})
+
 describe("a contest", () => {
   it.scopedLive("ends with what a subject said when it fails", () =>
     Effect.gen(function*() {
