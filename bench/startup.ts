@@ -36,7 +36,7 @@ const contenders: ReadonlyArray<Contender> = [
 const notes = [
   "From the start of the process, Node's own start and the imports included, to the answer to the first COMMIT.",
   "Powerhouse: to the return of its manager's call, when the row, its cursor and its state are stored. Its drive is told to it again at each start, in the same call.",
-  "Emmett: its defaults; to the end of its consumer, which stops after the batch of its first event. The event was appended before."
+  "Emmett: its defaults; to the end of its consumer, which stops at the event that was appended before. On SQLite its checkpoint stays at the first event of all, so each start handles those of the rounds before again."
 ]
 
 interface Started {
