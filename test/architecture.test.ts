@@ -188,6 +188,19 @@ describe("the tree", () => {
     expect(bound, "run: npm install --package-lock-only --omit-lockfile-registry-resolved").toEqual([])
   })
 
+  it("every script of package.json that another runs, and every benchmark, is there", () => {
+    const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+      readonly scripts: { readonly [name: string]: string }
+    }
+    const run = Object.values(scripts).flatMap((text) =>
+      Array.from(text.matchAll(/npm run ([\w:]+)/g), ([, name]) => name)
+    )
+    const benchmarks = files.flatMap((path) => /^bench\/([a-z]+)\.ts$/.exec(path)?.slice(1) ?? [])
+    const wanted = new Set([...run, ...benchmarks.map((name) => `bench:${name}`)])
+    expect(benchmarks.filter((name) => !run.includes(`bench:${name}`)), "name it in the script bench").toEqual([])
+    expect([...wanted].filter((name) => !Object.hasOwn(scripts, name ?? "")), "give it a script").toEqual([])
+  })
+
   it("the top level holds what the README shows, and dotfiles", () => {
     const strangers = new Set(files.map(topOf).filter((name) => !name.startsWith(".") && !topLevel.includes(name)))
     expect([...strangers], "find it a place below one of the folders").toEqual([])
