@@ -22,6 +22,7 @@ import type * as Layer from "effect/Layer"
 import type { Namespace } from "../domain/Namespace.js"
 import * as Fault from "../process/Fault.js"
 import * as Migration from "../process/Migration.js"
+import type * as Permit from "../process/Permit.js"
 import * as Catalogue from "../store/Catalogue.js"
 import * as Shadow from "../store/Shadow.js"
 import * as Alteration from "../table/Alteration.js"
@@ -55,6 +56,8 @@ export interface Options<E = never> {
   readonly allowLossy?: boolean | undefined
   /** Tables that the types say nothing about and that stay as they are. */
   readonly ignore?: ReadonlyArray<string> | undefined
+  /** What migrations may send to build the shadow, as in `Migrator.Options`. Default: `"any"`. */
+  readonly statements?: Permit.Permit | undefined
 }
 
 /** Some changes may lose rows or values, or fail for rows that do not fit. */
@@ -132,46 +135,27 @@ export const difference = <E = never>(
   const definitions = tables.map(Definition.shapeOf)
   Blueprint.check(definitions)
   return Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    const dialect = Migration.dialectOf(sql)
-    const ids = yield* Migration.check(migrations, namespace)
-    const shadows: Shadows<E> = {
-      namespace,
-      steps: ids.map((id) => ({ id, migration: migrations[id]! })),
-      layer: options.shadow
-    }
-    const all = yield* inShadow(shadows, look)
-    const ignored = new Set(options.ignore ?? [])
-    const found = { ...all, tables: all.tables.filter(({ name }) => !ignored.has(name)) }
+    const basis = yield* basisOf(namespace, migrations, options)
+    const { dialect, found } = basis
     const before = found.tables.map(Introspection.shapeOf)
     const renames = options.renames ?? {}
     const stray = Comparison.strayRenames(before, definitions, renames)
     if (stray.length > 0) return yield* new RenameUnknown({ names: stray })
 
     const comparison = Comparison.between(before, definitions, renames)
-    const byHand = yield* handWritten(shadows, found)
-    const conformed = new Map(
-      comparison.kept
-        .filter((pair) => Comparison.changesWithin(pair).length > 0)
-        .flatMap((pair) => {
-          const reasons = byHand.get(pair.before.name)
-          return reasons === undefined ? [] : [[pair.after.name, reasons] as const]
-        })
-    )
+    const conformed = yield* conformedOf(basis, comparison)
     const changes = [...Comparison.changesOf(comparison), ...conformedChanges(conformed)]
     if (changes.length === 0) return { changes, sql: { [dialect]: { up: [], down: [] } } }
 
+    const allowLossy = options.allowLossy === true
     const defaults = yield* defaultsOf(definitions, options.defaults ?? {})
-    if (options.allowLossy !== true) {
-      const lossy = changes.filter(({ loss, what }) => loss !== undefined && what !== "made required")
-      if (lossy.length > 0) return yield* new LossyChange({ changes: lossy })
-    }
-    yield* wantDefaults(comparison, defaults, options.allowLossy === true)
+    if (!allowLossy) yield* refuseLossy(changes)
+    yield* wantDefaults(comparison, defaults, allowLossy)
     yield* refuseReferenced(found.tables, comparison, dialect, conformed)
     const fill: Alteration.Fill = (table, column) => defaults(table.name, column.name)
     const directions = directionsOf(comparison, dialect, fill, new Set(conformed.keys()))
     const draft: Draft = { changes, sql: { [dialect]: directions } }
-    yield* tried(shadows, draft, ignored, before, definitions)
+    yield* tried(basis, draft, before, definitions)
     return draft
   })
 }
@@ -297,6 +281,7 @@ const directionsOf = (
 interface Shadows<E> {
   readonly namespace: string
   readonly steps: ReadonlyArray<Shadow.Step>
+  readonly permit: Permit.Permit | undefined
   readonly layer: Layer.Layer<SqlClient.SqlClient, E> | undefined
 }
 
@@ -310,15 +295,43 @@ const look: Effect.Effect<Found, SqlError, SqlClient.SqlClient> = Effect.all({
   items: Catalogue.read
 })
 
+/** What a difference starts from. */
+interface Basis<E> {
+  readonly dialect: Blueprint.Dialect
+  readonly shadows: Shadows<E>
+  readonly ignored: ReadonlySet<string>
+  /** What the migrations make, without the tables that are ignored. */
+  readonly found: Found
+}
+
+const basisOf = <E>(
+  namespace: Namespace,
+  migrations: Migration.Migrations,
+  options: Options<E>
+): Effect.Effect<Basis<E>, Migration.MigrationMisnamed | Shadow.ShadowFailed | E, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const dialect = Migration.dialectOf(yield* SqlClient.SqlClient)
+    const ids = yield* Migration.check(migrations, namespace)
+    const shadows: Shadows<E> = {
+      namespace,
+      steps: ids.map((id) => ({ id, migration: migrations[id]! })),
+      permit: options.statements,
+      layer: options.shadow
+    }
+    const { items, tables } = yield* inShadow(shadows, look)
+    const ignored = new Set(options.ignore ?? [])
+    return { dialect, shadows, ignored, found: { items, tables: tables.filter(({ name }) => !ignored.has(name)) } }
+  })
+
 /** What `body` sees where the migrations have been applied. */
 const inShadow = <A, E extends { readonly _tag: string }, E2>(
-  { layer, namespace, steps }: Shadows<E2>,
+  { layer, namespace, permit, steps }: Shadows<E2>,
   body: Effect.Effect<A, E, SqlClient.SqlClient>
 ): Effect.Effect<A, Exclude<E, SqlError> | E2 | Shadow.ShadowFailed, SqlClient.SqlClient> =>
   Effect.flatMap(
     Shadow.run(
       namespace,
-      Effect.map(Effect.zipRight(Shadow.build(namespace, steps), body), (seen) => ({ seen })),
+      Effect.map(Effect.zipRight(Shadow.build(namespace, steps, permit), body), (seen) => ({ seen })),
       layer
     ),
     (answer) =>
@@ -332,7 +345,7 @@ const inShadow = <A, E extends { readonly _tag: string }, E2>(
   ) as Effect.Effect<A, Exclude<E, SqlError> | E2 | Shadow.ShadowFailed, SqlClient.SqlClient>
 
 /** The tables that are not as a blueprint of their shape would make them, and what is not. */
-const handWritten = <E>(shadows: Shadows<E>, found: Found) =>
+const handWritten = <E>({ found, shadows }: Basis<E>) =>
   Effect.gen(function*() {
     const unfit = found.tables.filter(({ columns }) => columns.some(({ fit }) => fit !== "exact"))
     const fit = found.tables.filter((table) => !unfit.includes(table)).map(Introspection.shapeOf)
@@ -365,6 +378,16 @@ const deviations = (
   ...[...found].filter(([name, text]) => expected.get(name) !== text).map(([name, text]) => `${name} is ${text}`),
   ...[...expected].filter(([name]) => !found.has(name)).map(([name]) => `${name} is missing`)
 ]
+
+/** Of those, the tables that have to change, by the names they get, and what is not as a blueprint would make it. */
+const conformedOf = <E>(basis: Basis<E>, { kept }: Comparison.Comparison) =>
+  Effect.map(handWritten(basis), (byHand): ReadonlyMap<string, ReadonlyArray<string>> =>
+    new Map(
+      kept.filter((pair) => Comparison.changesWithin(pair).length > 0).flatMap((pair) => {
+        const reasons = byHand.get(pair.before.name)
+        return reasons === undefined ? [] : [[pair.after.name, reasons] as const]
+      })
+    ))
 
 const conformedChanges = (conformed: ReadonlyMap<string, ReadonlyArray<string>>): ReadonlyArray<Comparison.Change> =>
   [...conformed].map(([table, reasons]) => ({
@@ -402,6 +425,12 @@ const defaultsOf = (
     }
   })
 
+/** What rows may be refused for is left to `wantDefaults` where a default can help. */
+const refuseLossy = (changes: Draft["changes"]): Effect.Effect<void, LossyChange> => {
+  const lossy = changes.filter(({ loss, what }) => loss !== undefined && what !== "made required")
+  return lossy.length === 0 ? Effect.void : new LossyChange({ changes: lossy })
+}
+
 /** Rows that are there already need a value in a new column that takes no NULL, and, unless they may be refused, in an old one. */
 const wantDefaults = (
   { kept }: Comparison.Comparison,
@@ -429,9 +458,7 @@ const refuseReferenced = (
   dialect: Blueprint.Dialect,
   conformed: ReadonlyMap<string, unknown>
 ): Effect.Effect<void, Unalterable> => {
-  const rebuilt = kept.filter((pair) =>
-    conformed.has(pair.after.name) || (dialect === "sqlite" && Comparison.changesWithin(pair).length > 0)
-  )
+  const rebuilt = kept.filter((pair) => conformed.has(pair.after.name) || Alteration.rebuilds(pair, dialect))
   const gone = new Set([...dropped, ...rebuilt.map(({ before }) => before)].map(({ name }) => name))
   const referenced = tables.find(({ name, referencedBy }) => gone.has(name) && referencedBy.length > 0)
   return referenced === undefined ? Effect.void : new Unalterable({
@@ -442,9 +469,8 @@ const refuseReferenced = (
 
 /** Up, down and up again, each with what it has to lead to. */
 const tried = <E>(
-  shadows: Shadows<E>,
+  { ignored, shadows }: Basis<E>,
   draft: Draft,
-  ignored: ReadonlySet<string>,
   before: ReadonlyArray<Definition.Shape>,
   after: ReadonlyArray<Definition.Shape>
 ) => {

@@ -18,7 +18,7 @@ export type Fill = (table: Definition.Shape, column: Column.Shape) => Column.Cel
 
 export interface Options {
   readonly fill: Fill
-  /** Whether a table is built anew, so that nothing stays of it but its rows. */
+  /** Whether a table is built anew also where it need not be, so that nothing stays of it but its rows. */
   readonly isRebuilt: (pair: Comparison.TablePair) => boolean
 }
 
@@ -29,7 +29,7 @@ export const statements = (
   options: Options
 ): ReadonlyArray<string> => {
   const changed = kept.filter((pair) => options.isRebuilt(pair) || Comparison.changesWithin(pair).length > 0)
-  const rebuilt = changed.filter((pair) => options.isRebuilt(pair) || (dialect === "sqlite" && !isOfIndexes(pair)))
+  const rebuilt = changed.filter((pair) => options.isRebuilt(pair) || rebuilds(pair, dialect))
   const altered = changed.filter((pair) => !rebuilt.includes(pair))
   return [
     ...dropped.toReversed().map(({ name }) => `DROP TABLE ${Blueprint.quote(name)}`),
@@ -38,6 +38,10 @@ export const statements = (
     ...added.flatMap((shape) => Blueprint.statements(shape, dialect))
   ]
 }
+
+/** Whether a table is built anew in any case: on SQLite wherever more changes than its indexes. */
+export const rebuilds = (pair: Comparison.TablePair, dialect: Blueprint.Dialect): boolean =>
+  dialect === "sqlite" && Comparison.changesWithin(pair).some(({ what }) => !ofIndexes.includes(what))
 
 /** The columns as they stand after it: on PostgreSQL those that stayed, then those that came. */
 export const columnsAfter = (pair: Comparison.TablePair, dialect: Blueprint.Dialect): ReadonlyArray<Column.Shape> => {
@@ -79,20 +83,17 @@ const ofIndexes: ReadonlyArray<Comparison.Change["what"]> = [
   "index dropped"
 ]
 
-const isOfIndexes = (pair: Comparison.TablePair): boolean =>
-  Comparison.changesWithin(pair).every(({ what }) => ofIndexes.includes(what))
-
 const rebuild = (
   pairs: ReadonlyArray<Comparison.TablePair>,
   dialect: Blueprint.Dialect,
   fill: Fill
 ): ReadonlyArray<string> => {
-  const passing = ({ after }: Comparison.TablePair) => Blueprint.nameOf([after.name], "new")
+  const interim = ({ after }: Comparison.TablePair) => Blueprint.nameOf([after.name], "new")
   return [
-    ...pairs.flatMap((pair) => [create(pair, dialect, passing(pair)), copy(pair, dialect, passing(pair), fill)]),
+    ...pairs.flatMap((pair) => [create(pair, dialect, interim(pair)), copy(pair, dialect, interim(pair), fill)]),
     ...pairs.map(({ before }) => `DROP TABLE ${Blueprint.quote(before.name)}`),
     ...pairs.map((pair) =>
-      `ALTER TABLE ${Blueprint.quote(passing(pair))} RENAME TO ${Blueprint.quote(pair.after.name)}`
+      `ALTER TABLE ${Blueprint.quote(interim(pair))} RENAME TO ${Blueprint.quote(pair.after.name)}`
     ),
     ...pairs.flatMap((pair) => finish(pair.after, dialect))
   ]
@@ -113,7 +114,7 @@ const copy = (pair: Comparison.TablePair, dialect: Blueprint.Dialect, into: stri
     const filled = filling(pair.after, column, dialect, fill)
     const source = pair.kept.find(({ after }) => after === column)
     if (source === undefined) return filled ?? "NULL"
-    const expression = passing(source, Blueprint.quote(source.before.name), dialect)
+    const expression = converted(source, Blueprint.quote(source.before.name), dialect)
     return source.before.nullable && !column.nullable && filled !== undefined
       ? `coalesce(${expression}, ${filled})`
       : expression
@@ -290,7 +291,7 @@ const retype = (
   return [
     ...(type === Blueprint.typeOf(before.kind, dialect)
       ? []
-      : [`${change} TYPE ${type} USING ${passing(pair, column, dialect)}`]),
+      : [`${change} TYPE ${type} USING ${converted(pair, column, dialect)}`]),
     ...(isFilled ? [`UPDATE ${table} SET ${column} = ${filled} WHERE ${column} IS NULL`] : []),
     ...(before.nullable === after.nullable ? [] : [`${change} ${after.nullable ? "DROP" : "SET"} NOT NULL`])
   ]
@@ -310,7 +311,7 @@ const filling = (
  * The old value as a new one. What does not fit fails the statement, on both databases: where SQLite's STRICT tables refuse
  * by themselves the value is passed as it is, and where a cast of PostgreSQL would round or guess it is kept from it.
  */
-const passing = (
+const converted = (
   { after, before }: Comparison.ColumnPair,
   column: string,
   dialect: Blueprint.Dialect

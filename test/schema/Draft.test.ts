@@ -156,6 +156,17 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         expect(failure.message).toContain("foreign keys of notes")
       }))
 
+    test("to build its shadow by a statement that is not permitted", () =>
+      Effect.gen(function*() {
+        const text = isPg ? "DO $$ BEGIN NULL; END $$" : "PRAGMA user_version = 7"
+        const foreign = { ...made, "0002_f": Migration.fromSql({ up: text, down: "" }) }
+        const options = { shadow, allowLossy: true }
+        const failure = yield* Effect.flip(Draft.difference(shop, foreign, [], { ...options, statements: "schema" }))
+        expect(failure).toMatchObject({ _tag: "ShadowFailed", id: "0002_f" })
+        expect(failure.message).toContain(`${isPg ? "DO" : "PRAGMA"} is not permitted`)
+        expect((yield* Draft.difference(shop, foreign, [], options)).changes).toHaveLength(1)
+      }))
+
     test("two tables whose names differ in case alone", () =>
       Effect.sync(() => {
         const other = Definition.make("Todos", Schema.Struct(todo), { key: ["id"] })
@@ -163,6 +174,22 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         expect(() => Draft.difference(shop, made, [todos, other])).toThrow("two tables are called todos and Todos")
       }))
   })
+
+  test("a table that foreign keys refer to gets an index, which drops nothing", () =>
+    Effect.gen(function*() {
+      const notes = "CREATE TABLE notes (todo TEXT NOT NULL REFERENCES todos (id) ON DELETE CASCADE)"
+      const referred = { ...made, "0002_n": Migration.fromSql({ up: notes, down: "DROP TABLE notes" }) }
+      const indexed = { ...todos, indexes: [["title"]] }
+      const draft = yield* Draft.difference(shop, referred, [indexed], { shadow, ignore: ["notes"] })
+      expect(described(draft)).toEqual(["index added: todos (title)"])
+      const all = { ...referred, "0003_i": Draft.migration(draft) }
+      yield* Migrator.up(shop, referred)
+      yield* run(`INSERT INTO todos VALUES ('1', 'x', ${no})`)
+      yield* run("INSERT INTO notes VALUES ('1')")
+      yield* Migrator.up(shop, all)
+      yield* Migrator.down(shop, all, { to: "0002_n" })
+      expect(yield* run("SELECT todo FROM notes")).toEqual([{ todo: "1" }])
+    }))
 
   test("a difference changes nothing itself", () =>
     Effect.gen(function*() {
