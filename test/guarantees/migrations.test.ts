@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import type * as Scope from "effect/Scope"
+import { generateKeyPairSync, sign } from "node:crypto"
 import { readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { Catalogue, Manifest, Migrator } from "../../src/index.js"
@@ -78,6 +79,30 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       }).pipe(quietly),
     60_000
   )
+
+  it.scopedLive.each([
+    { at: "its record", statements: ["DROP TABLE processor_migration"] },
+    {
+      at: "COMMIT",
+      statements: [
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE child (parent INTEGER NOT NULL REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED)",
+        "INSERT INTO child VALUES (1)"
+      ]
+    }
+  ])("all or nothing: a step that fails at $at leaves no trace", ({ statements }) =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const [first] = Object.entries(migrator.steps())
+      yield* Migrator.up(namespace, Object.fromEntries([first!]))
+      const before = yield* catalogue
+      const up = Effect.forEach(statements, (text) => sql.unsafe(text), { discard: true })
+      const failing = { ...Object.fromEntries([first!]), "0002_late": { up, down: Effect.void } }
+      const failure = yield* Effect.flip(Migrator.up(namespace, failing))
+      expect(failure).toMatchObject({ _tag: "MigrationFailed", id: "0002_late" })
+      expect(yield* catalogue).toBe(before)
+      expect(yield* applied(failing)).toBe(1)
+    }).pipe(Effect.provide(Layer.unwrapScoped(Effect.map(fresh, Store.layer))), quietly))
 
   it.scopedLive(
     "all or nothing: killed at any statement, the step is gone, and a restart completes it",
@@ -270,10 +295,15 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       ({ path }) => edit(path, "manifest.json", (text) => text.replace(`"counter":1`, `"counter":2`))
     )
     refuses(
-      "another key's signature",
+      "a changed signature",
       "SignatureInvalid",
       ({ path }) => edit(path, "manifest.json.sig", (text) => (text.startsWith("A") ? "B" : "A") + text.slice(1))
     )
+    refuses("another key's signature of the same manifest", "SignatureInvalid", ({ path }) => {
+      const { privateKey } = generateKeyPairSync("ed25519")
+      const signature = sign(null, readFileSync(join(path, "manifest.json")), privateKey)
+      writeFileSync(join(path, "manifest.json.sig"), `${signature.toString("base64")}\n`)
+    })
     refuses("a key that is not pinned", "SignerUnknown", ({ path }) =>
       Effect.gen(function*() {
         const { privateKey } = yield* Manifest.generateKeys
