@@ -5,7 +5,7 @@
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Logger, LogLevel, Schema } from "effect"
 import * as Sqlite from "../layers/Sqlite.js"
-import { Comparison, Draft, Introspection, type Migration, Migrator, Namespace, Table, Typings } from "../src/index.js"
+import { Draft, Introspection, type Migration, Migrator, Namespace, Table, Typings } from "../src/index.js"
 
 const namespace = Namespace.make("todos")
 const shadow = Sqlite.layerMemory
@@ -46,7 +46,7 @@ const program = Effect.gen(function*() {
     renames: { columns: { todos: { title: "text" } } },
     defaults: { todos: { rank: 0 } }
   })
-  for (const change of draft.changes) yield* Console.log(Comparison.describe(change))
+  for (const change of draft.changes) yield* Console.log(Draft.describe(change))
   yield* Migrator.up(namespace, { ...first, "0002_rank": Draft.migration(draft) })
 
   // And back: from the catalogue to TypeScript, here the first of its declarations.

@@ -15,10 +15,7 @@ export * as Ndjson from "./ingest/Ndjson.js"
 export * as Source from "./ingest/Source.js"
 export * as Wakeups from "./ingest/Wakeups.js"
 
-export * as Alteration from "./table/Alteration.js"
-export * as Blueprint from "./table/Blueprint.js"
 export * as Column from "./table/Column.js"
-export * as Comparison from "./table/Comparison.js"
 export * as Definition from "./table/Definition.js"
 export * as Table from "./table/Table.js"
 
@@ -44,7 +41,6 @@ export * as Migrations from "./store/Migrations.js"
 export * as Migrator from "./store/Migrator.js"
 export * as Namespace from "./store/Namespaces.js"
 export * as Rows from "./store/Rows.js"
-export * as Shadow from "./store/Shadow.js"
 export * as StoreUnavailable from "./store/StoreUnavailable.js"
 export * as Transaction from "./store/Transaction.js"
 

@@ -12,7 +12,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Kysely from "kysely"
-import type { Dialect } from "./Statements.js"
+import type { Dialect } from "../domain/Dialect.js"
 
 /** The package. Fails with what importing it failed with. */
 export const load: Effect.Effect<typeof Kysely, unknown> = Effect.tryPromise({

@@ -13,8 +13,9 @@ import { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Runtime from "effect/Runtime"
 import type * as Kysely from "kysely"
+import { dialectOf } from "../domain/Dialect.js"
 import * as KyselyDialect from "./KyselyDialect.js"
-import * as Migration from "./Migration.js"
+import type * as Migration from "./Migration.js"
 
 /** What such a module exports. `down` may be missing, as it may with Kysely: then the step does not come down. */
 export interface KyselyModule {
@@ -73,7 +74,7 @@ const database = (
     Runtime.runPromiseExit(runtime)(connection.executeRaw(text, parameters)).then((exit) =>
       exit._tag === "Success" ? exit.value : Promise.reject(exit.cause._tag === "Fail" ? exit.cause.error : exit.cause)
     )
-  const parts = KyselyDialect.parts(kysely, Migration.dialectOf(sql))
+  const parts = KyselyDialect.parts(kysely, dialectOf(sql))
   return new kysely.Kysely({ dialect: { ...parts, createDriver: () => driver(send) } })
 }
 

@@ -15,6 +15,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { createHash } from "node:crypto"
+import { dialectOf } from "../domain/Dialect.js"
 import * as Statements from "./Statements.js"
 
 export interface Migration {
@@ -161,10 +162,6 @@ const runText = (text: SqlText) =>
     const statements = Statements.split(typeof text === "string" ? text : text[dialect], dialect)
     return Effect.forEach(statements, (statement) => sql.unsafe(statement.text), { discard: true })
   })
-
-/** The dialect of a client. */
-export const dialectOf = (sql: SqlClient.SqlClient): Statements.Dialect =>
-  sql.onDialectOrElse<Statements.Dialect, Statements.Dialect>({ sqlite: () => "sqlite", orElse: () => "pg" })
 
 const partsOf = (direction: string, text: SqlText): ReadonlyArray<readonly [string, Digest]> =>
   typeof text === "string"

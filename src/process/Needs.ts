@@ -8,10 +8,11 @@
  * tables of other schemas needs nothing: that is for the role's rights to say.
  */
 
+import type { Dialect } from "../domain/Dialect.js"
 import * as Statements from "./Statements.js"
 
 /** Everything that a statement needs. */
-export const of = (statement: string, dialect: Statements.Dialect): ReadonlyArray<string> => {
+export const of = (statement: string, dialect: Dialect): ReadonlyArray<string> => {
   const tokens = Statements.tokens(statement, dialect)
   const names = tokens.map((token) => nameOf(token, dialect))
   const start = names.findIndex((name) => name !== "(")
@@ -25,7 +26,7 @@ export const of = (statement: string, dialect: Statements.Dialect): ReadonlyArra
  * A word or quoted name in upper case; a quoted name that is no word, and a string, as a mark that is no keyword, so that
  * neither passes for punctuation; anything else as it is.
  */
-const nameOf = (token: string, dialect: Statements.Dialect): string => {
+const nameOf = (token: string, dialect: Dialect): string => {
   if (isString(token)) return "'"
   const quoted = dialect === "pg" ? /^"(.*)"$/s.exec(token) : /^["`[](.*)["`\]]$/s.exec(token)
   if (quoted !== null) return isWord.test(quoted[1] ?? "") ? Statements.upper(quoted[1] ?? "") : "\"\""
@@ -240,7 +241,7 @@ const harmlessPragmas = new Set([
   "TABLE_XINFO"
 ])
 
-const isSystemFunction = (name: string, dialect: Statements.Dialect): boolean =>
+const isSystemFunction = (name: string, dialect: Dialect): boolean =>
   dialect === "pg"
     ? pgSystemFunction.test(name) && !pgHarmlessFunction.test(name)
     : /^(LOAD_EXTENSION|READFILE|WRITEFILE|EDIT|FTS3_TOKENIZER)$/.test(name)

@@ -15,6 +15,7 @@
  * does not know what functions, triggers and views that are there already do.
  */
 
+import type { Dialect } from "../domain/Dialect.js"
 import * as Needs from "./Needs.js"
 import * as Statements from "./Statements.js"
 
@@ -156,7 +157,7 @@ export interface Refusal {
 }
 
 /** The first statement of a text that is not permitted, if there is one. */
-export const refusal = (permit: Permit, text: string, dialect: Statements.Dialect): Refusal | undefined => {
+export const refusal = (permit: Permit, text: string, dialect: Dialect): Refusal | undefined => {
   if (permit === "any") return undefined
   const permitted = new Set<string>(permit === "schema" ? schema : permit)
   for (const statement of Statements.split(text, dialect)) {
@@ -166,7 +167,7 @@ export const refusal = (permit: Permit, text: string, dialect: Statements.Dialec
   return undefined
 }
 
-const shortened = (statement: string, dialect: Statements.Dialect): string => {
+const shortened = (statement: string, dialect: Dialect): string => {
   const shown = Statements.tokens(statement.slice(0, 1_000), dialect).map((token) =>
     Needs.isString(token) ? "'…'" : token
   )

@@ -23,8 +23,9 @@ import * as Stream from "effect/Stream"
 // oxlint-disable-next-line typescript/ban-ts-comment
 /** @ts-ignore */
 import type * as Kysely from "kysely"
+import { dialectOf } from "../domain/Dialect.js"
+import type { Dialect } from "../domain/Dialect.js"
 import * as KyselyDialect from "./KyselyDialect.js"
-import type { Dialect } from "./Statements.js"
 
 /** What may be run: a query builder, or a `` sql<Row>`…` `` of Kysely's, not executed. */
 export interface Compilable<A> {
@@ -80,7 +81,7 @@ const make = <Database>(library: typeof Kysely, plugins: ReadonlyArray<Kysely.Ky
     pg: compiler<Database>(library, "pg", plugins)
   }
   const compile = <A>(build: Build<Database, A>): Effect.Effect<Compiled<A>, never, SqlClient.SqlClient> =>
-    Effect.map(SqlClient.SqlClient, (sql) => compilers[sql.onDialectOrElse(dialects)](build))
+    Effect.map(SqlClient.SqlClient, (sql) => compilers[dialectOf(sql)](build))
   const rows = <A>(build: Build<Database, A>) =>
     Effect.flatMap(
       compile(build),
@@ -114,8 +115,6 @@ interface Compiled<A> {
   readonly query: Kysely.CompiledQuery<A>
   readonly plugins: ReadonlyArray<Kysely.KyselyPlugin>
 }
-
-const dialects = { sqlite: (): Dialect => "sqlite", orElse: (): Dialect => "pg" }
 
 const compiler = <Database>(
   library: typeof Kysely,

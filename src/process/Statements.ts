@@ -8,7 +8,7 @@
  * PostgreSQL's `standard_conforming_strings` to be on, as it is by default.
  */
 
-export type Dialect = "sqlite" | "pg"
+import type { Dialect } from "../domain/Dialect.js"
 
 /** A statement without its semicolon and the comments around it, and its first words in upper case, at most 6. */
 export interface Statement {

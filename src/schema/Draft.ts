@@ -19,18 +19,23 @@ import { SqlError } from "@effect/sql/SqlError"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
+import { dialectOf } from "../domain/Dialect.js"
+import type { Dialect } from "../domain/Dialect.js"
 import type { Namespace } from "../domain/Namespace.js"
 import * as Fault from "../process/Fault.js"
 import * as Migration from "../process/Migration.js"
 import type * as Permit from "../process/Permit.js"
 import * as Catalogue from "../store/Catalogue.js"
 import * as Shadow from "../store/Shadow.js"
-import * as Alteration from "../table/Alteration.js"
-import * as Blueprint from "../table/Blueprint.js"
 import * as Column from "../table/Column.js"
-import * as Comparison from "../table/Comparison.js"
 import * as Definition from "../table/Definition.js"
+import * as Alteration from "./Alteration.js"
+import * as Blueprint from "./Blueprint.js"
+import * as Comparison from "./Comparison.js"
 import * as Introspection from "./Introspection.js"
+
+export { ShadowFailed } from "../store/Shadow.js"
+export { type Change, describe, type Renames } from "./Comparison.js"
 
 /** The statements of each direction. */
 export interface Directions {
@@ -213,7 +218,7 @@ export const files = (id: string, { changes, sql }: Draft): ReadonlyArray<File> 
 /** As the text of a module which exports `up` and `down`. */
 export const module = ({ changes, sql }: Draft): string => {
   const comment = changes.map((each) => ` * - ${inLine(Comparison.describe(each)).replaceAll("*/", "* /")}\n`).join("")
-  const listed = (direction: keyof Directions, dialect: Blueprint.Dialect) => {
+  const listed = (direction: keyof Directions, dialect: Dialect) => {
     const texts = sql[dialect]?.[direction]
     if (texts === undefined) return `Effect.dieMessage("drafted for ${nameOf[other(dialect)]} alone")`
     return texts.length === 0 ? "Effect.void" : `all(sql, [\n${texts.map(templated).join(",\n")}\n    ])`
@@ -248,7 +253,7 @@ const inLine = (text: string): string => text.replace(/\s+/g, " ")
 
 const nameOf = { pg: "PostgreSQL", sqlite: "SQLite" } as const
 
-const other = (dialect: Blueprint.Dialect): Blueprint.Dialect => dialect === "pg" ? "sqlite" : "pg"
+const other = (dialect: Dialect): Dialect => dialect === "pg" ? "sqlite" : "pg"
 
 const templated = (text: string): string =>
   `      \`${text.replaceAll("\\", "\\\\").replaceAll("`", "\\`").replaceAll("${", "\\${")}\``
@@ -257,7 +262,7 @@ const scriptOf = (texts: ReadonlyArray<string>): string => texts.map((text) => `
 
 const onlyDrafted = (sql: Draft["sql"], run: Migration.Migration["up"]): Migration.Migration["up"] =>
   Effect.flatMap(SqlClient.SqlClient, (client) => {
-    const dialect = Migration.dialectOf(client)
+    const dialect = dialectOf(client)
     return sql[dialect] === undefined
       ? Effect.fail(new SqlError({ cause: undefined, message: `it was drafted for ${nameOf[other(dialect)]} alone` }))
       : run
@@ -267,7 +272,7 @@ const noFill: Alteration.Fill = () => undefined
 
 const directionsOf = (
   comparison: Comparison.Comparison,
-  dialect: Blueprint.Dialect,
+  dialect: Dialect,
   fill: Alteration.Fill,
   conformed: ReadonlySet<string>
 ): Directions => ({
@@ -297,7 +302,7 @@ const look: Effect.Effect<Found, SqlError, SqlClient.SqlClient> = Effect.all({
 
 /** What a difference starts from. */
 interface Basis<E> {
-  readonly dialect: Blueprint.Dialect
+  readonly dialect: Dialect
   readonly shadows: Shadows<E>
   readonly ignored: ReadonlySet<string>
   /** What the migrations make, without the tables that are ignored. */
@@ -310,7 +315,7 @@ const basisOf = <E>(
   options: Options<E>
 ): Effect.Effect<Basis<E>, Migration.MigrationMisnamed | Shadow.ShadowFailed | E, SqlClient.SqlClient> =>
   Effect.gen(function*() {
-    const dialect = Migration.dialectOf(yield* SqlClient.SqlClient)
+    const dialect = dialectOf(yield* SqlClient.SqlClient)
     const ids = yield* Migration.check(migrations, namespace)
     const shadows: Shadows<E> = {
       namespace,
@@ -455,7 +460,7 @@ const encoded = (column: Column.Shape, value: unknown): Column.Cell | Column.Unf
 const refuseReferenced = (
   tables: ReadonlyArray<Introspection.FoundTable>,
   { dropped, kept }: Comparison.Comparison,
-  dialect: Blueprint.Dialect,
+  dialect: Dialect,
   conformed: ReadonlyMap<string, unknown>
 ): Effect.Effect<void, Unalterable> => {
   const rebuilt = kept.filter((pair) => conformed.has(pair.after.name) || Alteration.rebuilds(pair, dialect))

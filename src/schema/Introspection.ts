@@ -23,9 +23,9 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
-import * as Blueprint from "../table/Blueprint.js"
 import type * as Column from "../table/Column.js"
 import type * as Definition from "../table/Definition.js"
+import * as Blueprint from "./Blueprint.js"
 
 export interface FoundColumn extends Column.Shape {
   /** The type as the database writes it. */

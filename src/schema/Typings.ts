@@ -15,14 +15,14 @@
  * fits, the type is unknown and no `Table` is made of it.
  */
 
-import type * as Blueprint from "../table/Blueprint.js"
+import type { Dialect } from "../domain/Dialect.js"
 import type * as Column from "../table/Column.js"
 import type * as Definition from "../table/Definition.js"
 import type { FoundColumn } from "./Introspection.js"
 
 export interface Options {
   /** Whose drivers the interface for Kysely describes. */
-  readonly dialect: Blueprint.Dialect
+  readonly dialect: Dialect
   /** What it is generated from, for the head of the file, such as `the database of namespace todos`. */
   readonly source: string
   /** Where the generated file imports `Table` from. Default: `effect-processors`. */
@@ -134,7 +134,7 @@ const schemas: { readonly [K in Exclude<Column.Kind, "enum">]: string } = {
 const kyselyOf = (
   tables: ReadonlyArray<Source>,
   names: ReadonlyMap<Source, string>,
-  dialect: Blueprint.Dialect
+  dialect: Dialect
 ): string => {
   const rows = tables.map((table) => {
     const columns = table.columns.map((column) =>
@@ -156,7 +156,7 @@ const nameOf = { pg: "PostgreSQL", sqlite: "SQLite" } as const
 /** What is read, and what may be written. */
 const kyselyType = (
   column: Source["columns"][number],
-  dialect: Blueprint.Dialect
+  dialect: Dialect
 ): string => {
   if (column.fit === "none") return "unknown"
   const [read, written] = column.kind === "enum"
@@ -173,7 +173,7 @@ const both = (type: string): readonly [read: string, written: string] => [type, 
 
 type KyselyTypes = { readonly [K in Exclude<Column.Kind, "enum">]: readonly [read: string, written: string] }
 
-const kyselyTypes: { readonly [D in Blueprint.Dialect]: KyselyTypes } = {
+const kyselyTypes: { readonly [D in Dialect]: KyselyTypes } = {
   pg: {
     text: both("string"),
     integer: both("number"),

@@ -17,8 +17,9 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Stream from "effect/Stream"
+import { dialectOf } from "../domain/Dialect.js"
+import type { Dialect } from "../domain/Dialect.js"
 import * as Fault from "../process/Fault.js"
-import * as Migration from "../process/Migration.js"
 import * as Permit from "../process/Permit.js"
 import * as Statements from "../process/Statements.js"
 
@@ -47,7 +48,7 @@ export interface Options {
   /** Called with each statement before it is sent. */
   readonly onStatement?: ((sent: Sent) => void) | undefined
   /** What is sent in place of a statement. */
-  readonly rewrite?: ((text: string, dialect: Statements.Dialect) => string) | undefined
+  readonly rewrite?: ((text: string, dialect: Dialect) => string) | undefined
 }
 
 /** Runs `body` in the transaction that is open; nothing but savepoints is allowed to touch it. */
@@ -60,7 +61,7 @@ export const run = <A, E, R>(
     const transaction = yield* Effect.serviceOption(SqlClient.TransactionConnection)
     if (transaction._tag === "None") return yield* Effect.dieMessage("a guard needs a transaction around it")
     const [connection, depth] = transaction.value
-    const watch = watching(Migration.dialectOf(sql), options, true)
+    const watch = watching(dialectOf(sql), options, true)
     yield* connection.executeRaw(`SAVEPOINT ${savepoint}`, [])
     // Where everything is permitted, a connection of one's own may be had.
     const client = isUnlimited(options) ? sql : clientOf(sql, { reserve: Effect.map(sql.reserve, watch.guard) })
@@ -83,7 +84,7 @@ export const pretend = <A, E, R>(
   options: Options
 ): Effect.Effect<A, E | EndedTransaction | StatementRefused, R | SqlClient.SqlClient> =>
   Effect.flatMap(SqlClient.SqlClient, (sql) => {
-    const watch = watching(Migration.dialectOf(sql), options, false)
+    const watch = watching(dialectOf(sql), options, false)
     const answering = watch.guard(nowhere)
     return judged(watch, provided(body, clientOf(sql, { reserve: Effect.succeed(answering) }), [answering, 0]))
   })
@@ -98,7 +99,7 @@ export const outside = <A, E, R>(
 ): Effect.Effect<A, E | EndedTransaction | StatementRefused, R | SqlClient.SqlClient> =>
   Effect.flatMap(SqlClient.SqlClient, (sql): Effect.Effect<A, E | EndedTransaction | StatementRefused, R> => {
     if (isUnlimited(options)) return body
-    const watch = watching(Migration.dialectOf(sql), options, false)
+    const watch = watching(dialectOf(sql), options, false)
     const alone = watch.guard(unreserved(sql))
     const client = clientOf(sql, {
       reserve: Effect.map(sql.reserve, watch.guard),
@@ -185,7 +186,7 @@ interface Watch {
   readonly verdict: Effect.Effect<void, EndedTransaction | StatementRefused>
 }
 
-const watching = (dialect: Statements.Dialect, options: Options, isInside: boolean): Watch => {
+const watching = (dialect: Dialect, options: Options, isInside: boolean): Watch => {
   let first: EndedTransaction | StatementRefused | undefined
   const refusal = (text: string): EndedTransaction | StatementRefused | undefined => {
     const ends = isInside ? Statements.split(text, dialect).find(Statements.controlsTransaction) : undefined

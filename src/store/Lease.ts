@@ -10,6 +10,7 @@ import type { Connection } from "@effect/sql/SqlConnection"
 import { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
+import type { Dialect } from "../domain/Dialect.js"
 import * as Statements from "../process/Statements.js"
 
 export class Lease implements Connection {
@@ -19,7 +20,7 @@ export class Lease implements Connection {
 
   constructor(
     private readonly connection: Connection,
-    private readonly dialect: Statements.Dialect,
+    private readonly dialect: Dialect,
     /** Whether a failed statement has left the transaction open. */
     private readonly survives: Effect.Effect<boolean>
   ) {}
@@ -73,7 +74,7 @@ const judgedMax = 1_000
 const suspicious = /\b(?:begin|start|commit|end|abort|prepare|rollback)\b/i
 
 /** Savepoints do not: `sql.withTransaction` makes them inside a body. */
-const controlsTransaction = (text: string, dialect: Statements.Dialect): boolean => {
+const controlsTransaction = (text: string, dialect: Dialect): boolean => {
   if (!suspicious.test(text)) return false
   const known = judged[dialect].get(text)
   if (known !== undefined) return known

@@ -19,13 +19,13 @@ import { SqlError } from "@effect/sql/SqlError"
 import type * as Statement from "@effect/sql/Statement"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import * as Migration from "../process/Migration.js"
+import { dialectOf } from "../domain/Dialect.js"
 import * as Statements from "../process/Statements.js"
 import { Lease } from "./Lease.js"
 
 /** A reader of whatever `sql` reaches. It waits for the same connections as `sql` does. */
 export const make = (sql: SqlClient.SqlClient): Effect.Effect<SqlClient.SqlClient, never, Reactivity> => {
-  const dialect = Migration.dialectOf(sql)
+  const dialect = dialectOf(sql)
   const acquirer = dialect === "sqlite" ? sqlite(sql.reserve) : postgres(sql.reserve)
   const nothing = "SELECT 1"
   return SqlClient.make({

@@ -12,6 +12,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
+import type { Dialect } from "../domain/Dialect.js"
 import * as Fault from "../process/Fault.js"
 import type * as Migration from "../process/Migration.js"
 import type * as Permit from "../process/Permit.js"
@@ -115,7 +116,7 @@ class Discarded extends Data.TaggedError("Discarded")<{ readonly value: unknown 
 const isStoreFailure = ({ _tag }: { readonly _tag: string }): boolean =>
   _tag === "SqlError" || _tag === "CommitUnknown" || _tag === "RolledBack"
 
-const withoutConcurrently = (text: string, dialect: Statements.Dialect): string => {
+const withoutConcurrently = (text: string, dialect: Dialect): string => {
   const statements = Statements.split(text, dialect)
   const [only] = statements
   return dialect === "pg" && statements.length === 1 && only?.words.includes("CONCURRENTLY") === true

@@ -30,8 +30,8 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
+import { dialectOf } from "../domain/Dialect.js"
 import * as Fault from "../process/Fault.js"
-import type { Dialect } from "../process/Statements.js"
 import { Lease } from "./Lease.js"
 
 /** COMMIT was sent and its answer was lost: the writes are in the database or they are not. Read before deciding. */
@@ -94,9 +94,6 @@ const isStillOpen = (sql: SqlClient.SqlClient, connection: Connection): Effect.E
       }),
     orElse: () => Effect.succeed(true)
   })
-
-const dialectOf = (sql: SqlClient.SqlClient): Dialect =>
-  sql.onDialectOrElse({ sqlite: () => "sqlite", orElse: () => "pg" })
 
 const begin = (sql: SqlClient.SqlClient, connection: Connection): Effect.Effect<void, SqlError> => {
   const statement = connection.executeRaw(

@@ -11,8 +11,6 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import type { Cell, Kind } from "./Column.js"
 
-export type Dialect = "sqlite" | "pg"
-
 export type Cells = ReadonlyArray<Cell>
 
 /** Sends one text with its parameters. */

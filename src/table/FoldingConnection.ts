@@ -15,6 +15,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as Stream from "effect/Stream"
+import { dialectOf } from "../domain/Dialect.js"
 import { Fold } from "./Fold.js"
 
 export class FoldingConnection implements Connection {
@@ -64,7 +65,7 @@ export const folding = <A, E, R>(
       const transaction = transactionOf(fiber)
       if (transaction === undefined) return handler
       const [connection, depth] = transaction
-      const fold = new Fold(connection, sql.onDialectOrElse({ sqlite: () => "sqlite", orElse: () => "pg" }))
+      const fold = new Fold(connection, dialectOf(sql))
       begun(fold)
       const connected = new FoldingConnection(connection, fold)
       return Effect.provideService(handler, SqlClient.TransactionConnection, [connected, depth]).pipe(

@@ -13,8 +13,9 @@
 
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
+import type { Dialect } from "../domain/Dialect.js"
 import * as Bulk from "./Bulk.js"
-import type { Cells, Dialect, Send } from "./Bulk.js"
+import type { Cells, Send } from "./Bulk.js"
 import * as Column from "./Column.js"
 import type { Cell } from "./Column.js"
 import type { Definition } from "./Definition.js"

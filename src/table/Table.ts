@@ -21,7 +21,9 @@ import * as Effect from "effect/Effect"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
-import type { Cells, Dialect, Send } from "./Bulk.js"
+import { dialectOf } from "../domain/Dialect.js"
+import type { Dialect } from "../domain/Dialect.js"
+import type { Cells, Send } from "./Bulk.js"
 import * as Change from "./Change.js"
 import { Codec, isRefusal } from "./Codec.js"
 import type { Values } from "./Codec.js"
@@ -216,6 +218,3 @@ const clientOf = (fiber: RuntimeFiber<unknown, unknown>): SqlClient.SqlClient =>
 
 const valuesBy = (sql: SqlClient.SqlClient): Send<ReadonlyArray<ReadonlyArray<unknown>>> => (text, parameters) =>
   sql.unsafe(text, parameters).values
-
-const dialectOf = (sql: SqlClient.SqlClient): Dialect =>
-  sql.onDialectOrElse({ sqlite: () => "sqlite", orElse: () => "pg" })

@@ -24,9 +24,10 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Subscribable from "effect/Subscribable"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import { dialectOf } from "../domain/Dialect.js"
+import type { Dialect } from "../domain/Dialect.js"
 import type { SourceError } from "../ingest/Source.js"
 import * as Fault from "../process/Fault.js"
-import * as Migration from "../process/Migration.js"
 import * as Cursors from "../store/Cursors.js"
 import * as Namespaces from "../store/Namespaces.js"
 import { Pulses } from "./Pulse.js"
@@ -216,10 +217,10 @@ interface Answer {
 const ask = (place: Place, pulses: ReadonlyArray<Pulse>, limits: Limits): Effect.Effect<Answer> =>
   Effect.gen(function*() {
     const { namespace } = place
-    let dialect: "sqlite" | "pg" | undefined
+    let dialect: Dialect | undefined
     const question = place.client.pipe(
       Effect.tap((sql) => {
-        dialect = Migration.dialectOf(sql)
+        dialect = dialectOf(sql)
         return sql`SELECT 1`
       }),
       Effect.catchTag("NamespaceMissing", () => Effect.succeed(undefined))

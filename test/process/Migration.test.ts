@@ -13,6 +13,7 @@ import { createHash } from "node:crypto"
 import { writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import type { Dialect } from "../../src/domain/Dialect.js"
 import {
   Catalogue,
   KyselyMigration,
@@ -29,7 +30,7 @@ import * as Store from "../support/Store.js"
 
 const shop = Namespace.make("shop")
 
-const texts = (text: string, dialect: Statements.Dialect) => Statements.split(text, dialect).map((each) => each.text)
+const texts = (text: string, dialect: Dialect) => Statements.split(text, dialect).map((each) => each.text)
 
 describe("statements", () => {
   it("end at a semicolon, and not at one that is quoted or commented", () => {
@@ -101,7 +102,7 @@ describe("statements", () => {
       FastCheck.property(
         FastCheck.array(FastCheck.constantFrom("SELECT 1", "INSERT INTO a VALUES (';')", "DROP TABLE \"x;y\"")),
         FastCheck.constantFrom(";", " ;\n", "; -- c;\n", ";/* ; */"),
-        FastCheck.constantFrom<Statements.Dialect>("sqlite", "pg"),
+        FastCheck.constantFrom<Dialect>("sqlite", "pg"),
         (statements, separator, dialect) => {
           expect(texts(statements.join(separator), dialect)).toEqual(statements)
         }

@@ -2,8 +2,8 @@
  * A permit: what each statement needs, however it is written.
  */
 import { describe, expect, it } from "@effect/vitest"
+import type { Dialect } from "../../src/domain/Dialect.js"
 import { Permit } from "../../src/index.js"
-import type { Dialect } from "../../src/process/Statements.js"
 
 const refused = (text: string, dialect: Dialect, permit: Permit.Permit = "schema") =>
   Permit.refusal(permit, text, dialect)?.needs

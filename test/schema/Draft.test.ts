@@ -13,7 +13,6 @@ import { transformSync } from "esbuild"
 import * as Sqlite from "../../layers/Sqlite.js"
 import {
   Catalogue,
-  Comparison,
   Definition,
   Draft,
   Introspection,
@@ -38,8 +37,7 @@ const fields = (more: Schema.Struct.Fields) =>
 
 const run = (text: string) => Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe<Record<string, unknown>>(text))
 
-const described = ({ changes }: { readonly changes: ReadonlyArray<Comparison.Change> }) =>
-  changes.map(Comparison.describe)
+const described = ({ changes }: { readonly changes: ReadonlyArray<Draft.Change> }) => changes.map(Draft.describe)
 
 const catalogue = Effect.map(
   Catalogue.read,

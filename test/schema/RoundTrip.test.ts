@@ -8,12 +8,10 @@ import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as fc from "fast-check"
 import * as Sqlite from "../../layers/Sqlite.js"
+import type { Dialect } from "../../src/domain/Dialect.js"
 import {
-  Alteration,
-  Blueprint,
   Catalogue,
   type Column,
-  Comparison,
   type Definition,
   Draft,
   Introspection,
@@ -21,6 +19,9 @@ import {
   Namespace,
   Typings
 } from "../../src/index.js"
+import * as Alteration from "../../src/schema/Alteration.js"
+import * as Blueprint from "../../src/schema/Blueprint.js"
+import * as Comparison from "../../src/schema/Comparison.js"
 import * as Compiler from "../support/Compiler.js"
 import * as Database from "../support/Database.js"
 import * as Shapes from "../support/Shapes.js"
@@ -46,7 +47,7 @@ const byText = (a: ReadonlyArray<string>, b: ReadonlyArray<string>) => (a.join("
 const sortedShapes = (shapes: ReadonlyArray<Definition.Shape>) =>
   [...shapes].sort(byName).map((shape) => ({ ...shape, columns: [...shape.columns].sort(byName) }))
 
-const insertAll = (specs: ReadonlyArray<Shapes.Spec>, dialect: Blueprint.Dialect) =>
+const insertAll = (specs: ReadonlyArray<Shapes.Spec>, dialect: Dialect) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     Effect.forEach(
       specs.flatMap((spec) => Shapes.rowsOf(spec).map((row) => Shapes.insert(spec, row, dialect))),
@@ -234,7 +235,7 @@ const valueOf = (kind: Column.Kind, cell: Column.Cell): unknown =>
 const inOrder = (
   from: ReadonlyArray<Definition.Shape>,
   to: ReadonlyArray<Definition.Shape>,
-  dialect: Blueprint.Dialect
+  dialect: Dialect
 ): ReadonlyArray<Definition.Shape> => {
   const { kept } = Comparison.between(from, to)
   return to.map((shape) => {
@@ -288,7 +289,7 @@ export const one: Equal<Schema.Schema.Type<typeof Schema.String>, number> = true
   })
 })
 
-const generated = (specs: ReadonlyArray<Shapes.Spec>, dialect: Blueprint.Dialect) =>
+const generated = (specs: ReadonlyArray<Shapes.Spec>, dialect: Dialect) =>
   Effect.gen(function*() {
     yield* Migrator.up(shop, { "0001_tables": Draft.migration(Draft.initial(specs.map(Shapes.definitionOf))) })
     const tables = yield* Introspection.read

@@ -7,7 +7,9 @@ import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Schema from "effect/Schema"
-import { Blueprint, type Column, Definition, Introspection, Migrator, Typings } from "../../src/index.js"
+import type { Dialect } from "../../src/domain/Dialect.js"
+import { type Column, Definition, Introspection, Migrator, Typings } from "../../src/index.js"
+import * as Blueprint from "../../src/schema/Blueprint.js"
 import * as Compiler from "../support/Compiler.js"
 import * as Database from "../support/Database.js"
 import * as Store from "../support/Store.js"
@@ -169,7 +171,7 @@ it("Kysely takes the interface, and what it says may be written", () => {
     unique: [],
     indexes: []
   }
-  const file = (dialect: Blueprint.Dialect, yes: string, selected: string) => ({
+  const file = (dialect: Dialect, yes: string, selected: string) => ({
     name: `${dialect}-${yes}.ts`,
     text: `${Typings.generate([table], { dialect, source: "a test" })}
 import type { Kysely } from "kysely"

@@ -3,7 +3,9 @@
  */
 import * as Schema from "effect/Schema"
 import * as fc from "fast-check"
-import { Blueprint, type Column, type Comparison, Definition } from "../../src/index.js"
+import type { Dialect } from "../../src/domain/Dialect.js"
+import { type Column, Definition, type Draft } from "../../src/index.js"
+import * as Blueprint from "../../src/schema/Blueprint.js"
 
 /** A column as the test says it, independent of what the framework makes of it. */
 export interface Field {
@@ -208,7 +210,7 @@ export const comparable = (value: unknown, { kind }: Pick<Field, "kind">): strin
 export const renamed: fc.Arbitrary<{
   readonly before: ReadonlyArray<Spec>
   readonly after: ReadonlyArray<Spec>
-  readonly renames: Comparison.Renames
+  readonly renames: Draft.Renames
 }> = specs.chain((before) =>
   fc
     .tuple(
@@ -331,7 +333,7 @@ export const sample = ({ kind, nullable, values }: Field, i: number): Column.Cel
   }
 }
 
-export const insert = (spec: Spec, row: ReadonlyArray<Column.Cell>, dialect: Blueprint.Dialect): string =>
+export const insert = (spec: Spec, row: ReadonlyArray<Column.Cell>, dialect: Dialect): string =>
   `INSERT INTO ${Blueprint.quote(spec.name)} (${Blueprint.list(spec.fields.map(([name]) => name))}) VALUES (${
     spec.fields.map(([, { kind }], i) => Blueprint.literal(row[i] ?? null, kind, dialect)).join(", ")
   })`

@@ -8,9 +8,9 @@
  * columns is no difference, since rows are read and written by name.
  */
 
+import type * as Column from "../table/Column.js"
+import type * as Definition from "../table/Definition.js"
 import * as Blueprint from "./Blueprint.js"
-import type * as Column from "./Column.js"
-import type * as Definition from "./Definition.js"
 
 /** What is to keep its rows under another name, from the old name to the new one. */
 export interface Renames {

@@ -22,10 +22,9 @@
  */
 
 import { createHash } from "node:crypto"
-import type * as Column from "./Column.js"
-import type * as Definition from "./Definition.js"
-
-export type Dialect = "sqlite" | "pg"
+import type { Dialect } from "../domain/Dialect.js"
+import type * as Column from "../table/Column.js"
+import type * as Definition from "../table/Definition.js"
 
 /** A constraint or index of a table, with a name of its own. */
 export interface Part {

@@ -6,7 +6,9 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
-import { Blueprint, Definition } from "../../src/index.js"
+import type { Dialect } from "../../src/domain/Dialect.js"
+import { Definition } from "../../src/index.js"
+import * as Blueprint from "../../src/schema/Blueprint.js"
 import * as Database from "../support/Database.js"
 import * as Store from "../support/Store.js"
 
@@ -27,7 +29,7 @@ const everyKind = Definition.make(
   { key: ["id", "n"], unique: [["big"], ["at", "n"], ["big"]], indexes: [["state"]] }
 )
 
-const written = (shape: Definition.Shape, dialect: Blueprint.Dialect) =>
+const written = (shape: Definition.Shape, dialect: Dialect) =>
   Blueprint.statements(shape, dialect).map((text) => `${text};\n`).join("")
 
 const indexes = `CREATE UNIQUE INDEX "every_kind$at$n$unique" ON "every_kind" ("at", "n");

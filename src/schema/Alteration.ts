@@ -8,10 +8,11 @@
  * columns come last. Dropped tables go first and added tables come last, so that a name can pass from one to another.
  */
 
+import type { Dialect } from "../domain/Dialect.js"
+import type * as Column from "../table/Column.js"
+import type * as Definition from "../table/Definition.js"
 import * as Blueprint from "./Blueprint.js"
-import type * as Column from "./Column.js"
 import * as Comparison from "./Comparison.js"
-import type * as Definition from "./Definition.js"
 
 /** What rows that are there already get in a column that is new or no longer takes NULL; `undefined` leaves NULL. */
 export type Fill = (table: Definition.Shape, column: Column.Shape) => Column.Cell | undefined
@@ -25,7 +26,7 @@ export interface Options {
 /** The statements in their order; none when nothing changes. */
 export const statements = (
   { added, dropped, kept }: Comparison.Comparison,
-  dialect: Blueprint.Dialect,
+  dialect: Dialect,
   options: Options
 ): ReadonlyArray<string> => {
   const changed = kept.filter((pair) => options.isRebuilt(pair) || Comparison.changesWithin(pair).length > 0)
@@ -40,11 +41,11 @@ export const statements = (
 }
 
 /** Whether a table is built anew in any case: on SQLite wherever more changes than its indexes. */
-export const rebuilds = (pair: Comparison.TablePair, dialect: Blueprint.Dialect): boolean =>
+export const rebuilds = (pair: Comparison.TablePair, dialect: Dialect): boolean =>
   dialect === "sqlite" && Comparison.changesWithin(pair).some(({ what }) => !ofIndexes.includes(what))
 
 /** The columns as they stand after it: on PostgreSQL those that stayed, then those that came. */
-export const columnsAfter = (pair: Comparison.TablePair, dialect: Blueprint.Dialect): ReadonlyArray<Column.Shape> => {
+export const columnsAfter = (pair: Comparison.TablePair, dialect: Dialect): ReadonlyArray<Column.Shape> => {
   if (dialect === "sqlite") return pair.after.columns
   const stayed = pair.before.columns.flatMap((column) =>
     pair.kept.filter((each) => each.before === column).map((each) => each.after)
@@ -85,7 +86,7 @@ const ofIndexes: ReadonlyArray<Comparison.Change["what"]> = [
 
 const rebuild = (
   pairs: ReadonlyArray<Comparison.TablePair>,
-  dialect: Blueprint.Dialect,
+  dialect: Dialect,
   fill: Fill
 ): ReadonlyArray<string> => {
   const interim = ({ after }: Comparison.TablePair) => Blueprint.nameOf([after.name], "new")
@@ -100,7 +101,7 @@ const rebuild = (
 }
 
 /** On PostgreSQL without constraints, whose names may be those of the old table's and are told by the table's. */
-const create = ({ after }: Comparison.TablePair, dialect: Blueprint.Dialect, as: string): string =>
+const create = ({ after }: Comparison.TablePair, dialect: Dialect, as: string): string =>
   dialect === "sqlite"
     ? Blueprint.createTable(after, dialect, as)
     : `CREATE TABLE ${Blueprint.quote(as)} (\n  ${
@@ -109,7 +110,7 @@ const create = ({ after }: Comparison.TablePair, dialect: Blueprint.Dialect, as:
         .join(",\n  ")
     }\n)`
 
-const copy = (pair: Comparison.TablePair, dialect: Blueprint.Dialect, into: string, fill: Fill): string => {
+const copy = (pair: Comparison.TablePair, dialect: Dialect, into: string, fill: Fill): string => {
   const values = pair.after.columns.map((column) => {
     const filled = filling(pair.after, column, dialect, fill)
     const source = pair.kept.find(({ after }) => after === column)
@@ -123,7 +124,7 @@ const copy = (pair: Comparison.TablePair, dialect: Blueprint.Dialect, into: stri
     + `SELECT ${values.join(", ")} FROM ${Blueprint.quote(pair.before.name)}`
 }
 
-const finish = (shape: Definition.Shape, dialect: Blueprint.Dialect): ReadonlyArray<string> => {
+const finish = (shape: Definition.Shape, dialect: Dialect): ReadonlyArray<string> => {
   const indexes = Blueprint.indexesOf(shape).map((part) => Blueprint.createIndex(shape.name, part))
   if (dialect === "sqlite") return indexes
   const table = Blueprint.quote(shape.name)
@@ -139,7 +140,7 @@ const finish = (shape: Definition.Shape, dialect: Blueprint.Dialect): ReadonlyAr
 /** In place. On SQLite there is nothing here but indexes. */
 const alter = (
   pairs: ReadonlyArray<Comparison.TablePair>,
-  dialect: Blueprint.Dialect,
+  dialect: Dialect,
   fill: Fill
 ): ReadonlyArray<string> => {
   const fates = fatesOf(pairs, dialect)
@@ -186,7 +187,7 @@ interface Fates {
 }
 
 /** What becomes of constraints and indexes. One whose new name is taken when its turn comes is made anew instead. */
-const fatesOf = (pairs: ReadonlyArray<Comparison.TablePair>, dialect: Blueprint.Dialect): Fates => {
+const fatesOf = (pairs: ReadonlyArray<Comparison.TablePair>, dialect: Dialect): Fates => {
   const taken = new Set(pairs.flatMap(({ before }) => Blueprint.partsOf(before, dialect).map(({ name }) => name)))
   const all = pairs.map((pair): Fates => {
     const before = Blueprint.partsOf(pair.before, dialect)
@@ -259,7 +260,7 @@ const renameAll = (
 const add = (
   shape: Definition.Shape,
   column: Column.Shape,
-  dialect: Blueprint.Dialect,
+  dialect: Dialect,
   fill: Fill
 ): ReadonlyArray<string> => {
   const filled = filling(shape, column, dialect, fill)
@@ -278,7 +279,7 @@ const add = (
 const retype = (
   shape: Definition.Shape,
   pair: Comparison.ColumnPair,
-  dialect: Blueprint.Dialect,
+  dialect: Dialect,
   fill: Fill
 ): ReadonlyArray<string> => {
   const { after, before } = pair
@@ -300,7 +301,7 @@ const retype = (
 const filling = (
   shape: Definition.Shape,
   column: Column.Shape,
-  dialect: Blueprint.Dialect,
+  dialect: Dialect,
   fill: Fill
 ): string | undefined => {
   const cell = fill(shape, column)
@@ -314,7 +315,7 @@ const filling = (
 const converted = (
   { after, before }: Comparison.ColumnPair,
   column: string,
-  dialect: Blueprint.Dialect
+  dialect: Dialect
 ): string => {
   if (before.kind === after.kind) return column
   const passage = (dialect === "pg" ? pgPassages : sqlitePassages)[`${before.kind} ${after.kind}`]
