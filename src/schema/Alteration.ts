@@ -305,7 +305,7 @@ const filling = (
   fill: Fill
 ): string | undefined => {
   const cell = fill(shape, column)
-  return cell === undefined || cell === null ? undefined : Blueprint.literal(cell, column.kind, dialect)
+  return cell === undefined || cell === null ? undefined : Blueprint.literal(cell, dialect)
 }
 
 /**
@@ -345,11 +345,11 @@ const pgPassages: Passages = {
   "double integer": wholeOf,
   "double bigint": wholeOf,
   "json text": toText,
-  // The year 0 is called 1 BC here.
+  // A column that was made by hand may hold other years, and infinity, which this way of writing has no text for.
   "timestamp text": (column) =>
-    `CASE WHEN EXTRACT(YEAR FROM ${column} AT TIME ZONE 'UTC') < 0 THEN '0000' `
-    + `ELSE to_char(${column} AT TIME ZONE 'UTC', 'YYYY') END `
-    + `|| to_char(${column} AT TIME ZONE 'UTC', '-MM-DD"T"HH24:MI:SS.MS"Z"')`,
+    `CASE WHEN ${Blueprint.isInstant(column)} `
+    + `THEN to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') `
+    + `ELSE ('no instant: ' || ${column})::timestamptz::text END`,
   "text integer": asInteger,
   "text bigint": asInteger,
   "text double": (column) => `${column}::double precision`,
@@ -357,7 +357,7 @@ const pgPassages: Passages = {
     `CASE ${column} WHEN 'true' THEN TRUE WHEN 'false' THEN FALSE ELSE ('no boolean: ' || ${column})::boolean END`,
   "text timestamp": (column) =>
     `CASE WHEN ${column} !~ ${instant} THEN 'no instant: ' || ${column} `
-    + `WHEN ${column} LIKE '0000-%' THEN '0001' || substr(${column}, 5) || ' BC' ELSE ${column} END::timestamptz`,
+    + `ELSE ${column} END::timestamptz`,
   "text json": (column) => `${column}::jsonb`
 }
 

@@ -13,7 +13,7 @@
  * | double    | DOUBLE PRECISION, finite               | REAL, finite                               |
  * | bigint    | BIGINT                                 | INTEGER                                    |
  * | boolean   | BOOLEAN                                | INTEGER, 0 or 1                            |
- * | timestamp | TIMESTAMPTZ(3), years 0 to 9999        | TEXT, as `2026-11-21T18:25:11.310Z`        |
+ * | timestamp | TIMESTAMPTZ(3), years 1 to 9999        | TEXT, as `2026-11-21T18:25:11.310Z`        |
  * | bytes     | BYTEA                                  | BLOB                                       |
  * | json      | JSONB                                  | TEXT, valid JSON                           |
  *
@@ -104,7 +104,7 @@ export const indexesOf = (shape: Definition.Shape): ReadonlyArray<Part> => {
 }
 
 /** The CHECK of a column, if its kind has one. */
-export const checkOf = (table: string, column: Column.Shape, dialect: Dialect): ReadonlyArray<Part> => {
+const checkOf = (table: string, column: Column.Shape, dialect: Dialect): ReadonlyArray<Part> => {
   const expression = expressionOf(column, dialect)
   const name = nameOf([table, column.name], "check")
   return expression === undefined ? [] : [{ role: "check", columns: [column.name], name, expression }]
@@ -137,8 +137,9 @@ export const expressionOf = (
     case "timestamp":
       // SQLite takes the hour 24 for one, and writes it back as it was.
       return isSqlite
-        ? `strftime('%Y-%m-%dT%H:%M:%fZ', ${column}) IS ${column} AND substr(${column}, 12, 2) < '24'`
-        : `EXTRACT(EPOCH FROM ${column}) BETWEEN -62167219200 AND 253402300799.999`
+        ? `strftime('%Y-%m-%dT%H:%M:%fZ', ${column}) IS ${column} AND substr(${column}, 12, 2) < '24' `
+          + `AND ${column} >= '0001'`
+        : isInstant(column)
     case "json":
       return isSqlite ? `json_valid(${column})` : undefined
     case "text":
@@ -148,19 +149,19 @@ export const expressionOf = (
   }
 }
 
+/** Of an expression on PostgreSQL: whether it is an instant of the years 1 to 9999. */
+export const isInstant = (expression: string): string =>
+  `EXTRACT(EPOCH FROM ${expression}) BETWEEN -62135596800 AND 253402300799.999`
+
 /** A value as SQL text. */
-export const literal = (cell: Column.Cell, kind: Column.Kind, dialect: Dialect): string => {
+export const literal = (cell: Column.Cell, dialect: Dialect): string => {
   if (cell === null) return "NULL"
   if (cell instanceof Uint8Array) {
     const digits = Buffer.from(cell).toString("hex")
     return dialect === "pg" ? `'\\x${digits}'::bytea` : `x'${digits}'`
   }
   if (typeof cell === "boolean") return dialect === "pg" ? (cell ? "TRUE" : "FALSE") : (cell ? "1" : "0")
-  if (typeof cell !== "string") return String(cell)
-  // PostgreSQL knows no year 0: it calls it 1 BC.
-  return kind === "timestamp" && dialect === "pg" && cell.startsWith("0000-")
-    ? text(`0001${cell.slice(4)} BC`)
-    : text(cell)
+  return typeof cell === "string" ? text(cell) : String(cell)
 }
 
 export const quote = (name: string): string => `"${name.replaceAll("\"", "\"\"")}"`

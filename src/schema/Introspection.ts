@@ -400,7 +400,7 @@ const postgresKind = ({ category, checks, declared, labels, type }: PostgresColu
 /** As the server writes the CHECKs of `Blueprint`. */
 const safeInteger = />= '-9007199254740991'::bigint AND .* <= '9007199254740991'::bigint\)$/
 const finite = /> '-Infinity'::double precision AND .* < 'Infinity'::double precision\)$/
-const epoch = /EXTRACT\(epoch FROM .*\) >= '-62167219200'::.* AND .* <= 253402300799\.999\)$/i
+const epoch = /EXTRACT\(epoch FROM .*\) >= '-62135596800'::.* AND .* <= 253402300799\.999\)$/i
 
 const quotedText = String.raw`E?'(?:[^']|'')*'::(?:text|character varying|bpchar)`
 const listPattern = new RegExp(

@@ -46,7 +46,7 @@ describe("the SQL of a table with every kind", () => {
   "d" DOUBLE PRECISION NOT NULL CONSTRAINT "every_kind$d$check" CHECK ("d" > '-Infinity' AND "d" < 'Infinity'),
   "big" BIGINT NOT NULL,
   "yes" BOOLEAN NOT NULL,
-  "at" TIMESTAMPTZ(3) NOT NULL CONSTRAINT "every_kind$at$check" CHECK (EXTRACT(EPOCH FROM "at") BETWEEN -62167219200 AND 253402300799.999),
+  "at" TIMESTAMPTZ(3) NOT NULL CONSTRAINT "every_kind$at$check" CHECK (EXTRACT(EPOCH FROM "at") BETWEEN -62135596800 AND 253402300799.999),
   "raw" BYTEA NOT NULL,
   "data" JSONB,
   "order" BIGINT CONSTRAINT "every_kind$order$check" CHECK ("order" BETWEEN -9007199254740991 AND 9007199254740991),
@@ -63,7 +63,7 @@ ${indexes}`)
   "d" REAL NOT NULL CONSTRAINT "every_kind$d$check" CHECK ("d" BETWEEN -1.7976931348623157e308 AND 1.7976931348623157e308),
   "big" INTEGER NOT NULL,
   "yes" INTEGER NOT NULL CONSTRAINT "every_kind$yes$check" CHECK ("yes" IN (0, 1)),
-  "at" TEXT NOT NULL CONSTRAINT "every_kind$at$check" CHECK (strftime('%Y-%m-%dT%H:%M:%fZ', "at") IS "at" AND substr("at", 12, 2) < '24'),
+  "at" TEXT NOT NULL CONSTRAINT "every_kind$at$check" CHECK (strftime('%Y-%m-%dT%H:%M:%fZ', "at") IS "at" AND substr("at", 12, 2) < '24' AND "at" >= '0001'),
   "raw" BLOB NOT NULL,
   "data" TEXT CONSTRAINT "every_kind$data$check" CHECK (json_valid("data")),
   "order" INTEGER CONSTRAINT "every_kind$order$check" CHECK ("order" BETWEEN -9007199254740991 AND 9007199254740991),
@@ -124,12 +124,13 @@ const values: {
       "'2026-01-01T25:00:00.000Z'",
       ["'10000-01-01T00:00:00.000Z'", "'10000-01-01T00:00:00.000Z'"],
       ["'-0001-12-31T23:59:59.999Z'", "'0002-12-31T23:59:59.999Z BC'"],
+      ["'0000-12-31T23:59:59.999Z'", "'0001-12-31T23:59:59.999Z BC'"],
       ["9e999", "'infinity'"],
       ["-9e999", "'-infinity'"]
     ],
     taken: [
       "'2024-02-29T23:59:59.999Z'",
-      ["'0000-01-01T00:00:00.000Z'", "'0001-01-01T00:00:00.000Z BC'"],
+      "'0001-01-01T00:00:00.000Z'",
       "'9999-12-31T23:59:59.999Z'"
     ]
   },

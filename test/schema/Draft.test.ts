@@ -404,6 +404,29 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         expect(yield* catalogue).toBe(reached)
       }))
 
+    test("whose instants have no text here is not made text of another", () =>
+      Effect.gen(function*() {
+        if (!isPg) return
+        const up = "CREATE TABLE events (id TEXT PRIMARY KEY, at TIMESTAMPTZ)"
+        const events = { "0001_events": Migration.fromSql({ up, down: "DROP TABLE events" }) }
+        const text = Schema.Struct({ id: Schema.String, at: Schema.NullOr(Schema.String) })
+        const draft = yield* Draft.difference(shop, events, [Definition.make("events", text, { key: ["id"] })], {
+          allowLossy: true
+        })
+        const all = { ...events, "0002_text": Draft.migration(draft) }
+        yield* Migrator.up(shop, events)
+        for (const instant of ["infinity", "0044-03-15T00:00:00Z BC", "10000-01-01T00:00:00Z"]) {
+          yield* run(`INSERT INTO events VALUES ('1', '${instant}')`)
+          expect(yield* Effect.flip(Migrator.up(shop, all))).toMatchObject({ _tag: "MigrationFailed" })
+          yield* run("DELETE FROM events")
+        }
+        yield* run("INSERT INTO events VALUES ('1', '0001-01-01T00:00:00.5Z'), ('2', NULL)")
+        yield* Migrator.up(shop, all)
+        expect(yield* run("SELECT at FROM events ORDER BY id")).toEqual([{ at: "0001-01-01T00:00:00.500Z" }, {
+          at: null
+        }])
+      }))
+
     test("can be left out", () =>
       Effect.gen(function*() {
         const labels = Definition.make("labels", Schema.Struct({ id: Schema.String }), { key: ["id"] })

@@ -335,5 +335,5 @@ export const sample = ({ kind, nullable, values }: Field, i: number): Column.Cel
 
 export const insert = (spec: Spec, row: ReadonlyArray<Column.Cell>, dialect: Dialect): string =>
   `INSERT INTO ${Blueprint.quote(spec.name)} (${Blueprint.list(spec.fields.map(([name]) => name))}) VALUES (${
-    spec.fields.map(([, { kind }], i) => Blueprint.literal(row[i] ?? null, kind, dialect)).join(", ")
+    spec.fields.map((_, i) => Blueprint.literal(row[i] ?? null, dialect)).join(", ")
   })`
