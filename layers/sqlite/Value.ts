@@ -6,7 +6,7 @@
  */
 
 /** A parameter as the driver takes it. Throws a `TypeError` for a list or an object. */
-export const bind = (value: unknown): unknown => {
+const bind = (value: unknown): unknown => {
   switch (typeof value) {
     case "number":
       // The driver would bind 1 as 1.0, which a TEXT column keeps as "1.0".

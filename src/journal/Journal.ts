@@ -83,7 +83,10 @@ export class Journal extends Context.Tag("effect-processors/Journal")<Journal, {
 /** What opening a journal may fail with. */
 export type OpenError = Migrator.MigrationError | Appends.JournalUnavailable
 
-/** A journal of this name in the database of the context, and the source that it is. Its tables are made where missing. */
+/**
+ * A journal of this name in the database of the context, and the source that it is. Its tables are made where missing. Throws
+ * a `ParseError` when the name is empty, too long or not clean text.
+ */
 export const layer = (
   name: string,
   options: Options = {}
@@ -93,17 +96,18 @@ export const layer = (
       Context.make(Journal, journal).pipe(Context.add(Source, asSource(journal))))
   )
 
-/** {@link layer} without the layer. Throws a `ParseError` when the name is empty, too long or not clean text. */
+/** {@link layer} without the layer. */
 export const make = (
   name: string,
   options: Options = {}
-): Effect.Effect<Context.Tag.Service<Journal>, OpenError, SqlClient.SqlClient | Scope.Scope> =>
-  Effect.gen(function*() {
+): Effect.Effect<Context.Tag.Service<Journal>, OpenError, SqlClient.SqlClient | Scope.Scope> => {
+  const journal = nameOf(name)
+  return Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const patience = options.patience ?? "30 seconds"
     yield* Migrator.prepare
     yield* Migrator.upNoting(own.namespace, own.migrations, {}, [])
-    const log = yield* patiently(nameOf(name), patience, Log.open(nameOf(name)))
+    const log = yield* patiently(journal, patience, Log.open(journal))
     const { hints } = yield* Wakeups
     const watch = yield* Watch.make(Effect.map(Log.bounds(log), ({ head }) => head), hints(log.topic))
     const append = yield* Appends.make(log, { patience }, watch.tell)
@@ -122,6 +126,7 @@ export const make = (
       truncate: (retention) => alone(patiently(log.name, patience, Retention.truncate(log, retention)))
     }
   })
+}
 
 /** The journal as processors follow it. */
 export const asSource = (journal: Context.Tag.Service<Journal>): Context.Tag.Service<Source> => ({

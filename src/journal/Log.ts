@@ -60,12 +60,16 @@ export const open = (name: SourceName): Effect.Effect<Log, TransactionError, Sql
       INSERT INTO processor_journal (id, name, head, floor)
       SELECT COALESCE(MAX(id), 0) + 1, ${name}, 0, 0 FROM processor_journal WHERE TRUE
       ON CONFLICT DO NOTHING`)
-    for (;;) {
+    for (let round = 0; round < openRoundsMax; round++) {
       const [row] = yield* find
       if (row !== undefined) return { id: row.id, name, topic: topicOf(name) }
       yield* make
     }
+    return yield* Effect.dieMessage(`the row of journal ${name} was made ${openRoundsMax} times and is not there`)
   })
+
+/** In each round at least one of those who make journals at once succeeds. */
+const openRoundsMax = 1_000
 
 /** Where the log begins and ends. */
 export const bounds = (log: Log): Effect.Effect<Bounds, SqlError, SqlClient.SqlClient> => select(log, false)

@@ -44,15 +44,6 @@ export const statements = (
 export const rebuilds = (pair: Comparison.TablePair, dialect: Dialect): boolean =>
   dialect === "sqlite" && Comparison.changesWithin(pair).some(({ what }) => !ofIndexes.includes(what))
 
-/** The columns as they stand after it: on PostgreSQL those that stayed, then those that came. */
-export const columnsAfter = (pair: Comparison.TablePair, dialect: Dialect): ReadonlyArray<Column.Shape> => {
-  if (dialect === "sqlite") return pair.after.columns
-  const stayed = pair.before.columns.flatMap((column) =>
-    pair.kept.filter((each) => each.before === column).map((each) => each.after)
-  )
-  return [...stayed, ...pair.added]
-}
-
 /** The value that takes a row's place where nothing else is known: no text, zero, no, the first of an enum, 1970. */
 export const blank = ({ kind, nullable, values }: Column.Shape): Column.Cell => {
   if (nullable) return null

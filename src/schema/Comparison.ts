@@ -172,7 +172,7 @@ export const nameAfter = (pair: TablePair, name: string): string | undefined =>
   pair.kept.find((each) => each.before.name === name)?.after.name
 
 /** How values get from one column to another. */
-export const passageOf = (before: Column.Shape, after: Column.Shape): Passage => {
+const passageOf = (before: Column.Shape, after: Column.Shape): Passage => {
   if (before.kind === "enum" && after.kind === "enum") {
     if (before.values.join("\0") === after.values.join("\0")) return "same"
     return before.values.every((value) => after.values.includes(value)) ? "widened" : "risky"

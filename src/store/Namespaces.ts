@@ -140,10 +140,7 @@ export const within = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | OpenError, Exclude<R, SqlClient.SqlClient> | Namespaces> => {
   const name = nameOf(namespace)
-  return Effect.flatMap(
-    Namespaces,
-    ({ open }) => outside(Effect.provideServiceEffect(effect, SqlClient.SqlClient, open(name)))
-  )
+  return inPlace(effect, Effect.flatMap(Namespaces, ({ open }) => open(name)))
 }
 
 /**
@@ -155,8 +152,11 @@ export const query = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | NamespaceError, Exclude<R, SqlClient.SqlClient> | Namespaces> => {
   const name = nameOf(namespace)
-  return Effect.flatMap(
-    Namespaces,
-    (namespaces) => outside(Effect.provideServiceEffect(effect, SqlClient.SqlClient, namespaces.query(name)))
-  )
+  return inPlace(effect, Effect.flatMap(Namespaces, (namespaces) => namespaces.query(name)))
 }
+
+const inPlace = <A, E, R, E2>(
+  effect: Effect.Effect<A, E, R>,
+  client: Effect.Effect<SqlClient.SqlClient, E2, Namespaces>
+): Effect.Effect<A, E | E2, Exclude<R, SqlClient.SqlClient> | Namespaces> =>
+  outside(Effect.provideServiceEffect(effect, SqlClient.SqlClient, client))

@@ -31,7 +31,7 @@ export class NamespaceMismatch extends Data.TaggedError("NamespaceMismatch")<{
   override get message(): string {
     const { found, namespace, place } = this
     const whose = found === undefined
-      ? "holds tables of somebody who did not register"
+      ? "holds tables of somebody who did not register; move them elsewhere, or use another name"
       : `belongs to namespace ${found.namespace}, in ${found.place}`
     const advice = found === undefined || found.namespace === namespace
       ? ""

@@ -94,7 +94,7 @@ export const fromAst = (name: string, declared: AST.AST): Column => {
 }
 
 /** Whether the database can add to what it stores. */
-export const isNumeric = (kind: Kind): kind is "integer" | "double" | "bigint" =>
+const isNumeric = (kind: Kind): kind is "integer" | "double" | "bigint" =>
   kind === "integer" || kind === "double" || kind === "bigint"
 
 const isAnything = (ast: AST.AST): boolean => AST.isUnknownKeyword(ast) || AST.isAnyKeyword(ast)

@@ -655,3 +655,7 @@ describe("on 'pg', cut", () => {
       expect(read).toEqual(Array.from({ length: 30 }, (_, i) => BigInt(i + 1)))
     }))
 })
+
+it.each(["", "a\u0000b", "x".repeat(10_000)])("a name that none can have is refused where it is given: %#", (name) => {
+  expect(() => Journal.layer(name)).toThrow("text of 1 to 512 characters")
+})

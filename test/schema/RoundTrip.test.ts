@@ -19,7 +19,6 @@ import {
   Namespace,
   Typings
 } from "../../src/index.js"
-import * as Alteration from "../../src/schema/Alteration.js"
 import * as Blueprint from "../../src/schema/Blueprint.js"
 import * as Comparison from "../../src/schema/Comparison.js"
 import * as Compiler from "../support/Compiler.js"
@@ -242,11 +241,17 @@ const inOrder = (
     const pair = kept.find(({ after }) => after === shape)
     const isChanged = pair !== undefined && Comparison.changesWithin(pair).length > 0
     if (pair === undefined) return shape
-    if (isChanged && dialect === "pg") return { ...shape, columns: Alteration.columnsAfter(pair, dialect) }
+    if (isChanged && dialect === "pg") return { ...shape, columns: columnsAfter(pair) }
     // SQLite builds a table anew, in the order of the types, unless nothing but its indexes changes.
     return isChanged && isRebuilt(pair) ? shape : { ...shape, columns: pair.before.columns }
   })
 }
+
+/** On PostgreSQL: those that stayed, then those that came. */
+const columnsAfter = ({ added, before, kept }: Comparison.TablePair): ReadonlyArray<Column.Shape> => [
+  ...before.columns.flatMap((column) => kept.filter((each) => each.before === column).map(({ after }) => after)),
+  ...added
+]
 
 const isRebuilt = (pair: Comparison.TablePair) =>
   Comparison.changesWithin(pair).some(({ what }) => !what.startsWith("unique ") && !what.startsWith("index "))
