@@ -25,9 +25,10 @@ export class MigrationEdited extends Data.TaggedError("MigrationEdited")<{
 }> {
   override get message(): string {
     const how = this.lineEndingsOnly ? "has other line endings" : "is not the same"
-    const what = `migration ${this.id} of namespace ${this.namespace}`
-    const advice = "put it back as it was; what is new belongs in a step of its own"
-    return `${what} ${how} as what was applied (${this.recorded}): ${advice}`
+    const advice = this.lineEndingsOnly
+      ? "keep checkouts from changing them (.gitattributes)"
+      : "put it back, and make the change a migration of its own"
+    return `migration ${this.id} of namespace ${this.namespace} ${how} as what was applied (${this.recorded}); ${advice}`
   }
 }
 
@@ -38,7 +39,8 @@ export class MigrationLate extends Data.TaggedError("MigrationLate")<{
   readonly after: string
 }> {
   override get message(): string {
-    return `migration ${this.id} of namespace ${this.namespace} is new, but the later ${this.after} is applied`
+    return `migration ${this.id} of namespace ${this.namespace} is new, but the later ${this.after} is applied; ` +
+      "give it a later id, or let it in with allowLate"
   }
 }
 
@@ -48,7 +50,7 @@ export class MigrationMissing extends Data.TaggedError("MigrationMissing")<{
   readonly id: string
 }> {
   override get message(): string {
-    return `migration ${this.id} of namespace ${this.namespace} is not there any more`
+    return `migration ${this.id} of namespace ${this.namespace} is not there; it was applied or asked for, so put it back`
   }
 }
 
@@ -59,7 +61,8 @@ export class MigrationUnfinished extends Data.TaggedError("MigrationUnfinished")
   readonly state: Ledger.State
 }> {
   override get message(): string {
-    return `migration ${this.id} of namespace ${this.namespace} was left in the state "${this.state}"`
+    return `migration ${this.id} of namespace ${this.namespace} was left in the state "${this.state}"; ` +
+      "put the database right, then tell Migrator.settle how it stands"
   }
 }
 

@@ -82,7 +82,7 @@ export interface Options {
 /** There is no manifest, or no signature of it. */
 export class ManifestUnsigned extends Data.TaggedError("ManifestUnsigned")<{ readonly path: string }> {
   override get message(): string {
-    return `${this.path} is missing, so nobody vouches for the migrations`
+    return `${this.path} is missing, so nobody vouches for the migrations; sign them with Manifest.release`
   }
 }
 
@@ -131,7 +131,8 @@ export class ManifestOutdated extends Data.TaggedError("ManifestOutdated")<{
   readonly accepted: number
 }> {
   override get message(): string {
-    return `manifest ${this.counter} of namespace ${this.namespace} is older than ${this.accepted}, which was accepted`
+    return `manifest ${this.counter} of namespace ${this.namespace} is older than ${this.accepted}, which was accepted; ` +
+      "bring the later one"
   }
 }
 
@@ -166,14 +167,14 @@ export class FileLineEndings extends Data.TaggedError("FileLineEndings")<{ reado
 /** A signed file is not there. */
 export class FileDeleted extends Data.TaggedError("FileDeleted")<{ readonly name: string }> {
   override get message(): string {
-    return `${this.name} was signed and is not there`
+    return `${this.name} was signed and is not there; put it back`
   }
 }
 
 /** A file is there that was not signed. */
 export class FileUnsigned extends Data.TaggedError("FileUnsigned")<{ readonly name: string }> {
   override get message(): string {
-    return `${this.name} is not in the manifest`
+    return `${this.name} is not in the manifest; take it away, or sign anew with Manifest.release`
   }
 }
 
