@@ -5,13 +5,11 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
 import * as Statement from "@effect/sql/Statement"
 import { describe, expect, it } from "@effect/vitest"
-import * as Context from "effect/Context"
-import * as DefaultServices from "effect/DefaultServices"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import * as Tracer from "effect/Tracer"
 import * as Transaction from "../../src/store/Transaction.js"
 import * as Database from "../support/Database.js"
+import * as Spans from "../support/Spans.js"
 import * as Store from "../support/Store.js"
 
 const onTable =
@@ -23,20 +21,6 @@ const onTable =
         yield* sql`CREATE TABLE t (id INTEGER PRIMARY KEY, title TEXT)`
         return yield* use(sql)
       }).pipe(Effect.provide(Store.layer(database))))
-
-/** Effect's own tracer, and the names of the spans that it was asked for. */
-const recording = () => {
-  const names: Array<string> = []
-  const native = Context.get(DefaultServices.liveServices, Tracer.Tracer)
-  const tracer = Tracer.make({
-    context: (evaluate, fiber) => native.context(evaluate, fiber),
-    span: (...args) => {
-      names.push(args[0])
-      return native.span(...args)
-    }
-  })
-  return { names, tracer }
-}
 
 describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
   const table = onTable(fresh)
@@ -97,7 +81,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
   it.scopedLive("each has its span where there is a tracer", () =>
     table((sql) =>
       Effect.gen(function*() {
-        const { names, tracer } = recording()
+        const { names, tracer } = Spans.recording()
         yield* Effect.withTracer(
           Transaction.run(Effect.zipRight(sql`INSERT INTO t (id) VALUES (1)`, sql.unsafe("SELECT 1"))),
           tracer
