@@ -140,6 +140,8 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           "A-b",
           "pg",
           "pg_catalog",
+          "SearchIndexerProcessor_0221632b",
+          "SearchIndexerProcessor_a488c284",
           "x".repeat(127),
           "x".repeat(128)
         ]
