@@ -25,10 +25,9 @@ export class MigrationEdited extends Data.TaggedError("MigrationEdited")<{
 }> {
   override get message(): string {
     const how = this.lineEndingsOnly ? "has other line endings" : "is not the same"
-    const advice = this.lineEndingsOnly
-      ? "keep checkouts from changing them (.gitattributes)"
-      : "put it back, and make the change a migration of its own"
-    return `migration ${this.id} of namespace ${this.namespace} ${how} as what was applied (${this.recorded}); ${advice}`
+    const what = `migration ${this.id} of namespace ${this.namespace}`
+    const advice = "put it back as it was; what is new belongs in a step of its own"
+    return `${what} ${how} as what was applied (${this.recorded}): ${advice}`
   }
 }
 
