@@ -73,7 +73,7 @@ CREATE TABLE "todos" (
   "id" TEXT NOT NULL,
   "title" TEXT NOT NULL,
   "state" TEXT NOT NULL CONSTRAINT "todos$state$check" CHECK ("state" IN ('open', 'done')),
-  "createdAt" TEXT NOT NULL CONSTRAINT "todos$createdAt$check" CHECK (strftime('%Y-%m-%dT%H:%M:%fZ', "createdAt") IS "createdAt" AND substr("createdAt", 12, 2) < '24'),
+  "createdAt" TEXT NOT NULL CONSTRAINT "todos$createdAt$check" CHECK (strftime('%Y-%m-%dT%H:%M:%fZ', "createdAt") IS "createdAt" AND substr("createdAt", 12, 2) < '24' AND "createdAt" >= '0001'),
   CONSTRAINT "todos$key" PRIMARY KEY ("id")
 ) STRICT;
 CREATE INDEX "todos$state$index" ON "todos" ("state");
