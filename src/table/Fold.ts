@@ -86,6 +86,8 @@ export class Fold {
   private readonly sheets = new Map<Plan, Sheet>()
   /** Sheets with something pending, in the order in which they were touched. */
   private readonly pending = new Set<Sheet>()
+  /** Nothing is held back any more, since nobody would flush it. */
+  private isClosed = false
   private readonly lock = Effect.unsafeMakeSemaphore(1)
   private readonly send: Send<unknown>
   private readonly query: Send<ReadonlyArray<ReadonlyArray<unknown>>>
@@ -97,6 +99,7 @@ export class Fold {
 
   /** Takes a change in, or carries it out where that cannot be put off. */
   change(plan: Plan, change: Change.Change): Effect.Effect<void, SqlError> {
+    if (this.isClosed) return Change.run(plan, change, this.send)
     const folded = this.fold(this.sheet(plan), keyIn(plan, change), change)
     if (folded === "folded") return Effect.void
     return folded === "fails"
@@ -136,6 +139,15 @@ export class Fold {
   readonly flush: Effect.Effect<void, SqlError> = Effect.suspend(() =>
     this.pending.size === 0 && this.failure === undefined ? Effect.void : this.alone(() => Effect.void)
   )
+
+  /**
+   * Sends all that is pending, for the last time. A fiber that outlives its handler has its operations sent as statements
+   * from then on, which the connection takes or refuses; held back they would be lost, and the fiber told otherwise.
+   */
+  readonly close: Effect.Effect<void, SqlError> = Effect.suspend(() => {
+    this.isClosed = this.pending.size === 0
+    return this.isClosed ? this.flush : Effect.zipRight(this.flush, this.close)
+  })
 
   /** Runs a statement that this fold knows nothing about, over rows as the operations so far leave them. */
   around<A, E>(statement: Effect.Effect<A, E>): Effect.Effect<A, E | SqlError> {

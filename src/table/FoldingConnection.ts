@@ -69,7 +69,7 @@ export const folding = <A, E, R>(
       begun(fold)
       const connected = new FoldingConnection(connection, fold)
       return Effect.provideService(handler, SqlClient.TransactionConnection, [connected, depth]).pipe(
-        Effect.onError((cause) => Cause.isInterrupted(cause) ? Effect.void : Effect.ignore(fold.flush)),
-        Effect.zipLeft(fold.flush)
+        Effect.onError((cause) => Cause.isInterrupted(cause) ? Effect.void : Effect.ignore(fold.close)),
+        Effect.zipLeft(fold.close)
       )
     }))

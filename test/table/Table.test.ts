@@ -5,8 +5,10 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
 import { SqlError } from "@effect/sql/SqlError"
 import { describe, expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
@@ -279,6 +281,22 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         () => undefined
       )).pipe(Effect.exit)
       expect(yield* accounts).toEqual([])
+    })))
+
+  it.scopedLive("a fiber that outlives the handler is told that its table operation is not done", () =>
+    kept(Effect.gen(function*() {
+      yield* prepared
+      const ended = yield* Deferred.make<void>()
+      const late = yield* Transaction.run(folding(
+        Effect.zipRight(
+          Accounts.insert({ id: "a", owner: null, sum: 1 }),
+          Effect.forkDaemon(Effect.zipRight(Deferred.await(ended), Accounts.insert({ id: "b", owner: null, sum: 1 })))
+        ),
+        () => undefined
+      ))
+      yield* Deferred.succeed(ended, undefined)
+      expect((yield* Effect.flip(Fiber.join(late)))._tag).toBe("SqlError")
+      expect((yield* accounts).map(({ id }) => id)).toEqual(["a"])
     })))
 
   it.scopedLive("a failure of a flush that the handler swallows does not let half of it be committed", () =>
