@@ -17,7 +17,7 @@ export const of = (statement: string, dialect: Dialect): ReadonlyArray<string> =
   const names = tokens.map((token) => nameOf(token, dialect))
   const start = names.findIndex((name) => name !== "(")
   const needs = dialect === "pg" ? [...pgNeeds(names.slice(start), tokens.slice(start))] : [...sqliteNeeds(names)]
-  if (names.some((name, i) => names[i + 1] === "(" && isSystemFunction(name, dialect))) needs.push("SYSTEM FUNCTION")
+  if (names.some((name, i) => isCall(names, i) && isSystemFunction(name, dialect))) needs.push("SYSTEM FUNCTION")
   if (names.some((name) => name.startsWith("PROCESSOR_"))) needs.push("FRAMEWORK TABLE")
   return needs
 }
@@ -109,16 +109,26 @@ const kindOf = (names: ReadonlyArray<string>): readonly [kind: string, rest: num
   }
 }
 
+/** Whether parentheses follow that are no list of the columns of a table, or of what an index holds. */
+const isCall = (names: ReadonlyArray<string>, at: number): boolean => {
+  if (names[at + 1] !== "(") return false
+  const before = names[at - 1] ?? ""
+  if (before === "ON" && kindOf(names)[0] === "CREATE INDEX") return names.indexOf("ON") !== at - 1
+  return !(/^(CREATE|INSERT|REPLACE)$/.test(names[0] ?? "") && /^(TABLE|INTO)$/.test(before) && at < names.indexOf("("))
+}
+
 const pgNeeds = (names: ReadonlyArray<string>, tokens: ReadonlyArray<string>): ReadonlyArray<string> => {
   const [kind, rest] = kindOf(names)
   const needs = [kind]
+  // A name in quotes is never a keyword.
+  const words = names.map((name, i) => tokens[i]?.startsWith("\"") === true ? "\"\"" : name)
   if (kind === "SET LOCAL" && !harmlessSettings.has(names[2] ?? "")) needs.push("SET")
   if (/^(CREATE|ALTER) (FUNCTION|PROCEDURE|ROUTINE)$/.test(kind)) needs.push(...routineNeeds(names, tokens))
-  if (/^(CREATE|ALTER)$/.test(names[0] ?? "") && names.includes("TABLESPACE")) needs.push("TABLESPACE")
+  if (/^(CREATE|ALTER)$/.test(names[0] ?? "") && words.includes("TABLESPACE")) needs.push("TABLESPACE")
   if (names[0] === "ALTER") {
-    if (follows(names, "OWNER", "TO")) needs.push("OWNER TO")
-    if (follows(names, "SET", "SCHEMA")) needs.push("SET SCHEMA")
-    if (follows(names, "LEVEL", "SECURITY")) needs.push("ROW LEVEL SECURITY")
+    if (follows(words, "OWNER", "TO")) needs.push("OWNER TO")
+    if (follows(words, "SET", "SCHEMA")) needs.push("SET SCHEMA")
+    if (follows(words, "LEVEL", "SECURITY")) needs.push("ROW LEVEL SECURITY")
   }
   if (names.some((name, i) => name === "U" && names[i + 1] === "&" && /^["']/.test(tokens[i + 2] ?? ""))) {
     needs.push("UNICODE ESCAPE")

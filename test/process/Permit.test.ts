@@ -98,6 +98,10 @@ describe("on PostgreSQL, the permit for schemas refuses", () => {
     ["QUALIFIED NAME", "DELETE FROM ONLY other.a"],
     ["SYSTEM FUNCTION", "SELECT pg_read_file ('/etc/passwd')"],
     ["SYSTEM FUNCTION", "SELECT pg_catalog.\"pg_read_file\"/**/('/etc/passwd')"],
+    ["SYSTEM FUNCTION", "CREATE TABLE a AS SELECT b.* FROM b JOIN c ON pg_read_file('/etc/passwd') = ''"],
+    ["SYSTEM FUNCTION", "CREATE INDEX a ON b (pg_read_file('/etc/passwd'))"],
+    ["SYSTEM FUNCTION", "CREATE TABLE a (b text DEFAULT pg_read_file('/etc/passwd'))"],
+    ["SYSTEM FUNCTION", "INSERT INTO a (b) VALUES (pg_read_file('/etc/passwd'))"],
     ["SYSTEM FUNCTION", "SELECT set_config('role', 'a', false)"],
     ["SYSTEM FUNCTION", "SELECT pg_advisory_unlock_all()"],
     ["SYSTEM FUNCTION", "INSERT INTO a SELECT lo_import('/etc/passwd')"],
@@ -137,6 +141,18 @@ describe("on SQLite, the permit for schemas refuses", () => {
   ])("%s: %s", (needs, text) => {
     expect(refused(text, "sqlite")).toBe(needs)
     expect(refused(text, "sqlite", "any")).toBeUndefined()
+  })
+})
+
+describe("a name that reads like something else is permitted", () => {
+  it.each<readonly [Dialect, string]>([
+    ["pg", "ALTER TABLE a RENAME COLUMN \"owner\" TO b"],
+    ["pg", "ALTER TABLE a ADD COLUMN \"tablespace\" text"],
+    ["pg", "CREATE TABLE \"tablespace\" (\"owner\" text, \"to\" text)"],
+    ["pg", "CREATE TABLE lo_a (id int); CREATE UNIQUE INDEX b ON lo_a (id); INSERT INTO lo_a (id) VALUES (1)"],
+    ["sqlite", "CREATE TABLE edit (id INTEGER); CREATE INDEX b ON \"edit\" (id); INSERT INTO edit (id) VALUES (1)"]
+  ])("%s: %s", (dialect, text) => {
+    expect(refused(text, dialect)).toBeUndefined()
   })
 })
 
