@@ -38,8 +38,8 @@ const postgres = (url: string): Target => ({
 })
 
 const sqlite = (path: string): Target => {
-  const directory = resolve(path)
-  return { shown: directory, layer: Layer.mapError(Sqlite.layerDirectory({ directory }), nameAddress) }
+  // As it was given, so that an empty one is refused and does not become the current directory.
+  return { shown: resolve(path), layer: Layer.mapError(Sqlite.layerDirectory({ directory: path }), nameAddress) }
 }
 
 const nameAddress = <E>(error: E | ConfigError.ConfigError): E | AddressMalformed =>

@@ -281,6 +281,11 @@ describe("npm start, given what it cannot use", () => {
     /'--database'[^]*--help tells what can be given\n$/
   )
   refuses(
+    "an empty address, such as that of a variable which is not set",
+    () => ({ args: ["-i", g1, "-d", ""] }),
+    /^effect-processors: the address of the database cannot be used: directory is empty/
+  )
+  refuses(
     "an unknown flag",
     () => ({ args: ["--bogus"] }),
     /unknown argument: '--bogus'[^]*--help tells what can be given\n$/
