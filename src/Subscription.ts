@@ -7,7 +7,7 @@
  * is interrupted, the handler's finalizers have run and nothing of the subscription is left but what it committed.
  */
 
-import type * as SqlClient from "@effect/sql/SqlClient"
+import * as SqlClient from "@effect/sql/SqlClient"
 import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -25,6 +25,7 @@ import * as Cursors from "./store/Cursors.js"
 import type { Incident } from "./store/Incident.js"
 import * as Narrowing from "./store/Narrowing.js"
 import type { TransactionError } from "./store/Transaction.js"
+import * as Reach from "./table/Reach.js"
 import { Meter } from "./vitals/Metrics.js"
 import { Pulse } from "./vitals/Pulse.js"
 
@@ -65,6 +66,7 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     const pulse = options.pulse ?? new Pulse(key, source.head, yield* Clock.currentTimeMillis, processor.namespace)
     const vitals = new Vitals(pulse, new Meter(processor.name), options.report)
     yield* vitals.enter("opening")
+    Reach.forget(yield* SqlClient.SqlClient)
     const done: Array<Commit.Commit> = []
     const owner: Commit.Owner<R> = {
       handler: yield* processor.handler,

@@ -9,8 +9,8 @@
  * they were first touched.
  *
  * Invariant: if all flushes succeed, the tables are as if every operation had been a statement of its own. If one fails,
- * nothing is said about why, nor by which operation: the whole try fails, and is repeated without a fold. What only the
- * database knows of (checks, foreign keys, triggers) sees folded rows and not those between.
+ * nothing is said about why, nor by which operation: the whole try fails, and is repeated without a fold. Checks and
+ * foreign keys see folded rows and not those between; the tables of a `Reach` are not folded.
  */
 
 import type { Connection } from "@effect/sql/SqlConnection"
@@ -25,6 +25,7 @@ import type { Folded } from "./Entry.js"
 import { hashOf } from "./Key.js"
 import type { Hash } from "./Key.js"
 import type { Mask, Plan } from "./Plan.js"
+import type { Reach } from "./Reach.js"
 import { duplicate, isRefused, outOfRange } from "./Refusal.js"
 
 /** Rows that are read because they are expected to be asked for: at most this many of a table at a time. */
@@ -92,7 +93,7 @@ export class Fold {
   private readonly send: Send<unknown>
   private readonly query: Send<ReadonlyArray<ReadonlyArray<unknown>>>
 
-  constructor(connection: Connection, readonly dialect: Dialect) {
+  constructor(connection: Connection, readonly dialect: Dialect, private readonly reach: Reach) {
     this.send = (text, parameters) => connection.executeRaw(text, parameters)
     this.query = (text, parameters) => connection.executeValues(text, parameters)
   }
@@ -100,15 +101,19 @@ export class Fold {
   /** Takes a change in, or carries it out where that cannot be put off. */
   change(plan: Plan, change: Change.Change): Effect.Effect<void, SqlError> {
     if (this.isClosed) return Change.run(plan, change, this.send)
+    if (this.reaches(plan)) return this.atOnce(plan, change)
     const folded = this.fold(this.sheet(plan), keyIn(plan, change), change)
     if (folded === "folded") return Effect.void
     return folded === "fails"
-      ? this.alone(() => Effect.ensuring(Change.run(plan, change, this.send), Effect.sync(() => this.forget())))
+      ? this.atOnce(plan, change)
       : Effect.flatMap(this.flush, () => this.change(plan, change))
   }
 
   /** The row with this key as the operations so far leave it, if there is one. */
   get(plan: Plan, key: Cells): Effect.Effect<Cells | null, SqlError> {
+    if (this.reaches(plan)) {
+      return this.alone(() => Effect.map(plan.readRows(plan.read, [key], this.query), ([row]) => row ?? null), null)
+    }
     const sheet = this.sheet(plan)
     const hash = hashOf(key)
     const entry = sheet.entries.get(hash)
@@ -162,6 +167,16 @@ export class Fold {
   /** Forgets what was read: the database may have another row there by now. */
   forget(): void {
     for (const sheet of this.sheets.values()) sheet.forget()
+  }
+
+  /** Whether a change of the table may come to more, or to something else, than its row as a program sees it. */
+  private reaches(plan: Plan): boolean {
+    return this.reach.size > 0 && this.reach.has(plan.definition.name.toLowerCase())
+  }
+
+  /** As a statement, after all that is pending. */
+  private atOnce(plan: Plan, change: Change.Change): Effect.Effect<void, SqlError> {
+    return this.alone(() => Effect.ensuring(Change.run(plan, change, this.send), Effect.sync(() => this.forget())))
   }
 
   private sheet(plan: Plan): Sheet {

@@ -17,6 +17,7 @@ import type { RuntimeFiber } from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import { dialectOf } from "../domain/Dialect.js"
 import { Fold } from "./Fold.js"
+import * as Reach from "./Reach.js"
 
 export class FoldingConnection implements Connection {
   constructor(private readonly connection: Connection, readonly fold: Fold) {}
@@ -65,11 +66,13 @@ export const folding = <A, E, R>(
       const transaction = transactionOf(fiber)
       if (transaction === undefined) return handler
       const [connection, depth] = transaction
-      const fold = new Fold(connection, dialectOf(sql))
-      begun(fold)
-      const connected = new FoldingConnection(connection, fold)
-      return Effect.provideService(handler, SqlClient.TransactionConnection, [connected, depth]).pipe(
-        Effect.onError((cause) => Cause.isInterrupted(cause) ? Effect.void : Effect.ignore(fold.close)),
-        Effect.zipLeft(fold.close)
-      )
+      return Effect.flatMap(Reach.of(sql, connection), (reach) => {
+        const fold = new Fold(connection, dialectOf(sql), reach)
+        begun(fold)
+        const connected = new FoldingConnection(connection, fold)
+        return Effect.provideService(handler, SqlClient.TransactionConnection, [connected, depth]).pipe(
+          Effect.onError((cause) => Cause.isInterrupted(cause) ? Effect.void : Effect.ignore(fold.close)),
+          Effect.zipLeft(fold.close)
+        )
+      })
     }))

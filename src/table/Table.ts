@@ -10,8 +10,9 @@
  * The table itself is made by a migration; its columns are those of the Schema, as `Column` says. A value that does not
  * fit its column is an `SqlError` with a SQLSTATE of class 22, as a database's own refusal would be.
  *
- * Folding has the outcome of a statement for each operation. What only the database knows of is the exception: a CHECK, a
- * foreign key or a trigger of a migration written by hand sees the rows that a commit leaves, and not those between.
+ * Folding has the outcome of a statement for each operation. What only the database knows of is the exception: a CHECK or
+ * a foreign key of a migration written by hand sees the rows that a commit leaves, and not those between. A table whose
+ * changes set off others, by a trigger or ON DELETE CASCADE, is not folded: each of its operations is a statement.
  */
 
 import * as SqlClient from "@effect/sql/SqlClient"
