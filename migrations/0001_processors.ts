@@ -1,8 +1,8 @@
 /**
  * The framework's own tables: where each subscription stands, where each document stands, and what was set aside.
  *
- * processor_cursor       one row per (processor, source): the last committed position, how many commits led there, the
- *                        epoch of the owner whose commits count, how many dead letters wait, the ordinal of the last
+ * processor_cursor       one row per (processor, source): the position after which it began, the last committed position,
+ *                        how many commits led there, the epoch of the owner whose commits count, how many dead letters wait, the ordinal of the last
  *                        that was ever written, and when the row was last claimed or moved
  * processor_stream       one row per (processor, source, document, scope, branch) and page of 32 indexes: which operation was
  *                        applied at each of them, as 8 characters, blank where none was. The page with the highest index
@@ -19,6 +19,7 @@ export const up = Effect.gen(function*() {
     CREATE TABLE processor_cursor (
       processor TEXT NOT NULL,
       source TEXT NOT NULL,
+      start_position BIGINT NOT NULL,
       position BIGINT NOT NULL,
       sequence BIGINT NOT NULL,
       epoch BIGINT NOT NULL,

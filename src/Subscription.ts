@@ -10,16 +10,19 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import type { Position } from "./domain/Position.js"
 import * as Batch from "./ingest/Batch.js"
 import * as Filter from "./ingest/Filter.js"
 import { Source } from "./ingest/Source.js"
 import type { SourceError } from "./ingest/Source.js"
-import type { Processor } from "./process/Processor.js"
+import type { Processor, StartFrom } from "./process/Processor.js"
 import type * as Commit from "./store/Commit.js"
 import * as Cursors from "./store/Cursors.js"
 import type { Incident } from "./store/Incident.js"
@@ -30,7 +33,24 @@ import { Meter } from "./vitals/Metrics.js"
 import { Pulse } from "./vitals/Pulse.js"
 
 /** What ends a subscription before its source ends. */
-export type SubscriptionError = Commit.CommitError | SourceError | TransactionError
+export type SubscriptionError = Commit.CommitError | SourceError | TransactionError | NoSuchStart
+
+/** A source has no such place to begin at. Nothing was written: a later start decides anew. */
+export class NoSuchStart extends Data.TaggedError("NoSuchStart")<
+  Cursors.Key & {
+    readonly startFrom: StartFrom
+    /** Where the source ends; `undefined` when it does not say. */
+    readonly head: Position | undefined
+  }
+> {
+  override get message(): string {
+    const what = this.head === undefined
+      ? "the source does not say where it ends; begin at a position"
+      : `the source ends at position ${this.head}`
+    const where = this.startFrom === "current" ? "the head" : `position ${this.startFrom}`
+    return `${this.processor} cannot begin at ${where} of ${this.source}: ${what}`
+  }
+}
 
 /** What a reactor adds to a subscription; a subscription that runs by itself needs none of it. */
 export interface Options {
@@ -71,7 +91,7 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     const owner: Commit.Owner<R> = {
       handler: yield* processor.handler,
       policy: processor.policy,
-      cursor: yield* (options.turn ?? identity)(Cursors.claim(key)),
+      cursor: yield* (options.turn ?? identity)(claim(key, processor.startFrom, source)),
       fenced: true,
       report: (incident) => vitals.report(incident),
       committed: (commit) => Effect.zipRight(Effect.sync(() => done.push(commit)), vitals.committed(commit)),
@@ -94,6 +114,17 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
       )
     )
     return pulling<SubscriptionError, R | SqlClient.SqlClient>(done, first, next)
+  })
+
+/** The cursor, which begins where the processor says if there is none yet. */
+const claim = (key: Cursors.Key, startFrom: StartFrom, source: Context.Tag.Service<Source>) =>
+  Effect.gen(function*() {
+    if (startFrom === "beginning" || (yield* Cursors.peek(key)) !== undefined) return yield* Cursors.claim(key)
+    const head = Option.getOrUndefined(yield* source.head)
+    const start = startFrom === "current" ? head : startFrom
+    return start === undefined || (head !== undefined && start > head)
+      ? yield* new NoSuchStart({ ...key, startFrom, head })
+      : yield* Cursors.claim(key, start)
   })
 
 /** What a pull fails with when the source has ended. */

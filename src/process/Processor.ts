@@ -24,6 +24,7 @@ import type * as DocumentModel from "../domain/DocumentModel.js"
 import { Chosen } from "../domain/Name.js"
 import * as Namespace from "../domain/Namespace.js"
 import type { Operation } from "../domain/Operation.js"
+import type { Position } from "../domain/Position.js"
 import type { Strand } from "../domain/Strand.js"
 import * as Batch from "../ingest/Batch.js"
 import * as Filter from "../ingest/Filter.js"
@@ -53,6 +54,7 @@ export interface Processor<out E, out R> extends Pipeable {
   readonly filter: Filter.Filter
   readonly filterDialect: Filter.Dialect
   readonly migrations: Migration.Migrations
+  readonly startFrom: StartFrom
   readonly limits: Partial<Batch.Limits>
   readonly policy: Policy.Table
   /** Built once per subscription, in a scope that closes with it. */
@@ -65,6 +67,12 @@ export type Failure<P> = P extends Processor<infer E, unknown> ? E : never
 /** The services a processor needs. */
 export type Services<P> = P extends Processor<unknown, infer R> ? R : never
 
+/**
+ * Where a processor that has no cursor yet begins on a source: with its first strand, after its head, or after a position.
+ * Later starts go on from the cursor, whatever it says.
+ */
+export type StartFrom = "beginning" | "current" | Position
+
 export interface Options<E extends Policy.Tagged, R, RB> {
   /** Where its tables are: letters, digits, `_` and `-`, a letter first, at most 128 characters. `Shop` is not `shop`. */
   readonly namespace: string
@@ -74,6 +82,11 @@ export interface Options<E extends Policy.Tagged, R, RB> {
   readonly filterDialect?: Filter.Dialect
   /** The steps of the namespace's schema. */
   readonly migrations?: Migration.Migrations
+  /**
+   * Where it begins; default: `"beginning"`. Otherwise the first operation that it sees of a stream is taken for the
+   * stream's beginning, whatever its index; gaps behind that one are gaps.
+   */
+  readonly startFrom?: StartFrom
   /** Bounds of a batch, where the defaults of `Batch.defaults` do not fit. */
   readonly batch?: Partial<Batch.Limits>
   /**
@@ -96,6 +109,7 @@ export const make = <E extends Policy.Tagged, R = never, RB = never>(
     filter: options.filter ?? Filter.all,
     filterDialect: options.filterDialect ?? "drive",
     migrations: options.migrations ?? Migration.none,
+    startFrom: options.startFrom ?? "beginning",
     limits: Batch.checked(options.batch ?? {}),
     policy: new Map(),
     handler: Effect.isEffect(options.handler) ? options.handler : Effect.succeed(options.handler)

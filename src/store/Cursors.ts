@@ -5,7 +5,7 @@
  *     hold  ──▶ row locked       first statement of a commit
  *     advance ▶ compare-and-set  last statement of the same commit
  *
- * Invariants: position, sequence and epoch never go down; sequence counts commits, so that a commit whose answer was lost
+ * Invariants: the position after which it began never changes; position, sequence and epoch never go down; sequence counts commits, so that a commit whose answer was lost
  * can be told from one that never happened even where the position did not move. There is no way to move a cursor outside
  * a transaction that also holds the writes.
  */
@@ -27,6 +27,8 @@ export interface Key {
 }
 
 export interface Cursor extends Key {
+  /** The position after which it began, for good. What came before it was never seen. */
+  readonly start: Position.Position
   readonly position: Position.Position
   /** Commits so far. */
   readonly sequence: bigint
@@ -54,6 +56,7 @@ export class CursorConflict extends Data.TaggedError("CursorConflict")<
 }
 
 interface Row {
+  readonly start_position: string
   readonly position: string
   readonly sequence: string
   readonly epoch: string
@@ -64,6 +67,7 @@ interface Row {
 const fromRow = (key: Key, row: Row): Cursor => ({
   processor: key.processor,
   source: key.source,
+  start: Position.fromSql(row.start_position),
   position: Position.fromSql(row.position),
   sequence: BigInt(row.sequence),
   epoch: BigInt(row.epoch),
@@ -71,8 +75,8 @@ const fromRow = (key: Key, row: Row): Cursor => ({
   ordinal: BigInt(row.ordinal)
 })
 
-const columns = `CAST(position AS TEXT) AS position, CAST(sequence AS TEXT) AS sequence, CAST(epoch AS TEXT) AS epoch,
-  parked, CAST(ordinal AS TEXT) AS ordinal`
+const columns = `CAST(start_position AS TEXT) AS start_position, CAST(position AS TEXT) AS position,
+  CAST(sequence AS TEXT) AS sequence, CAST(epoch AS TEXT) AS epoch, parked, CAST(ordinal AS TEXT) AS ordinal`
 
 const select = (key: Key, lock: boolean) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
@@ -94,16 +98,18 @@ export const peek = (key: Key): Effect.Effect<Cursor | undefined, SqlError, SqlC
  */
 export const settled = (key: Key): Effect.Effect<Cursor | undefined, SqlError, SqlClient.SqlClient> => select(key, true)
 
-/** Makes the caller the owner. A cursor that does not exist yet starts before the first position. */
+/** Makes the caller the owner. A cursor that does not exist yet begins after `start`; one that does stays where it is. */
 export const claim = (
-  key: Key
+  key: Key,
+  start: Position.Position = Position.origin
 ): Effect.Effect<Cursor, Transaction.TransactionError, SqlClient.SqlClient> =>
   Transaction.run(Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const now = yield* Clock.currentTimeMillis
     yield* sql`
-      INSERT INTO processor_cursor (processor, source, position, sequence, epoch, parked, ordinal, updated_at_ms)
-      VALUES (${key.processor}, ${key.source}, 0, 0, 0, 0, 0, ${now})
+      INSERT INTO processor_cursor
+        (processor, source, start_position, position, sequence, epoch, parked, ordinal, updated_at_ms)
+      VALUES (${key.processor}, ${key.source}, ${start}, ${start}, 0, 0, 0, 0, ${now})
       ON CONFLICT (processor, source) DO NOTHING`
     const [row] = yield* sql<Row>`
       UPDATE processor_cursor SET epoch = epoch + 1, updated_at_ms = ${now}

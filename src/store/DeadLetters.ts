@@ -97,7 +97,7 @@ export const retry = <R>(
       turn: (commit) => commit
     }
     const before = yield* Letters.headers(key, documentId)
-    yield* Narrowing.letters(owner, yield* Release.inOrder(key, before))
+    yield* Narrowing.letters(owner, yield* Release.inOrder(cursor, before))
     const left = yield* Letters.headers(key, documentId)
     const waiting = new Set(left.map((letter) => letter.ordinal))
     return {
@@ -121,7 +121,7 @@ export const drop = (
     const [letter] = yield* Letters.read(key, { ordinal })
     if (cursor === undefined || letter === undefined) return yield* new NoSuchLetter({ ...key, ordinal })
     const own = yield* Letters.headers(key, letter.strand.documentId)
-    const progress = yield* Release.progressOf(key, own)
+    const progress = yield* Release.progressOf(cursor, own)
     const stream = progress.of(letter.strand)
     const first = own.find((each) =>
       progress.of(each.strand) === stream && each.operation.index > stream.head &&

@@ -19,7 +19,7 @@ import type { Branch, DocumentId, DocumentType, DriveId, Scope, Strand, Stream }
 import { StrandGap } from "../process/Failure.js"
 import * as Fault from "../process/Fault.js"
 import type { Cursor, Key } from "./Cursors.js"
-import type { Identity } from "./Progress.js"
+import type { Identity, StreamProgress } from "./Progress.js"
 import * as Rows from "./Rows.js"
 
 /** The cause of a letter that only waits for the ones before it. */
@@ -77,15 +77,16 @@ export class Queue {
     }
   }
 
-  /** Whether letters of this very stream, which stands at `head`, wait for operations of it that have not come. */
-  hasGapIn(stream: Place, head: number): boolean {
+  /** Whether letters of this very stream wait for operations of it that have not come. */
+  hasGapIn(stream: Standing): boolean {
     const lane = this.find(stream)
-    return lane !== undefined && lane.from > head + 1
+    return lane !== undefined && !stream.isOpen && lane.from > stream.head + 1
   }
 
-  /** How far the stream has come, the letters included. */
-  lastOf(stream: Place, head: number): number {
-    return Math.max(head, this.find(stream)?.last ?? head)
+  /** How far the stream has come, the letters included; `undefined` when the next operation begins it. */
+  lastOf(stream: Standing): number | undefined {
+    const lane = this.find(stream)
+    return lane === undefined && stream.isOpen ? undefined : Math.max(stream.head, lane?.last ?? stream.head)
   }
 
   remember(stream: Place, operation: Identity): void {
@@ -106,7 +107,10 @@ export class Queue {
 }
 
 /** A stream of the queue's document. */
-type Place = Pick<Stream, "scope" | "branch">
+type Place = { readonly [Part in "scope" | "branch"]: string }
+
+/** How far it has come without the letters. */
+type Standing = Place & Pick<StreamProgress, "head" | "isOpen">
 
 const isSame = (a: Place, b: Place): boolean => a.scope === b.scope && a.branch === b.branch
 

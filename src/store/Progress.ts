@@ -6,7 +6,8 @@
  *                                          one fingerprint per index: of the skip and hash applied there
  *
  * Invariants: a stream's head is the highest index applied; every index up to it was applied, superseded by a later skip,
- * or given up. An operation is told by (document, scope, branch, index, skip, hash), never by its id, which the real
+ * given up, or before the start of a cursor that began after others' operations: then the first operation that is seen of a
+ * stream is where it begins, whatever its index, and those below count as superseded. An operation is told by (document, scope, branch, index, skip, hash), never by its id, which the real
  * system uses again. Kept in the same transaction as the writes it speaks of.
  */
 
@@ -14,8 +15,9 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import type { Operation } from "../domain/Operation.js"
+import { origin } from "../domain/Position.js"
 import type { Stream } from "../domain/Strand.js"
-import type { Key } from "./Cursors.js"
+import type { Cursor, Key } from "./Cursors.js"
 import * as Rows from "./Rows.js"
 
 /**
@@ -45,7 +47,17 @@ export class StreamProgress {
   private readonly pages = new Map<number, Array<string>>()
   private readonly changed = new Set<number>()
 
-  constructor(readonly scope: string, readonly branch: string) {}
+  constructor(
+    readonly scope: string,
+    readonly branch: string,
+    /** Whether operations before the first that is seen may be before the cursor's start. */
+    private readonly isCut = false
+  ) {}
+
+  /** Whether the next operation begins the stream, whatever its index. */
+  get isOpen(): boolean {
+    return this.isCut && this.head === -1
+  }
 
   /** Takes in one row. */
   restore(row: Row): void {
@@ -58,7 +70,7 @@ export class StreamProgress {
 
   place(operation: Identity): Placement {
     const { index, skip } = operation
-    if (index > this.head) return index - skip <= this.head + 1 ? "next" : "gap"
+    if (index > this.head) return this.isOpen || index - skip <= this.head + 1 ? "next" : "gap"
     const slot = this.pages.get(pageOf(index))?.[index % pageSize] ?? emptySlot
     if (slot === fingerprint(operation)) return "redelivered"
     // The real system gives a longer undo the index of the shorter one it replaces.
@@ -107,12 +119,14 @@ export class StreamProgress {
 export class Progress {
   private readonly documents = new Map<string, Array<StreamProgress>>()
 
+  constructor(private readonly isCut = false) {}
+
   /** The stream's progress; a stream that was never seen starts before its first operation. */
   of(stream: { readonly [Part in keyof Stream]: string }): StreamProgress {
     const streams = this.documents.get(stream.documentId)
     const known = streams?.find((each) => each.scope === stream.scope && each.branch === stream.branch)
     if (known !== undefined) return known
-    const fresh = new StreamProgress(stream.scope, stream.branch)
+    const fresh = new StreamProgress(stream.scope, stream.branch, this.isCut)
     if (streams === undefined) this.documents.set(stream.documentId, [fresh])
     else streams.push(fresh)
     return fresh
@@ -141,14 +155,17 @@ interface Row {
   readonly slots: string
 }
 
+/** Whose progress it is, and where its cursor began; nothing is before the start of what has none. */
+export type Follower = Key & Partial<Pick<Cursor, "start">>
+
 /** Reads the newest page of each stream of `strands` and those that their operations lie in. One statement. */
 export const load = (
-  key: Key,
+  key: Follower,
   strands: ReadonlyArray<Stream & { readonly operations: ReadonlyArray<Identity> }>
 ): Effect.Effect<Progress, SqlError, SqlClient.SqlClient> =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
-    const progress = new Progress()
+    const progress = new Progress((key.start ?? origin) > origin)
     const touched = new Map<StreamProgress, { readonly stream: Stream; page: number; last_page: number }>()
     for (const strand of strands) {
       const stream = progress.of(strand)

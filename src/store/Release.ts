@@ -9,7 +9,7 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
-import type { Key } from "./Cursors.js"
+import type { Cursor } from "./Cursors.js"
 import * as Letters from "./Letters.js"
 import * as Progress from "./Progress.js"
 
@@ -18,31 +18,31 @@ import * as Progress from "./Progress.js"
  * one blocks.
  */
 export const free = (
-  key: Key,
+  cursor: Cursor,
   documentId: string,
   limit: number
 ): Effect.Effect<ReadonlyArray<Letters.Letter>, SqlError, SqlClient.SqlClient> =>
   Effect.gen(function*() {
-    const headers = yield* Letters.headers(key, documentId)
+    const headers = yield* Letters.headers(cursor, documentId)
     if (headers.some(Letters.blocks)) return []
-    return yield* Letters.readAll(key, (yield* inOrder(key, headers)).slice(0, limit))
+    return yield* Letters.readAll(cursor, (yield* inOrder(cursor, headers)).slice(0, limit))
   })
 
 /** The ordinals of letters of one document in the order to apply them, as far as they are contiguous with what was applied. */
 export const inOrder = (
-  key: Key,
+  cursor: Cursor,
   letters: ReadonlyArray<Letters.Header>
 ): Effect.Effect<ReadonlyArray<bigint>, SqlError, SqlClient.SqlClient> =>
-  Effect.map(progressOf(key, letters), (progress) => arrange(letters, progress).map((letter) => letter.ordinal))
+  Effect.map(progressOf(cursor, letters), (progress) => arrange(letters, progress).map((letter) => letter.ordinal))
 
 /** The progress of the streams of letters. */
 export const progressOf = (
-  key: Key,
+  cursor: Cursor,
   letters: ReadonlyArray<Letters.Header>
 ): Effect.Effect<Progress.Progress, SqlError, SqlClient.SqlClient> =>
   letters.length === 0
     ? Effect.succeed(new Progress.Progress())
-    : Progress.load(key, letters.map(({ operation, strand }) => ({ ...strand, operations: [operation] })))
+    : Progress.load(cursor, letters.map(({ operation, strand }) => ({ ...strand, operations: [operation] })))
 
 /** One stream's letters, in index order, those that have left behind {@link next} or in {@link gone}. */
 interface Lane {

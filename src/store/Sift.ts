@@ -150,8 +150,8 @@ const isForHandler = (sieve: Sieve, item: Item): boolean => {
       ways.redelivered++
       return false
     }
-    if (queue.isBlocked || placement !== "next" || !queue.hasGapIn(strand, stream.head)) {
-      const gap = gapBehind(strand, operation, queue.lastOf(strand, stream.head))
+    if (queue.isBlocked || placement !== "next" || !queue.hasGapIn(stream)) {
+      const gap = gapBehind(strand, operation, queue.lastOf(stream))
       if (gap === undefined) setAside(sieve, item, waits)
       else if (Policy.judge(sieve.policy, gap)._tag === "Halt") ways.halted = { operation, failure: gap }
       else setAside(sieve, item, Letters.causeOf(gap))
@@ -209,8 +209,8 @@ const carryOut = (sieve: Sieve, item: Item, { failure, verdict }: Sentence): voi
 const waits = { cause: Letters.queued, reason: "waits for earlier operations of its document" }
 
 /** Set when an operation behind letters waits for operations of its own stream as well, which has come to `last`. */
-const gapBehind = (strand: Strand, operation: Operation, last: number): StrandGap | undefined =>
-  operation.index - operation.skip > last + 1
+const gapBehind = (strand: Strand, operation: Operation, last: number | undefined): StrandGap | undefined =>
+  last !== undefined && operation.index - operation.skip > last + 1
     ? new StrandGap({ ...subject(strand, operation), expected: last + 1 })
     : undefined
 

@@ -32,6 +32,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       expect(yield* Cursors.peek(key)).toBeUndefined()
       expect(yield* Cursors.claim(key)).toEqual({
         ...key,
+        start: 0n,
         position: 0n,
         sequence: 0n,
         epoch: 1n,
