@@ -40,12 +40,23 @@ import type { StoreUnavailable } from "./store/StoreUnavailable.js"
 import * as Subscription from "./Subscription.js"
 import type { SubscriptionError } from "./Subscription.js"
 import * as Pulse from "./vitals/Pulse.js"
+import * as Wait from "./vitals/Wait.js"
 
 export class Reactor extends Context.Tag("effect-processors/Reactor")<Reactor, {
   /** Every commit from now on, and up to 64 before, until the scope closes. A slow observer misses the oldest; it holds nobody up. */
   readonly commits: Stream.Stream<Commit>
   /** Every incident from now on, and up to 64 before: parked, skipped, retrying, waiting, reopening, halted. */
   readonly incidents: Stream.Stream<Incident.Incident>
+  /**
+   * Waits until one of its processors has dealt with an operation, or with everything up to a position, and returns where
+   * its cursor stands then. Woken by the subscription's commits; it looks by itself too, down to once a second, since
+   * another process may own the cursor.
+   */
+  readonly waitFor: (
+    processor: Wait.Followed,
+    place: Wait.Place,
+    options?: Wait.Options
+  ) => Effect.Effect<Position, Wait.WaitError>
   /** How each subscription stands. */
   readonly outcomes: Effect.Effect<ReadonlyArray<Outcome>>
   /** Waits until every subscription has ended or halted; for ever on a live source. */
@@ -144,10 +155,11 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
       return yield* Effect.dieMessage(`a reactor's concurrency is at least 1, not ${settings.concurrency}`)
     }
     const permits = yield* Effect.makeSemaphore(settings.concurrency)
-    const observers: Observers = {
+    const observers = {
       commits: yield* observable<Commit>(),
       incidents: yield* observable<Incident.Incident>()
     }
+    const lookouts = new Map<string, Wait.Lookout>()
     const fibers = yield* Effect.forEach(
       processors as ReadonlyArray<Processor<never, Services<Processors[number]>>>,
       (processor) =>
@@ -155,9 +167,11 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
           const key = { processor: processor.name, source: source.name }
           const pulse = new Pulse.Pulse(key, source.head, yield* Clock.currentTimeMillis, processor.namespace)
           yield* pulses.add(pulse)
+          const lookout = yield* Wait.lookout(processor, source.name, { ...looks, phase: () => pulse.phase })
+          lookouts.set(processor.name, lookout)
           const fiber = yield* Effect.forkScoped(
             Effect.provideService(
-              supervise(processor, pulse, observers, permits.withPermits(1), settings),
+              supervise(processor, pulse, { ...observers, stir: lookout.stir }, permits.withPermits(1), settings),
               SqlClient.SqlClient,
               // It was opened for its migrations, and is at hand since.
               yield* Effect.orDie(namespaces.open(processor.namespace))
@@ -170,10 +184,18 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
     return {
       commits: Stream.fromPubSub(observers.commits),
       incidents: Stream.fromPubSub(observers.incidents),
+      waitFor: ({ name }, place, options) =>
+        Effect.suspend(() =>
+          lookouts.get(name)?.until(place, options) ??
+            Effect.dieMessage(`no processor of this reactor is named ${name}`)
+        ),
       outcomes: Effect.map(pulses.all, (all) => all.map(outcome)),
       ended: Effect.asVoid(Fiber.awaitAll(fibers))
     }
   })
+
+/** Pauses between looks for those who wait, where commits tell when to look. */
+const looks = { minMillis: 250, maxMillis: 1_000 }
 
 /** What observers follow until the scope closes. */
 const observable = <A>(): Effect.Effect<PubSub.PubSub<A>, never, Scope.Scope> =>
@@ -197,6 +219,8 @@ const migrate = (
 interface Observers {
   readonly commits: PubSub.PubSub<Commit>
   readonly incidents: PubSub.PubSub<Incident.Incident>
+  /** Wakes those who wait for the subscription. */
+  readonly stir: Effect.Effect<void>
 }
 
 /** Runs a subscription, and again from its cursor when it fails, until it ends or cannot go on. */
@@ -220,7 +244,9 @@ const supervise = <R>(
     for (;;) {
       const before = pulse.totals.commits
       const exit = yield* Subscription.commits(processor, { pulse, report, turn }).pipe(
-        Stream.runForEachChunk((commits) => PubSub.publishAll(observers.commits, commits)),
+        Stream.runForEachChunk((commits) =>
+          Effect.zipRight(PubSub.publishAll(observers.commits, commits), observers.stir)
+        ),
         Effect.exit
       )
       if (Exit.isSuccess(exit)) return

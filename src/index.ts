@@ -53,6 +53,7 @@ export * as Journal from "./journal/Journal.js"
 export * as Health from "./vitals/Health.js"
 export * as Metrics from "./vitals/Metrics.js"
 export * as Pulse from "./vitals/Pulse.js"
+export * as Wait from "./vitals/Wait.js"
 
 export * as Reactor from "./Reactor.js"
 export * as Subscription from "./Subscription.js"

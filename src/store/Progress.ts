@@ -33,7 +33,7 @@ export type Placement = "next" | "redelivered" | "superseded" | "gap" | "rewritt
 const pageSize = 32
 const slotSize = 8
 /** The number under which a stream's newest page is kept, so that it is found whatever its own number. */
-const newest = 2_147_483_647
+export const newest = 2_147_483_647
 const emptySlot = " ".repeat(slotSize)
 
 /** What tells an operation from the others of its stream. */
