@@ -195,7 +195,7 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
   })
 
 /** Pauses between looks for those who wait, where commits tell when to look. */
-const looks = { minMillis: 250, maxMillis: 1_000 }
+const looks = { minMillis: 25, maxMillis: 1_000 }
 
 /** What observers follow until the scope closes. */
 const observable = <A>(): Effect.Effect<PubSub.PubSub<A>, never, Scope.Scope> =>

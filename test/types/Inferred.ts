@@ -12,12 +12,14 @@ import {
   Failure,
   Health,
   Policy,
+  Position,
   Processor,
   Pulse,
   Query,
   Reactor,
   Source,
-  Subscription
+  Subscription,
+  Wait
 } from "../../src/index.js"
 import type { Commit, Namespace, Strand } from "../../src/index.js"
 import { BadInput, RateLimited, Todo, Translator, Undecided } from "./Undecided.js"
@@ -166,6 +168,17 @@ check<
 
 const retried = DeadLetters.retry(Decided, Source.name("home"), "todo-1")
 check<Equals<Effect.Effect.Context<typeof retried>, Translator | SqlClient.SqlClient>>()
+
+// Waiting needs nothing of the handler: neither its services nor that its failures are decided.
+const waited = Wait.until(Undecided, Source.name("home"), {
+  documentId: "todo-1",
+  scope: "global",
+  branch: "main",
+  index: 0
+})
+check<Equals<typeof waited, Effect.Effect<Position.Position, Wait.WaitError, Namespace.Namespaces>>>()
+const waitedBeside = Effect.flatMap(Reactor.Reactor, ({ waitFor }) => waitFor(Decided, { position: Position.origin }))
+check<Equals<typeof waitedBeside, Effect.Effect<Position.Position, Wait.WaitError, Reactor.Reactor>>>()
 
 // Code that is generic in a processor's services.
 export const observe = <R>(processor: Processor.Processor<never, R>) =>

@@ -71,6 +71,11 @@ const refusals: { readonly [file: string]: ReadonlyArray<ReadonlyArray<string>> 
     ["'\"schemas\"'", "Permit"],
     ["'\"CREATE EXTENSON\"' is not assignable to type 'Kind'"]
   ],
+  "start-misspelt": [
+    ["'\"now\"'", "StartFrom"],
+    ["'bigint'", "StartFrom"],
+    ["{ documentId: string; index: number; }", "'Place'"]
+  ],
   "query-misspelt": [
     ["'\"todo\"'", "TableExpressionOrList<Tables"],
     ["'\"titel\"'", "SelectExpression<Tables, \"todos\">"],
