@@ -65,6 +65,7 @@ export type Followed = Pick<Processor<unknown, unknown>, "name" | "namespace" | 
 /**
  * The operation was set aside, or stands behind one of its document that was: it waits for somebody to put that right, and
  * `DeadLetters` tells more. One that only waits for missing operations is not meant; it may leave at any moment.
+ * Another operation with its index that was set aside counts as it, even where one of them was applied.
  */
 export class OperationParked extends Data.TaggedError("OperationParked")<
   Key & {
