@@ -79,12 +79,14 @@ export const form = <E, R>(
   Effect.gen(function*() {
     const room = new Room(options.after, options.limits)
     const news = yield* Effect.makeLatch(false)
+    const filled = yield* Effect.makeLatch(false)
     const space = yield* Effect.makeLatch(true)
 
     const put = (chunk: Chunk.Chunk<Strand>) =>
       Effect.suspend(() => {
         for (const strand of chunk) room.put(strand, options.wanted(strand))
         if (room.isFull) space.unsafeClose()
+        if (room.fillsBatch) filled.unsafeOpen()
         news.unsafeOpen()
         return space.await
       })
@@ -94,7 +96,7 @@ export const form = <E, R>(
       Effect.flatMap((exit) =>
         Effect.suspend(() => {
           room.end = exit
-          return news.open
+          return Effect.zipRight(filled.open, news.open)
         })
       ),
       Effect.forkScoped
@@ -106,23 +108,14 @@ export const form = <E, R>(
       return Option.some(batch)
     })
 
-    /** Gives more strands until `deadline` to join a batch that is not full yet. */
-    const lingerUntil = (deadline: number): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        if (room.fillsBatch || room.end !== undefined) return Effect.void
-        news.unsafeClose()
-        return Effect.flatMap(Clock.currentTimeMillis, (now) =>
-          now >= deadline ? Effect.void : news.await.pipe(
-            Effect.timeoutOption(deadline - now),
-            Effect.zipRight(lingerUntil(deadline))
-          ))
-      })
-
-    const linger = Effect.suspend(() =>
-      options.limits.lingerMillis === 0 || room.isEmpty
-        ? Effect.void
-        : Effect.flatMap(Clock.currentTimeMillis, (now) => lingerUntil(now + options.limits.lingerMillis))
-    )
+    /** Gives more strands some time to join a batch that is not full yet; woken once, however many chunks they come in. */
+    const linger = Effect.suspend(() => {
+      if (options.limits.lingerMillis === 0 || room.isEmpty || room.fillsBatch || room.end !== undefined) {
+        return Effect.void
+      }
+      filled.unsafeClose()
+      return Effect.asVoid(Effect.timeoutOption(filled.await, options.limits.lingerMillis))
+    })
 
     const next: Effect.Effect<Option.Option<Batch>, E> = Effect.suspend(() => {
       if (room.hasWork) return Effect.zipRight(linger, leave)
@@ -154,7 +147,7 @@ export const form = <E, R>(
 
 /** The strands that wait, and how far the source has been read. */
 class Room {
-  private strands: Array<Strand> = []
+  private strands: Array<Strand | undefined> = []
   /** Where in {@link strands} the waiting ones start; what lies before has left. */
   private start = 0
   /** How many operations of the first waiting strand have left. */
@@ -225,7 +218,8 @@ class Room {
       operations += take
       bytes += strand.bytes
       if (whole) {
-        this.start++
+        // Once committed, nothing may hold it: what lives on is copied by each collection of young garbage.
+        this.strands[this.start++] = undefined
         this.offset = 0
         this.left = strand.position
         this.bytes -= strand.bytes
