@@ -17,8 +17,9 @@ import * as Effect from "effect/Effect"
 import type { Operation } from "../domain/Operation.js"
 import { origin } from "../domain/Position.js"
 import type { Stream } from "../domain/Strand.js"
+import * as Bulk from "../table/Bulk.js"
+import type { Kind } from "../table/Column.js"
 import type { Cursor, Key } from "./Cursors.js"
-import * as Rows from "./Rows.js"
 
 /**
  * What an operation is to a stream:
@@ -158,7 +159,7 @@ interface Row {
 /** Whose progress it is, and where its cursor began; nothing is before the start of what has none. */
 export type Follower = Key & Partial<Pick<Cursor, "start">>
 
-/** Reads the newest page of each stream of `strands` and those that their operations lie in. One statement. */
+/** Reads the newest page of each stream of `strands` and those that their operations lie in: a thousand a statement. */
 export const load = (
   key: Follower,
   strands: ReadonlyArray<Stream & { readonly operations: ReadonlyArray<Identity> }>
@@ -176,58 +177,73 @@ export const load = (
       }
       touched.set(stream, entry)
     }
-    const wanted = Rows.table(
-      sql,
-      "wanted",
-      { document_id: "text", scope: "text", branch: "text", page: "integer", last_page: "integer" },
-      Array.from(touched.values(), ({ last_page, page, stream }) => ({
-        document_id: stream.documentId,
-        scope: stream.scope,
-        branch: stream.branch,
-        page,
-        last_page
-      }))
-    )
-    const rows = yield* sql<Row>`
-      SELECT s.document_id, s.scope, s.branch, s.page, s.last_index, s.last_skip, s.slots
-      FROM ${wanted}
-      CROSS JOIN processor_stream AS s
-      WHERE s.processor = ${key.processor} AND s.source = ${key.source}
-        AND s.document_id = wanted.document_id AND s.scope = wanted.scope AND s.branch = wanted.branch
-        AND (s.page BETWEEN wanted.page AND wanted.last_page OR s.page = ${newest})`
-    for (const row of rows) progress.restore(row)
+    const wanted = Array.from(touched.values(), ({ last_page, page, stream }) => [
+      key.processor,
+      key.source,
+      stream.documentId,
+      stream.scope,
+      stream.branch,
+      page,
+      last_page
+    ])
+    const answers = yield* Bulk.run(statementsOf(sql).load, wanted, (text, cells) => sql.unsafe<Row>(text, cells))
+    for (const rows of answers) for (const row of rows) progress.restore(row)
     return progress
   })
 
-/** Writes back what changed. One statement, or none. */
+/** Writes back what changed. One statement for a thousand pages, or none. */
 export const save = (key: Key, progress: Progress): Effect.Effect<void, SqlError, SqlClient.SqlClient> =>
   Effect.flatMap(SqlClient.SqlClient, (sql) => {
-    const changes = progress.changes()
-    if (changes.length === 0) return Effect.void
-    const rows = Rows.table(
-      sql,
-      "changed",
-      {
-        document_id: "text",
-        scope: "text",
-        branch: "text",
-        page: "integer",
-        last_index: "integer",
-        last_skip: "integer",
-        slots: "text"
-      },
-      changes
-    )
-    // SQLite takes ON CONFLICT after a SELECT for a join constraint unless the SELECT has a WHERE.
-    return Effect.asVoid(sql`
-      INSERT INTO processor_stream
-        (processor, source, document_id, scope, branch, page, last_index, last_skip, slots)
-      SELECT ${key.processor}, ${key.source}, document_id, scope, branch, page, last_index, last_skip, slots
-      FROM ${rows}
-      WHERE TRUE
-      ON CONFLICT (processor, source, document_id, scope, branch, page)
-      DO UPDATE SET last_index = excluded.last_index, last_skip = excluded.last_skip, slots = excluded.slots`)
+    const changed = progress.changes().map((row) => [
+      key.processor,
+      key.source,
+      row.document_id,
+      row.scope,
+      row.branch,
+      row.page,
+      row.last_index,
+      row.last_skip,
+      row.slots
+    ])
+    return changed.length === 0
+      ? Effect.void
+      : Effect.asVoid(Bulk.run(statementsOf(sql).save, changed, (text, cells) => sql.unsafe(text, cells)))
   })
+
+/** In texts that stay the same, with a parameter for each column: of a row as JSON, SQLite reads all for each of them. */
+interface Statements {
+  readonly load: Bulk.Bulk
+  readonly save: Bulk.Bulk
+}
+
+const statementsOf = (sql: SqlClient.SqlClient): Statements =>
+  sql.onDialectOrElse({ sqlite: () => sqlite, orElse: () => pg })
+
+type MakeBulk = (kinds: ReadonlyArray<Kind>, write: Bulk.Write) => Bulk.Bulk
+
+const statements = (bulk: MakeBulk): Statements => ({
+  load: bulk(["text", "text", "text", "text", "text", "integer", "integer"], ({ table }) => `
+    SELECT s.document_id, s.scope, s.branch, s.page, s.last_index, s.last_skip, s.slots
+    FROM ${table}
+    CROSS JOIN processor_stream AS s
+    WHERE s.processor = v.column1 AND s.source = v.column2
+      AND s.document_id = v.column3 AND s.scope = v.column4 AND s.branch = v.column5
+      AND (s.page BETWEEN v.column6 AND v.column7 OR s.page = ${newest})`),
+  save: bulk(["text", "text", "text", "text", "text", "integer", "integer", "integer", "text"], ({ list }) => `
+    INSERT INTO processor_stream
+      (processor, source, document_id, scope, branch, page, last_index, last_skip, slots)
+    ${list}
+    ON CONFLICT (processor, source, document_id, scope, branch, page)
+    DO UPDATE SET last_index = excluded.last_index, last_skip = excluded.last_skip, slots = excluded.slots`)
+})
+
+/** Rows may be sent twice, to fill a call up: one is then read twice, or written twice as it is. */
+const sqlite = statements((kinds, write) =>
+  Bulk.sqlite(kinds, ({ list, table }) => write({ list: `VALUES ${list}`, table }), true)
+)
+
+/** Columns by the names that SQLite gives them. */
+const pg = statements((kinds, write) => Bulk.pg(kinds, kinds.map((_, i) => `column${i + 1}`), write))
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
