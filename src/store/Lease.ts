@@ -8,7 +8,9 @@
 
 import type { Connection } from "@effect/sql/SqlConnection"
 import { SqlError } from "@effect/sql/SqlError"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { Dialect } from "../domain/Dialect.js"
 import * as Statements from "../process/Statements.js"
@@ -33,7 +35,7 @@ export class Lease implements Connection {
   private guard<A>(text: string, statement: () => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
     return Effect.uninterruptible(Effect.suspend(() => {
       const refusal = this.refusal(text)
-      return refusal === undefined ? Effect.tapError(statement(), this.failed) : Effect.fail(refusal)
+      return refusal === undefined ? Effect.catchAllCause(statement(), this.broken) : Effect.fail(refusal)
     }))
   }
 
@@ -42,6 +44,13 @@ export class Lease implements Connection {
     if (this.lost === undefined && controlsTransaction(text, this.dialect)) this.lost = meddling(text)
     return this.lost
   }
+
+  /** `Effect.tapError` would cost each statement that succeeds a step as well. */
+  private readonly broken = (cause: Cause.Cause<SqlError>): Effect.Effect<never, SqlError> =>
+    Effect.zipRight(
+      Option.match(Cause.failureOption(cause), { onNone: () => Effect.void, onSome: this.failed }),
+      Effect.failCause(cause)
+    )
 
   private readonly failed = (failure: SqlError): Effect.Effect<void> =>
     Effect.map(this.survives, (isOpen) => {
@@ -68,17 +77,21 @@ export class Lease implements Connection {
     })
 }
 
-/** Texts that were judged: programs send the same few again and again. At most {@link judgedMax} of each dialect. */
+/**
+ * Texts that were judged: programs send the same few again and again. At most {@link judgedMax} of each dialect, none longer
+ * than {@link judgedLengthMax}.
+ */
 const judged = { sqlite: new Map<string, boolean>(), pg: new Map<string, boolean>() }
 const judgedMax = 1_000
+const judgedLengthMax = 10_000
 const suspicious = /\b(?:begin|start|commit|end|abort|prepare|rollback)\b/i
 
 /** Savepoints do not: `sql.withTransaction` makes them inside a body. */
 const controlsTransaction = (text: string, dialect: Dialect): boolean => {
-  if (!suspicious.test(text)) return false
   const known = judged[dialect].get(text)
   if (known !== undefined) return known
-  const controls = Statements.split(text, dialect).some(Statements.controlsTransaction)
+  const controls = suspicious.test(text) && Statements.split(text, dialect).some(Statements.controlsTransaction)
+  if (text.length > judgedLengthMax) return controls
   if (judged[dialect].size >= judgedMax) judged[dialect].clear()
   judged[dialect].set(text, controls)
   return controls
