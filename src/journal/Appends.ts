@@ -183,8 +183,7 @@ export const pausesOf = (patience: Duration.DurationInput): Schedule.Schedule<un
   )
 
 export const isPassing = (failure: unknown): boolean =>
-  failure instanceof CommitUnknown ||
-  (!(failure instanceof RolledBack) && /infrastructure|conflict/.test(Fault.classify(failure)))
+  failure instanceof CommitUnknown || (!(failure instanceof RolledBack) && Fault.isPassing(failure))
 
 const exitOf = (outcome: Group.Outcome): Exit.Exit<Group.Receipt, AppendError> =>
   Either.match(outcome, { onLeft: (refusal) => Exit.fail(refusal), onRight: (receipt) => Exit.succeed(receipt) })

@@ -148,15 +148,7 @@ const outside = (sql: SqlClient.SqlClient) => <A, E>(effect: Effect.Effect<A, E,
         : sql.onDialectOrElse({
           sqlite: () =>
             Effect.dieMessage("a journal on SQLite is not to be used inside a transaction: wait for its end"),
-          orElse: () =>
-            Effect.mapInputContext(effect, (context: Context.Context<never>) =>
-              Context.add(
-                Context.omit(SqlClient.TransactionConnection)(
-                  context as Context.Context<SqlClient.TransactionConnection>
-                ),
-                SqlClient.SqlClient,
-                sql
-              ))
+          orElse: () => Transaction.outside(Effect.provideService(effect, SqlClient.SqlClient, sql))
         })
   )
 
@@ -213,7 +205,7 @@ const follow = (
 
 /** What the reader cannot wait out is lasting: no table, or no right to read it. */
 const sourceError = (log: Log.Log, failure: SqlError): SourceError =>
-  /infrastructure|conflict/.test(Fault.classify(failure))
+  Fault.isPassing(failure)
     ? new SourceUnavailable({ source: log.name, reason: Fault.describe(failure), cause: failure })
     : new MalformedSource({ source: log.name, at: "its tables", reason: Fault.describe(failure), cause: failure })
 

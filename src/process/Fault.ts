@@ -31,6 +31,12 @@ export const classify = (failure: unknown): Told => {
   return sqlState.test(driver.code) ? classifySqlState(driver.code) : "infrastructure"
 }
 
+/** Whether trying again may cure it: the database is away, or the transaction lost against another one. */
+export const isPassing = (failure: unknown): boolean => {
+  const told = classify(failure)
+  return told === "infrastructure" || told === "conflict"
+}
+
 /**
  * Whether a failed COMMIT may have committed all the same: the failure did not come from the database's own verdict.
  */

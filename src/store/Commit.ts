@@ -287,17 +287,15 @@ export const persist = <A, R, R2>(
 ): Effect.Effect<A, Halted, R2> =>
   read.pipe(
     Effect.tapError((failure) =>
-      isPassing(failure)
+      Fault.isPassing(failure)
         ? owner.report(Incident.Waiting({ ...keyOf(owner), fault: Fault.classify(failure), failure, attempt: 1 }))
         : Effect.void
     ),
-    Effect.retry({ schedule: patience, while: isPassing }),
+    Effect.retry({ schedule: patience, while: Fault.isPassing }),
     Effect.mapError((failure) =>
       new Halted({ ...keyOf(owner), fault: Fault.classify(failure), at: undefined, cause: failure })
     )
   )
-
-const isPassing = (failure: SqlError): boolean => /infrastructure|conflict/.test(Fault.classify(failure))
 
 export const keyOf = <R>(owner: Owner<R>): Cursors.Key => ({
   processor: owner.cursor.processor,

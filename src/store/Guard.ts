@@ -22,6 +22,8 @@ import type { Dialect } from "../domain/Dialect.js"
 import * as Fault from "../process/Fault.js"
 import * as Permit from "../process/Permit.js"
 import * as Statements from "../process/Statements.js"
+import * as Gate from "./Gate.js"
+import * as Transaction from "./Transaction.js"
 
 /** A statement as it was sent, or as it would have been. */
 export interface Sent {
@@ -109,7 +111,7 @@ export const outside = <A, E, R>(
           (current) =>
             current._tag === "Some" && current.value[0] !== alone
               ? sql.withTransaction(part)
-              : withoutTransaction(sql.withTransaction(guarded(watch, part)))
+              : Transaction.outside(sql.withTransaction(guarded(watch, part)))
         )
     })
     return judged(watch, provided(body, client, [alone, 0]))
@@ -144,15 +146,6 @@ const guarded = <A, E, R>(watch: Watch, body: Effect.Effect<A, E, R>): Effect.Ef
           watch.guard(transaction.value[0]),
           transaction.value[1]
         ])))
-
-const withoutTransaction = <A, E, R>(body: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.mapInputContext(
-    body,
-    (context: Context.Context<R>) =>
-      Context.omit(SqlClient.TransactionConnection)(
-        context as Context.Context<R | SqlClient.TransactionConnection>
-      ) as Context.Context<R>
-  )
 
 /** A connection of its own for each statement. */
 const unreserved = (sql: SqlClient.SqlClient): Connection => {
@@ -194,7 +187,7 @@ const watching = (dialect: Dialect, options: Options, isInside: boolean): Watch 
     const refused = Permit.refusal(options.permit ?? "any", text, dialect)
     return refused === undefined ? undefined : new StatementRefused(refused)
   }
-  const admit: Admit = (text, parameters, send) =>
+  const admit: Gate.Admit = (text, parameters, send) =>
     Effect.suspend(() => {
       const refused = refusal(text)
       if (refused !== undefined) {
@@ -205,28 +198,10 @@ const watching = (dialect: Dialect, options: Options, isInside: boolean): Watch 
       return send(options.rewrite === undefined ? text : options.rewrite(text, dialect))
     })
   return {
-    guard: (connection) => admitted(connection, admit),
+    guard: (connection) => Gate.make(connection, admit),
     verdict: Effect.suspend(() => first === undefined ? Effect.void : Effect.fail(first))
   }
 }
-
-type Admit = <A>(
-  text: string,
-  parameters: ReadonlyArray<unknown>,
-  send: (text: string) => Effect.Effect<A, SqlError>
-) => Effect.Effect<A, SqlError>
-
-const admitted = (connection: Connection, admit: Admit): Connection => ({
-  execute: (text, params, transform) => admit(text, params, (sent) => connection.execute(sent, params, transform)),
-  executeRaw: (text, params) => admit(text, params, (sent) => connection.executeRaw(sent, params)),
-  executeValues: (text, params) => admit(text, params, (sent) => connection.executeValues(sent, params)),
-  executeUnprepared: (text, params, transform) =>
-    admit(text, params, (sent) => connection.executeUnprepared(sent, params, transform)),
-  executeStream: (text, params, transform) =>
-    Stream.unwrap(
-      admit(text, params, (sent) => Effect.succeed(connection.executeStream(sent, params, transform)))
-    )
-})
 
 const nowhere: Connection = {
   execute: () => Effect.succeed([]),

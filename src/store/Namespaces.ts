@@ -25,6 +25,7 @@ import * as Reader from "./Reader.js"
 import * as Registry from "./Registry.js"
 import type { NamespaceMismatch, NamespaceMissing } from "./Registry.js"
 import type { StoreUnavailable } from "./StoreUnavailable.js"
+import * as Transaction from "./Transaction.js"
 
 export { make, Namespace, place } from "../domain/Namespace.js"
 export { NamespaceMismatch, NamespaceMissing } from "./Registry.js"
@@ -78,8 +79,8 @@ export const fromStore = (store: Store): Effect.Effect<Context.Tag.Service<Names
         return reader
       })
     return {
-      open: (namespace) => outside(remembered(writers, namespace, open)),
-      query: (namespace) => outside(remembered(readers, namespace, query))
+      open: (namespace) => Transaction.outside(remembered(writers, namespace, open)),
+      query: (namespace) => Transaction.outside(remembered(readers, namespace, query))
     }
   })
 
@@ -88,7 +89,7 @@ const patience = Schedule.spaced("25 millis").pipe(Schedule.jittered, Schedule.u
 /** What waiting may cure; a COMMIT without an answer is cured by looking again. */
 const isPassing = (failure: { readonly _tag: string; readonly transient?: boolean }): boolean =>
   failure._tag === "SqlError"
-    ? /infrastructure|conflict/.test(Fault.classify(failure))
+    ? Fault.isPassing(failure)
     : failure._tag === "CommitUnknown" || failure.transient === true
 
 const asSqlError = (cause: unknown) => new SqlError({ cause, message: "Failed to open a namespace" })
@@ -104,13 +105,6 @@ const remembered = <E>(
       ? Effect.succeed(found)
       : Effect.tap(open(namespace), (sql) => Effect.sync(() => known.set(namespace, sql)))
   })
-
-/** Without the transaction of another client around it, whose connection all clients of a fiber would use. */
-const outside = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.mapInputContext(
-    effect,
-    (context: Context.Context<R>) => Context.omit(SqlClient.TransactionConnection)(context) as Context.Context<R>
-  )
 
 /** A whole database as one namespace: the one that is opened first, for good. */
 export const layerSingle: Layer.Layer<Namespaces, never, SqlClient.SqlClient> = Layer.effect(
@@ -159,4 +153,4 @@ const inPlace = <A, E, R, E2>(
   effect: Effect.Effect<A, E, R>,
   client: Effect.Effect<SqlClient.SqlClient, E2, Namespaces>
 ): Effect.Effect<A, E | E2, Exclude<R, SqlClient.SqlClient> | Namespaces> =>
-  outside(Effect.provideServiceEffect(effect, SqlClient.SqlClient, client))
+  Transaction.outside(Effect.provideServiceEffect(effect, SqlClient.SqlClient, client))

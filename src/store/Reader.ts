@@ -18,9 +18,9 @@ import type { Connection } from "@effect/sql/SqlConnection"
 import { SqlError } from "@effect/sql/SqlError"
 import type * as Statement from "@effect/sql/Statement"
 import * as Effect from "effect/Effect"
-import * as Stream from "effect/Stream"
 import { dialectOf } from "../domain/Dialect.js"
 import * as Statements from "../process/Statements.js"
+import * as Gate from "./Gate.js"
 import { Lease } from "./Lease.js"
 
 /** A reader of whatever `sql` reaches. It waits for the same connections as `sql` does. */
@@ -62,7 +62,7 @@ const sqlite = (reserve: Connection.Acquirer): Connection.Acquirer =>
         Effect.zipRight(send("PRAGMA query_only = ON"), send("BEGIN")),
         () => Effect.ignore(Effect.zipRight(Effect.ignore(send("ROLLBACK")), send("PRAGMA query_only = OFF")))
       ),
-      queriesOnly(new Lease(connection, "sqlite", Effect.succeed(true)))
+      Gate.make(new Lease(connection, "sqlite", Effect.succeed(true)), queriesOnly)
     )
   })
 
@@ -77,21 +77,8 @@ const allowed: ReadonlySet<string> = new Set([
   "ROLLBACK"
 ])
 
-const queriesOnly = (connection: Connection): Connection => {
-  const guard = <A>(text: string, statement: () => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> =>
-    Effect.suspend(() => isQuery(text) ? statement() : Effect.fail(refusal(text)))
-  return {
-    execute: (text, params, transform) => guard(text, () => connection.execute(text, params, transform)),
-    executeRaw: (text, params) => guard(text, () => connection.executeRaw(text, params)),
-    executeValues: (text, params) => guard(text, () => connection.executeValues(text, params)),
-    executeUnprepared: (text, params, transform) =>
-      guard(text, () => connection.executeUnprepared(text, params, transform)),
-    executeStream: (text, params, transform) =>
-      Stream.suspend(() =>
-        isQuery(text) ? connection.executeStream(text, params, transform) : Stream.fail(refusal(text))
-      )
-  }
-}
+const queriesOnly: Gate.Admit = (text, _, send) =>
+  Effect.suspend(() => isQuery(text) ? send(text) : Effect.fail(refusal(text)))
 
 const isQuery = (text: string): boolean =>
   Statements.split(text, "sqlite").every(({ words }) => allowed.has(words[0] ?? ""))

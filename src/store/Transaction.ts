@@ -26,6 +26,7 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
 import type { SqlError } from "@effect/sql/SqlError"
+import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -66,6 +67,13 @@ export const run = <A, E, R>(
         (scope, exit) => Scope.close(scope, exit)
       )
     )).pipe(Effect.ensuring(turn))
+
+/** Runs outside the transaction that is open around it, whose connection all clients of a fiber would use. */
+export const outside = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.mapInputContext(
+    effect,
+    (context: Context.Context<R>) => Context.omit(SqlClient.TransactionConnection)(context) as Context.Context<R>
+  )
 
 const onConnection = <A, E, R>(sql: SqlClient.SqlClient, connection: Connection, body: Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
