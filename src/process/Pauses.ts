@@ -16,30 +16,29 @@ export interface Pauses<in E> {
   readonly reset: Effect.Effect<void>
 }
 
-/** A fresh run of the schedule. */
+/** A fresh run of the schedule, which costs nothing before its first pause: most of what may fail does not. */
 export const make = <E>(schedule: Schedule.Schedule<unknown, E>): Effect.Effect<Pauses<E>> =>
-  Effect.gen(function*() {
+  Effect.sync(() => {
     let attempt = 0
     let announce: (attempt: number) => Effect.Effect<void> = () => Effect.void
-    const driver = yield* Schedule.driver(Schedule.onDecision(schedule, (_, decision) =>
-      Effect.suspend(() =>
-        ScheduleDecision.isContinue(decision) ? announce(++attempt) : Effect.void
-      )))
+    let driver: Schedule.ScheduleDriver<unknown, E> | undefined
+    const start = Effect.map(
+      Schedule.driver(Schedule.onDecision(schedule, (_, decision) =>
+        Effect.suspend(() =>
+          ScheduleDecision.isContinue(decision) ? announce(++attempt) : Effect.void
+        ))),
+      (started) =>
+        driver = started
+    )
     return {
       next: (failure, told) =>
-        Effect.suspend(() => {
+        Effect.flatMap(Effect.suspend(() => driver === undefined ? start : Effect.succeed(driver)), (started) => {
           announce = told
-          return Effect.match(driver.next(failure), {
-            onFailure: () =>
-              false,
-            onSuccess: () => true
-          })
+          return Effect.match(started.next(failure), { onFailure: () => false, onSuccess: () => true })
         }),
-      reset: Effect.zipRight(
-        driver.reset,
-        Effect.sync(() => {
-          attempt = 0
-        })
-      )
+      reset: Effect.suspend(() => {
+        attempt = 0
+        return driver === undefined ? Effect.void : driver.reset
+      })
     }
   })

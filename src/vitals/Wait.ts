@@ -179,7 +179,10 @@ export const lookout = (
     const excludes = exclusion(processor)
     const waiters = new Set<Waiter>()
     const news = yield* Effect.makeLatch(false)
+    const scope = yield* Effect.scope
+    const context = yield* Effect.context<Namespaces.Namespaces>()
     let pauseMillis = minMillis
+    let isLooking = false
 
     const settle = (waiter: Waiter, answer: Exit.Exit<Position.Position, WaitError>) => {
       if (waiters.delete(waiter)) waiter.resume(answer)
@@ -215,7 +218,12 @@ export const lookout = (
       const told = yield* Effect.timeoutOption(news.await, pauseMillis)
       if (Option.isNone(told)) pauseMillis = Math.min(2 * pauseMillis, maxMillis)
     })
-    yield* Effect.forkScoped(Effect.forever(round))
+    /** Somebody has to wait before there is a fiber that looks: most lookouts of a reactor are never asked. */
+    const begin = Effect.uninterruptible(Effect.suspend(() => {
+      if (isLooking) return Effect.void
+      isLooking = true
+      return Effect.forkIn(Effect.interruptible(Effect.provide(Effect.forever(round), context)), scope)
+    }))
 
     const enter = (waiter: Omit<Waiter, "resume">) =>
       Effect.async<Position.Position, WaitError>((resume) => {
@@ -233,7 +241,7 @@ export const lookout = (
             return new OperationUnwanted({ ...key, place, why: "impossible" })
           }
           const waiter: Omit<Waiter, "resume"> = { place, standing: undefined, failure: undefined }
-          return Effect.timeoutFail(enter(waiter), {
+          return Effect.timeoutFail(Effect.zipRight(begin, enter(waiter)), {
             duration: timeout,
             onTimeout: () => timedOut(key, waiter, Duration.toMillis(timeout), phase?.())
           })
@@ -406,7 +414,7 @@ const fromRow = (row: Row): Standing => ({
 /** What waiting may cure. */
 const isPassing = (failure: LookError): boolean =>
   failure._tag === "SqlError"
-    ? /infrastructure|conflict/.test(Fault.classify(failure))
+    ? Fault.isPassing(failure)
     : failure._tag === "StoreUnavailable" && failure.transient
 
 /** A namespace that is missing is waited for; see {@link look}. */
