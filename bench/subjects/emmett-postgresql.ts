@@ -30,8 +30,6 @@ const fill = async () => {
   await query("VACUUM ANALYZE")
 }
 
-const upsert = Search.pg.upsertOne.replace(/\$\d/g, "%L")
-
 const project = async () => {
   const { operations, types } = await Emmett.survey(input)
   let handled = 0
@@ -39,14 +37,7 @@ const project = async () => {
   const consumer = emmett.postgreSQLEventStoreConsumer({ connectionString: url, pulling: Emmett.pulling(how) })
   consumer.projector({
     processorId: "search",
-    projection: emmett.postgreSQLRawSQLProjection({
-      name: "search",
-      canHandle: types,
-      evolve: (event) => {
-        handled++
-        return emmett.sql(upsert, ...Search.one(Emmett.rowOf(event)))
-      }
-    }),
+    projection: Emmett.projectionPostgres(emmett, types, () => handled++),
     stopAfter: () => handled >= operations
   })
   await consumer.start()

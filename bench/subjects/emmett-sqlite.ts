@@ -40,16 +40,7 @@ const project = async () => {
   const consumer = emmett.getSQLiteEventStore(options).consumer({ pulling: Emmett.pulling(how) })
   consumer.processor({
     processorId: "search",
-    projection: emmett.sqliteProjection({
-      name: "search",
-      canHandle: types,
-      handle: async (events, context) => {
-        for (const event of events) {
-          handled++
-          await context.connection.command(Search.sqlite.upsertOne, Search.one(Emmett.rowOf(event)))
-        }
-      }
-    }),
+    projection: Emmett.projectionSqlite(emmett, types, () => handled++),
     stopAfter: () => handled >= operations
   })
   await consumer.start()

@@ -22,15 +22,10 @@ const onPostgres = async () => {
   await client.connect()
   await client.query(Search.pg.createTable)
   await client.end()
-  const upsert = Search.pg.upsertOne.replace(/\$\d/g, "%L")
   const consumer = emmett.postgreSQLEventStoreConsumer({ connectionString: database, pulling: {} })
   consumer.projector({
     processorId: "search",
-    projection: emmett.postgreSQLRawSQLProjection({
-      name: "search",
-      canHandle: types,
-      evolve: (event) => emmett.sql(upsert, ...Search.one(Emmett.rowOf(event)))
-    })
+    projection: Emmett.projectionPostgres(emmett, types)
   })
   return { store, consumer }
 }
@@ -50,15 +45,7 @@ const onSqlite = async () => {
   const consumer = there.store.consumer({ pulling: {} })
   consumer.processor({
     processorId: "search",
-    projection: emmett.sqliteProjection({
-      name: "search",
-      canHandle: types,
-      handle: async (events, context) => {
-        for (const event of events) {
-          await context.connection.command(Search.sqlite.upsertOne, Search.one(Emmett.rowOf(event)))
-        }
-      }
-    })
+    projection: Emmett.projectionSqlite(emmett, types)
   })
   return { store: here.store, consumer }
 }

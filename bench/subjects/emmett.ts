@@ -109,6 +109,34 @@ export interface Emmett {
   }) => unknown
 }
 
+const nobody = (): void => undefined
+
+const upsertPostgres = Search.pg.upsertOne.replace(/\$\d/g, "%L")
+
+/** The search index as a projection on PostgreSQL; `handled` is called with each event before its row is written. */
+export const projectionPostgres = (emmett: Emmett, canHandle: ReadonlyArray<string>, handled = nobody): unknown =>
+  emmett.postgreSQLRawSQLProjection({
+    name: "search",
+    canHandle,
+    evolve: (event) => {
+      handled()
+      return emmett.sql(upsertPostgres, ...Search.one(rowOf(event)))
+    }
+  })
+
+/** The same on SQLite. */
+export const projectionSqlite = (emmett: Emmett, canHandle: ReadonlyArray<string>, handled = nobody): unknown =>
+  emmett.sqliteProjection({
+    name: "search",
+    canHandle,
+    handle: async (events, context) => {
+      for (const event of events) {
+        handled()
+        await context.connection.command(Search.sqlite.upsertOne, Search.one(rowOf(event)))
+      }
+    }
+  })
+
 /** The packages are installed in `bench/peers`, which this program reaches from where it is compiled to. */
 export const packages = (): Promise<Emmett> =>
   import(new URL("../../../bench/peers/packages.mjs", import.meta.url).href) as Promise<Emmett>

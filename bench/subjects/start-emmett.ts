@@ -10,7 +10,6 @@ import * as Search from "./search.js"
 
 const [dialect = "", target = "", name = "", step = "start"] = process.argv.slice(2)
 const emmett = await Emmett.packages()
-const upsert = Search.pg.upsertOne.replace(/\$\d/g, "%L")
 const event = { type: "START", data: { documentId: name, timestamp: "2026-01-01T00:00:00.000Z", input: {} } }
 const createTable = (statements: Search.Statements) => statements.createTable.replace("TABLE", "TABLE IF NOT EXISTS")
 
@@ -49,11 +48,7 @@ const onPostgres = {
     const consumer = emmett.postgreSQLEventStoreConsumer({ connectionString: target, pulling: {} })
     consumer.projector({
       ...shared,
-      projection: emmett.postgreSQLRawSQLProjection({
-        name: "start",
-        canHandle: [event.type],
-        evolve: (found) => emmett.sql(upsert, ...Search.one(Emmett.rowOf(found)))
-      })
+      projection: Emmett.projectionPostgres(emmett, [event.type])
     })
     await consumer.start()
     await tell(() => query(Search.selectAll))
@@ -75,15 +70,7 @@ const onSqlite = {
     const consumer = emmett.getSQLiteEventStore(optionsOf(connection)).consumer({ pulling: {} })
     consumer.processor({
       ...shared,
-      projection: emmett.sqliteProjection({
-        name: "start",
-        canHandle: [event.type],
-        handle: async (events, context) => {
-          for (const found of events) {
-            await context.connection.command(Search.sqlite.upsertOne, Search.one(Emmett.rowOf(found)))
-          }
-        }
-      })
+      projection: Emmett.projectionSqlite(emmett, [event.type])
     })
     await consumer.start()
     await tell(() => connection.query(Search.selectAll))
