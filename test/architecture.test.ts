@@ -130,15 +130,17 @@ const strayDrivers = (file: SourceFile): ReadonlyArray<string> =>
     .filter((specifier) => drivers.some((driver) => isFrom(specifier, driver)))
     .map((specifier) => `${file.path} imports ${specifier}`)
 
-/** How declarations import the types of a package that may be missing. */
-const optionalTypes = `/** @ts-ignore */\nimport type * as Kysely from "kysely"\n`
+/** How the declarations of one file import the types of a package that may be missing; see the comment there. */
+const optionalTypes = {
+  path: "src/process/Query.ts",
+  text: `/** @ts-ignore */\nimport type * as Kysely from "kysely"\n`
+}
 
 const bannedIn = (file: SourceFile): ReadonlyArray<string> => {
   const code = withoutCommentsAndStrings(file.text)
   const found = bannedInSource.filter(({ pattern }) => pattern.test(code)).map(({ instead }) => instead)
-  return (file.text.replace(optionalTypes, "").includes("@ts-ignore")
-    ? [...found, "a type instead of @ts-ignore"]
-    : found)
+  const text = file.path === optionalTypes.path ? file.text.replace(optionalTypes.text, "") : file.text
+  return (text.includes("@ts-ignore") ? [...found, "a type instead of @ts-ignore"] : found)
     .map((instead) => `${file.path}: ${instead}`)
 }
 
