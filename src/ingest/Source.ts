@@ -19,9 +19,9 @@ import * as Stream from "effect/Stream"
 import { Received } from "../domain/Name.js"
 import { inputFlaw } from "../domain/Operation.js"
 import type { Operation } from "../domain/Operation.js"
-import { make as position } from "../domain/Position.js"
+import { make as position, origin } from "../domain/Position.js"
 import type { Position } from "../domain/Position.js"
-import type { Strand } from "../domain/Strand.js"
+import type { DocumentId, Strand } from "../domain/Strand.js"
 
 export const SourceName = Received.pipe(Schema.brand("SourceName"))
 export type SourceName = typeof SourceName.Type
@@ -73,7 +73,21 @@ export class Source extends Context.Tag("effect-processors/Source")<Source, {
   readonly strands: (after: Position) => Stream.Stream<Strand, SourceError>
   /** The highest position there is now, where the source knows it without reading through. */
   readonly head: Effect.Effect<Option.Option<Position>, SourceError>
+  /** The strands of one document up to a position, in order, where the source need not read through to find them. */
+  readonly document?: (documentId: DocumentId, through: Position) => Stream.Stream<Strand, SourceError>
 }>() {}
+
+/** The strands of one document up to a position, in order. A source that cannot look them up is read from its beginning. */
+export const documentOf = (
+  source: Context.Tag.Service<Source>,
+  documentId: DocumentId,
+  through: Position
+): Stream.Stream<Strand, SourceError> =>
+  through === origin ? Stream.empty : source.document?.(documentId, through) ??
+    source.strands(origin).pipe(
+      Stream.takeUntil((strand) => strand.position >= through),
+      Stream.filter((strand) => strand.documentId === documentId && strand.position <= through)
+    )
 
 /** Brands a source's name; throws a `ParseError` when it is empty, too long or not clean text. */
 export const name: (text: string) => SourceName = Schema.decodeUnknownSync(SourceName)

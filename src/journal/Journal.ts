@@ -21,6 +21,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as migration from "../../migrations/0001_journal.js"
+import { origin } from "../domain/Position.js"
 import type { Position } from "../domain/Position.js"
 import type { Strand } from "../domain/Strand.js"
 import * as Filter from "../ingest/Filter.js"
@@ -132,7 +133,12 @@ export const make = (
 export const asSource = (journal: Context.Tag.Service<Journal>): Context.Tag.Service<Source> => ({
   name: journal.name,
   strands: (after) => journal.strands(after),
-  head: Effect.map(journal.bounds, ({ head }) => Option.some(head))
+  head: Effect.map(journal.bounds, ({ head }) => Option.some(head)),
+  document: (documentId, through) =>
+    journal.pages(origin, { filter: { documentId: [documentId] } }).pipe(
+      Stream.takeUntil(({ position }) => position >= through),
+      Stream.mapConcat(({ strands }) => strands.filter(({ position }) => position <= through))
+    )
 })
 
 /**

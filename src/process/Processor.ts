@@ -28,6 +28,7 @@ import type { Position } from "../domain/Position.js"
 import type { Strand } from "../domain/Strand.js"
 import * as Batch from "../ingest/Batch.js"
 import * as Filter from "../ingest/Filter.js"
+import type { Definition } from "../table/Definition.js"
 import type { Fold } from "../table/Fold.js"
 import { foldOf } from "../table/FoldingConnection.js"
 import { Forecast } from "../table/Forecast.js"
@@ -56,9 +57,17 @@ export interface Processor<out E, out R> extends Pipeable {
   readonly migrations: Migration.Migrations
   readonly startFrom: StartFrom
   readonly limits: Partial<Batch.Limits>
+  /** The tables that it alone writes. */
+  readonly tables: ReadonlyArray<Owned>
   readonly policy: Policy.Table
   /** Built once per subscription, in a scope that closes with it. */
   readonly handler: Effect.Effect<Handler<unknown, R>, SqlError, R | Scope.Scope>
+}
+
+/** A table as a processor owns it. */
+export interface Owned {
+  readonly name: string
+  readonly definition: Definition
 }
 
 /** The failures that are still undecided. */
@@ -87,6 +96,11 @@ export interface Options<E extends Policy.Tagged, R, RB> {
    * stream's beginning, whatever its index; gaps behind that one are gaps.
    */
   readonly startFrom?: StartFrom
+  /**
+   * The tables that this processor writes, and nobody else. They are what is emptied when it is projected anew; a processor
+   * that names none cannot be.
+   */
+  readonly tables?: ReadonlyArray<Owned>
   /** Bounds of a batch, where the defaults of `Batch.defaults` do not fit. */
   readonly batch?: Partial<Batch.Limits>
   /**
@@ -111,6 +125,7 @@ export const make = <E extends Policy.Tagged, R = never, RB = never>(
     migrations: options.migrations ?? Migration.none,
     startFrom: options.startFrom ?? "beginning",
     limits: Batch.checked(options.batch ?? {}),
+    tables: options.tables ?? [],
     policy: new Map(),
     handler: Effect.isEffect(options.handler) ? options.handler : Effect.succeed(options.handler)
   })

@@ -25,6 +25,8 @@ export interface Shape {
 
 export interface Definition extends Shape {
   readonly columns: ReadonlyArray<Column.Column>
+  /** The column that holds the id of the document a row was projected from, where rows are of one document each. */
+  readonly document: string | undefined
 }
 
 /** A definition, or what has one: a `Table`. */
@@ -36,6 +38,7 @@ export interface Options {
   readonly key: ReadonlyArray<string>
   readonly unique?: ReadonlyArray<ReadonlyArray<string>> | undefined
   readonly indexes?: ReadonlyArray<ReadonlyArray<string>> | undefined
+  readonly document?: string | undefined
 }
 
 const identifier = /^[A-Za-z_][A-Za-z0-9_]{0,62}$/
@@ -56,9 +59,14 @@ export const make = (name: string, schema: Schema.Schema.AnyNoContext, options: 
     columns,
     key: options.key,
     unique: options.unique ?? [],
-    indexes: options.indexes ?? []
+    indexes: options.indexes ?? [],
+    document: options.document
   }
   check(definition)
+  const document = columns.find((column) => column.name === options.document)
+  if (options.document !== undefined && (document?.kind !== "text" || document.nullable)) {
+    throw new TypeError(`${name}.${options.document} holds no document's id: it has to be a column of text, never NULL`)
+  }
   return definition
 }
 

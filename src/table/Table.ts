@@ -108,6 +108,11 @@ export interface Options<Column extends string, Key extends ReadonlyArray<Column
   readonly unique?: ReadonlyArray<ReadonlyArray<Column>>
   /** Sets of columns that rows are looked for by. */
   readonly indexes?: ReadonlyArray<ReadonlyArray<Column>>
+  /**
+   * The column with the id of the document that a row was projected from: text, never NULL. By it the rows of a document are
+   * found when it is projected anew.
+   */
+  readonly document?: Column
 }
 
 /** Throws a `TypeError` that names what cannot be: a name, a key, or a property that no column can hold. */

@@ -40,7 +40,10 @@ describe("a definition", () => {
     ["things", row, { key: ["note"] }, /things\.note is nullable/],
     ["things", row, { key: ["tags"] }, /things\.tags is JSON/],
     ["things", row, { key: ["id"], unique: [["tags"]] }, /things\.tags is JSON/],
-    ["things", row, { key: ["id"], indexes: [["nope"]] }, /no column nope/]
+    ["things", row, { key: ["id"], indexes: [["nope"]] }, /no column nope/],
+    ["things", row, { key: ["id"], document: "nope" }, /things\.nope holds no document's id/],
+    ["things", row, { key: ["id"], document: "note" }, /things\.note holds no document's id/],
+    ["things", row, { key: ["id"], document: "tags" }, /things\.tags holds no document's id/]
   ])("of %s refuses what cannot be, and names it", (name, schema, options, reason) => {
     expect(() => Definition.make(name, schema, options)).toThrow(reason)
     expect(() => Definition.make(name, schema, options)).toThrow(TypeError)
