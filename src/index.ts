@@ -28,6 +28,7 @@ export * as Permit from "./process/Permit.js"
 export * as Policy from "./process/Policy.js"
 export * as Processor from "./process/Processor.js"
 export * as Query from "./process/Query.js"
+export * as Replaying from "./process/Replaying.js"
 
 export * as Catalogue from "./store/Catalogue.js"
 export * as Commit from "./store/Commit.js"
