@@ -138,8 +138,8 @@ program.pipe(
 
 ended, skipped 1, waiting 2
 revenue: invoice-1 50, invoice-4 2.5
-letter 1 of invoice-2: UnknownCustomer, nobody is called grace
-letter 2 of invoice-2: Queued, waits for earlier operations of its document
+letter 1907 of invoice-2: UnknownCustomer, nobody is called grace
+letter 2931 of invoice-2: Queued, waits for earlier operations of its document
 released 2, waiting 0
 revenue: invoice-1 50, invoice-2 10, invoice-2 15, invoice-4 2.5
 

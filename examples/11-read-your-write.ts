@@ -133,8 +133,8 @@ Effect.gen(function*() {
 
 ada 7.50
 elsewhere: ada 8.50, grace 700.00
-OperationParked: index 3 of document ada (global, main) is dead letter 1 of balances on bank: Suspicious: a deposit of 20000 has to be looked at
-OperationParked: index 4 of document ada (global, main) waits behind dead letter 1 of balances on bank: Suspicious: a deposit of 20000 has to be looked at
+OperationParked: index 3 of document ada (global, main) is dead letter 1496 of balances on bank: Suspicious: a deposit of 20000 has to be looked at
+OperationParked: index 4 of document ada (global, main) waits behind dead letter 1496 of balances on bank: Suspicious: a deposit of 20000 has to be looked at
 OperationUnwanted: balances on bank does not follow index 0 of document tea (global, main) (filter)
 WaitTimedOut: balances on bank has not come to index 9 of document grace (global, main) in 200 ms: its cursor is at position 6, the stream at index 0, it is idle
   ding: grace 42.00

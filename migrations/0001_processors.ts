@@ -1,13 +1,17 @@
 /**
  * The framework's own tables: where each subscription stands, where each document stands, and what was set aside.
  *
- * processor_cursor       one row per (processor, source): the position after which it began, the last committed position,
- *                        how many commits led there, the epoch of the owner whose commits count, how many dead letters wait, the ordinal of the last
- *                        that was ever written, and when the row was last claimed or moved
+ * processor_cursor       one row per (processor, source) and range of slices, the ranges side by side from slice 0 to 1,023, one
+ *                        of all slices where the processor is not divided: the position after which it began, the last
+ *                        committed position, how many commits led there, the epoch of the owner whose commits count, how many
+ *                        dead letters wait, how many were ever written, and when the row was last claimed or moved. `ahead`
+ *                        is a JSON list of [first slice, last slice, position] of slices that had come further than the row
+ *                        when it was made of others
  * processor_stream       one row per (processor, source, document, scope, branch) and page of 32 indexes: which operation was
  *                        applied at each of them, as 8 characters, blank where none was. The page with the highest index
  *                        goes by the number 2147483647 and has that index and its skip; on other pages these two are stale
- * processor_dead_letter  one row per operation that was set aside; ordinals are in the order of arrival
+ * processor_dead_letter  one row per operation that was set aside. Its ordinal is n * 1,024 + s, s being the slice of its
+ *                        document and n counting letters in the order of arrival at their range of slices
  */
 
 import * as SqlClient from "@effect/sql/SqlClient"
@@ -19,14 +23,17 @@ export const up = Effect.gen(function*() {
     CREATE TABLE processor_cursor (
       processor TEXT NOT NULL,
       source TEXT NOT NULL,
+      first_slice INTEGER NOT NULL,
+      last_slice INTEGER NOT NULL,
       start_position BIGINT NOT NULL,
       position BIGINT NOT NULL,
       sequence BIGINT NOT NULL,
       epoch BIGINT NOT NULL,
       parked INTEGER NOT NULL,
-      ordinal BIGINT NOT NULL,
+      letters BIGINT NOT NULL,
+      ahead TEXT NOT NULL,
       updated_at_ms BIGINT NOT NULL,
-      PRIMARY KEY (processor, source)
+      PRIMARY KEY (processor, source, first_slice)
     )`
   yield* sql`
     CREATE TABLE processor_stream (

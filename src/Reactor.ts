@@ -23,11 +23,13 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Namespace } from "./domain/Namespace.js"
+import * as Partition from "./domain/Partition.js"
 import type { Position } from "./domain/Position.js"
 import { Source } from "./ingest/Source.js"
 import * as Fault from "./process/Fault.js"
 import * as Pauses from "./process/Pauses.js"
 import type { Processor, Services } from "./process/Processor.js"
+import { Claims } from "./store/Claims.js"
 import { patience } from "./store/Commit.js"
 import { Halted } from "./store/Commit.js"
 import type { Commit } from "./store/Commit.js"
@@ -65,6 +67,8 @@ export class Reactor extends Context.Tag("effect-processors/Reactor")<Reactor, {
 
 /** How one subscription stands. */
 export interface Outcome extends Key {
+  /** Which of its processor's partitions it follows. */
+  readonly partition: Partition.Partition
   /** Where its processor writes, and where its cursor and its dead letters are. */
   readonly namespace: Namespace
   readonly phase: Pulse.Phase
@@ -165,20 +169,29 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
       (processor) =>
         Effect.gen(function*() {
           const key = { processor: processor.name, source: source.name }
-          const pulse = new Pulse.Pulse(key, source.head, yield* Clock.currentTimeMillis, processor.namespace)
-          yield* pulses.add(pulse)
-          const lookout = yield* Wait.lookout(processor, source.name, { ...looks, phase: () => pulse.phase })
-          lookouts.set(processor.name, lookout)
-          const fiber = yield* Effect.forkScoped(
-            Effect.provideService(
-              supervise(processor, pulse, { ...observers, stir: lookout.stir }, permits.withPermits(1), settings),
-              SqlClient.SqlClient,
-              // It was opened for its migrations, and is at hand since.
-              yield* Effect.orDie(namespaces.open(processor.namespace))
-            )
+          const now = yield* Clock.currentTimeMillis
+          const own = Partition.all(processor.partitions).map((partition) =>
+            new Pulse.Pulse(key, source.head, now, processor.namespace, partition)
           )
-          pulse.isGone = () => fiber.unsafePoll() !== null && pulse.phase !== "ended" && pulse.phase !== "halted"
-          return fiber
+          const lookout = yield* Wait.lookout(processor, source.name, { ...looks, phase: () => Pulse.phaseOf(own) })
+          lookouts.set(processor.name, lookout)
+          // It was opened for its migrations, and is at hand since.
+          const sql = yield* Effect.orDie(namespaces.open(processor.namespace))
+          const claims = new Claims(key, processor.partitions)
+          return yield* Effect.forEach(own, (pulse) =>
+            Effect.gen(function*() {
+              yield* pulses.add(pulse)
+              const options = { pulse, turn: permits.withPermits(1), share: { partition: pulse.partition, claims } }
+              const fiber = yield* Effect.forkScoped(
+                Effect.provideService(
+                  supervise(processor, options, { ...observers, stir: lookout.stir }, settings),
+                  SqlClient.SqlClient,
+                  sql
+                )
+              )
+              pulse.isGone = () => fiber.unsafePoll() !== null && pulse.phase !== "ended" && pulse.phase !== "halted"
+              return fiber
+            }))
         })
     )
     return {
@@ -190,7 +203,7 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
             Effect.dieMessage(`no processor of this reactor is named ${name}`)
         ),
       outcomes: Effect.map(pulses.all, (all) => all.map(outcome)),
-      ended: Effect.asVoid(Fiber.awaitAll(fibers))
+      ended: Effect.asVoid(Fiber.awaitAll(fibers.flat()))
     }
   })
 
@@ -226,12 +239,13 @@ interface Observers {
 /** Runs a subscription, and again from its cursor when it fails, until it ends or cannot go on. */
 const supervise = <R>(
   processor: Processor<never, R>,
-  pulse: Pulse.Pulse,
+  options: Subscription.Options & { readonly pulse: Pulse.Pulse },
   observers: Observers,
-  turn: NonNullable<Subscription.Options["turn"]>,
   settings: Settings.Values
 ): Effect.Effect<void, never, R | Source | SqlClient.SqlClient> =>
   Effect.gen(function*() {
+    const { pulse } = options
+    const whose = { ...pulse.key, partition: pulse.partition }
     const report = (incident: Incident.Incident) =>
       Effect.zipRight(log(incident), Effect.asVoid(PubSub.publish(observers.incidents, incident)))
     const reopenings = yield* Pauses.make(settings.reopenings)
@@ -239,11 +253,11 @@ const supervise = <R>(
     const halt = (failure: unknown) =>
       Effect.gen(function*() {
         pulse.enter("halted", yield* Clock.currentTimeMillis, failure)
-        yield* report(Incident.Halted({ ...pulse.key, failure }))
+        yield* report(Incident.Halted({ ...whose, failure }))
       })
     for (;;) {
       const before = pulse.totals.commits
-      const exit = yield* Subscription.commits(processor, { pulse, report, turn }).pipe(
+      const exit = yield* Subscription.commits(processor, { ...options, report }).pipe(
         Stream.runForEachChunk((commits) =>
           Effect.zipRight(PubSub.publishAll(observers.commits, commits), observers.stir)
         ),
@@ -258,8 +272,10 @@ const supervise = <R>(
       if (pulse.totals.commits > before) yield* Effect.zipRight(reopenings.reset, outage.reset)
       pulse.enter("reopening", yield* Clock.currentTimeMillis, failure)
       const pauses = reaction === "wait" ? outage : reopenings
-      const goesOn = yield* pauses.next(failure, (attempt) =>
-        report(Incident.Reopening({ ...pulse.key, failure, attempt })))
+      const goesOn = yield* pauses.next(
+        failure,
+        (attempt) => report(Incident.Reopening({ ...whose, failure, attempt }))
+      )
       if (!goesOn) {
         return yield* halt(failure)
       }
@@ -288,7 +304,8 @@ const log = (incident: Incident.Incident): Effect.Effect<void> => {
     : incident.failure instanceof Halted
     ? incident.failure.at
     : undefined
-  const where = { processor: incident.processor, source: incident.source, ...subject }
+  const { partition, processor, source } = incident
+  const where = { processor, source, ...partition.of === 1 ? {} : { partition: partition.number }, ...subject }
   return Incident.match(incident, {
     Parked: () => Effect.logWarning(`parked: ${what}`),
     Skipped: () => Effect.logWarning(`skipped: ${what}`),
@@ -301,6 +318,7 @@ const log = (incident: Incident.Incident): Effect.Effect<void> => {
 
 const outcome = (pulse: Pulse.Pulse): Outcome => ({
   ...pulse.key,
+  partition: pulse.partition,
   namespace: pulse.namespace,
   phase: pulse.phase,
   failure: pulse.failure,

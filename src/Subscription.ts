@@ -17,16 +17,22 @@ import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import * as Partition from "./domain/Partition.js"
+import { origin } from "./domain/Position.js"
 import type { Position } from "./domain/Position.js"
+import * as Slice from "./domain/Slice.js"
+import type { Strand } from "./domain/Strand.js"
 import * as Batch from "./ingest/Batch.js"
 import * as Filter from "./ingest/Filter.js"
 import { Source } from "./ingest/Source.js"
 import type { SourceError } from "./ingest/Source.js"
 import type { Processor, StartFrom } from "./process/Processor.js"
+import { Claims } from "./store/Claims.js"
 import type * as Commit from "./store/Commit.js"
-import * as Cursors from "./store/Cursors.js"
+import type * as Cursors from "./store/Cursors.js"
 import type { Incident } from "./store/Incident.js"
 import * as Narrowing from "./store/Narrowing.js"
+import * as Ranges from "./store/Ranges.js"
 import type { TransactionError } from "./store/Transaction.js"
 import * as Reach from "./table/Reach.js"
 import { Meter } from "./vitals/Metrics.js"
@@ -60,6 +66,8 @@ export interface Options {
   readonly report?: (incident: Incident) => Effect.Effect<void>
   /** Runs around each transaction: how a reactor bounds how many subscriptions commit at once. */
   readonly turn?: <A, E, R>(commit: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** Which partition it follows, and whom it shares the claiming of cursors with; default: all documents, alone. */
+  readonly share?: { readonly partition: Partition.Partition; readonly claims: Claims }
 }
 
 /**
@@ -83,15 +91,17 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
   Effect.gen(function*() {
     const source = yield* Source
     const key = { processor: processor.name, source: source.name }
+    const { claims, partition } = options.share ?? { claims: new Claims(key, 1), partition: Partition.whole }
     const pulse = options.pulse ?? new Pulse(key, source.head, yield* Clock.currentTimeMillis, processor.namespace)
-    const vitals = new Vitals(pulse, new Meter(processor.name), options.report)
+    const vitals = new Vitals(pulse, new Meter(processor.name, partition), options.report)
     yield* vitals.enter("opening")
     Reach.forget(yield* SqlClient.SqlClient)
     const done: Array<Commit.Commit> = []
     const owner: Commit.Owner<R> = {
       handler: yield* processor.handler,
       policy: processor.policy,
-      cursor: yield* (options.turn ?? identity)(claim(key, processor.startFrom, source)),
+      partition,
+      cursor: yield* (options.turn ?? identity)(claims.claim(partition, begin(key, processor.startFrom, source))),
       fenced: true,
       report: (incident) => vitals.report(incident),
       committed: (commit) => Effect.zipRight(Effect.sync(() => done.push(commit)), vitals.committed(commit)),
@@ -100,7 +110,7 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     pulse.opened(owner.cursor)
     const batches = yield* Batch.form(source.strands(owner.cursor.position), {
       after: owner.cursor.position,
-      wanted: Filter.compile(processor.filter, processor.filterDialect),
+      wanted: isFor(processor, owner.cursor),
       limits: { ...Batch.defaults, ...processor.limits }
     })
     vitals.waiting = Effect.map(batches.waiting, (waiting) => waiting.oldest)
@@ -116,15 +126,22 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     return pulling<SubscriptionError, R | SqlClient.SqlClient>(done, first, next)
   })
 
-/** The cursor, which begins where the processor says if there is none yet. */
-const claim = (key: Cursors.Key, startFrom: StartFrom, source: Context.Tag.Service<Source>) =>
+/** Whether a strand is for this processor, its document of this cursor, and not one that the cursor is past. */
+const isFor = <R>({ filter, filterDialect }: Processor<never, R>, cursor: Cursors.Cursor) => {
+  const matches = Filter.compile(filter, filterDialect)
+  if (Slice.isSame(cursor.slices, Slice.whole) && cursor.ahead.length === 0) return matches
+  return (strand: Strand) => matches(strand) && Ranges.isNews(cursor, Slice.of(strand.documentId), strand.position)
+}
+
+/** Where a processor that has no cursor yet begins. */
+const begin = (key: Cursors.Key, startFrom: StartFrom, source: Context.Tag.Service<Source>) =>
   Effect.gen(function*() {
-    if (startFrom === "beginning" || (yield* Cursors.peek(key)) !== undefined) return yield* Cursors.claim(key)
+    if (startFrom === "beginning") return origin
     const head = Option.getOrUndefined(yield* source.head)
     const start = startFrom === "current" ? head : startFrom
     return start === undefined || (head !== undefined && start > head)
       ? yield* new NoSuchStart({ ...key, startFrom, head })
-      : yield* Cursors.claim(key, start)
+      : start
   })
 
 /** What a pull fails with when the source has ended. */

@@ -4,8 +4,10 @@
 export * as DocumentModel from "./domain/DocumentModel.js"
 export * as History from "./domain/History.js"
 export * as Operation from "./domain/Operation.js"
+export * as Partition from "./domain/Partition.js"
 export * as Position from "./domain/Position.js"
 export * as Retraction from "./domain/Retraction.js"
+export * as Slice from "./domain/Slice.js"
 export * as Strand from "./domain/Strand.js"
 
 export * as Batch from "./ingest/Batch.js"

@@ -85,6 +85,20 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         expect(kills).toBeGreaterThan(killsMin)
       }), 240_000)
 
+    it.scopedLive("killed at each statement of four partitions, and resumed as one", () =>
+      Effect.gen(function*() {
+        const { kills, violations } = yield* Sweep.everyStatement({
+          dialect,
+          seed: 9,
+          size: { documents: 6, operations: 3 },
+          program: "reactor",
+          partitions: 4,
+          moments: dialect === "sqlite" ? ["after"] : ["sent"]
+        })
+        expect(violations).toEqual([])
+        expect(kills).toBeGreaterThan(100)
+      }), 240_000)
+
     it.scopedLive("killed at times nobody chose, again and again", () =>
       Effect.gen(function*() {
         const { kills, violations } = yield* Sweep.anyTime({

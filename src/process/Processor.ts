@@ -24,6 +24,7 @@ import type * as DocumentModel from "../domain/DocumentModel.js"
 import { Chosen } from "../domain/Name.js"
 import * as Namespace from "../domain/Namespace.js"
 import type { Operation } from "../domain/Operation.js"
+import * as Partition from "../domain/Partition.js"
 import type { Position } from "../domain/Position.js"
 import type { Strand } from "../domain/Strand.js"
 import * as Batch from "../ingest/Batch.js"
@@ -57,6 +58,8 @@ export interface Processor<out E, out R> extends Pipeable {
   readonly migrations: Migration.Migrations
   readonly startFrom: StartFrom
   readonly limits: Partial<Batch.Limits>
+  /** Into how many partitions its documents are divided. */
+  readonly partitions: number
   /** The tables that it alone writes. */
   readonly tables: ReadonlyArray<Owned>
   readonly policy: Policy.Table
@@ -101,6 +104,13 @@ export interface Options<E extends Policy.Tagged, R, RB> {
    * that names none cannot be.
    */
   readonly tables?: ReadonlyArray<Owned>
+  /**
+   * How many subscriptions share its documents, each with a cursor of its own, so that they commit side by side on PostgreSQL;
+   * default: 1, at most 64. Each document is in one partition, and its operations stay in order; those of different documents
+   * do not. So no two partitions may write a row from what they have read of it, unless the database keeps them apart, as
+   * it does for `Table.increment`. It may be changed from one start to the next.
+   */
+  readonly partitions?: number
   /** Bounds of a batch, where the defaults of `Batch.defaults` do not fit. */
   readonly batch?: Partial<Batch.Limits>
   /**
@@ -111,7 +121,8 @@ export interface Options<E extends Policy.Tagged, R, RB> {
 
 /**
  * Declares a processor. The result can fail with whatever the handler fails with and with what the engine raises itself;
- * {@link withPolicy} decides. Throws a `ParseError` when the name, the namespace or a bound of the batch is not allowed.
+ * {@link withPolicy} decides. Throws a `ParseError` when the name, the namespace, a bound of the batch or the number of
+ * partitions is not allowed.
  */
 export const make = <E extends Policy.Tagged, R = never, RB = never>(
   name: string,
@@ -125,6 +136,7 @@ export const make = <E extends Policy.Tagged, R = never, RB = never>(
     migrations: options.migrations ?? Migration.none,
     startFrom: options.startFrom ?? "beginning",
     limits: Batch.checked(options.batch ?? {}),
+    partitions: Schema.decodeUnknownSync(Partition.Count)(options.partitions ?? 1),
     tables: options.tables ?? [],
     policy: new Map(),
     handler: Effect.isEffect(options.handler) ? options.handler : Effect.succeed(options.handler)

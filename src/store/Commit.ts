@@ -23,7 +23,9 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { Operation } from "../domain/Operation.js"
+import * as Partition from "../domain/Partition.js"
 import type { Position } from "../domain/Position.js"
+import * as Slice from "../domain/Slice.js"
 import { Attempt } from "../process/Attempt.js"
 import { Defect, show } from "../process/Failure.js"
 import type { Subject } from "../process/Failure.js"
@@ -44,6 +46,8 @@ import { CommitUnknown, RolledBack, run as transaction } from "./Transaction.js"
 
 /** What one transaction did. */
 export interface Commit extends Cursors.Key {
+  /** Which of the processor's partitions did it. */
+  readonly partition: Partition.Partition
   readonly position: Position
   readonly sequence: bigint
   /** Operations that the handler was given. */
@@ -73,7 +77,7 @@ export interface Commit extends Cursors.Key {
  * before `at`.
  */
 export class Halted extends Data.TaggedError("Halted")<
-  Cursors.Key & {
+  Incident.Whose & {
     readonly fault: Fault.Fault
     /** The operation, where one is to blame. */
     readonly at: Subject | undefined
@@ -93,6 +97,8 @@ export type CommitError = Halted | Cursors.Fenced | Cursors.CursorConflict
 export interface Owner<R> {
   readonly handler: Handler<unknown, R>
   readonly policy: Policy.Table
+  /** Which of the processor's partitions it is; default: the only one. */
+  readonly partition?: Partition.Partition | undefined
   /** Where the cursor stands; moved by every commit. */
   cursor: Cursors.Cursor
   /** Whether the cursor must be where this owner left it; work on dead letters beside a running owner does not care. */
@@ -134,7 +140,12 @@ export const attempt = <R>(
       const exit = yield* transaction(write(owner, segment, decided, trial)).pipe(
         Effect.withSpan("processor.commit", {
           captureStackTrace: false,
-          attributes: { ...keyOf(owner), operations: segment.operations }
+          attributes: {
+            processor: owner.cursor.processor,
+            source: owner.cursor.source,
+            partition: (owner.partition ?? Partition.whole).number,
+            operations: segment.operations
+          }
         }),
         owner.turn,
         Effect.exit
@@ -200,14 +211,14 @@ interface Written {
  */
 const isCommitted = <R>(owner: Owner<R>, { cursor }: Written) =>
   Effect.map(
-    persist(owner, Cursors.settled(owner.cursor)),
+    persist(owner, Cursors.settled(owner.cursor, owner.cursor.slices.first)),
     (now) => owner.fenced && now?.sequence === cursor.sequence && now.epoch === cursor.epoch
   )
 
 /** The body of the transaction. */
 const write = <R>(owner: Owner<R>, segment: Segment.Segment, decided: Sentence | undefined, trial: Trial) =>
   Effect.gen(function*() {
-    const held = yield* holdFor(owner)
+    const held = yield* holdFor(owner, segment)
     const progress = yield* Progress.load(held, segment.strands)
     const fromLetters = Segment.isFromLetters(segment)
     const queues = held.parked === 0 || fromLetters
@@ -240,9 +251,10 @@ const handle = <R>(owner: Owner<R>, { strands }: Sifted, trial: Trial) => {
   })
 }
 
-const holdFor = <R>(owner: Owner<R>) =>
+/** The owner's cursor or, beside a running owner, that of the document whose letters these are. */
+const holdFor = <R>(owner: Owner<R>, { strands: [first] }: Segment.Segment) =>
   owner.fenced ? Cursors.hold(owner.cursor) : Effect.flatMap(
-    Cursors.settled(owner.cursor),
+    Cursors.settled(owner.cursor, first === undefined ? owner.cursor.slices.first : Slice.of(first.documentId)),
     (found) =>
       found === undefined
         ? Effect.fail(new Cursors.CursorConflict({ ...keyOf(owner), expected: "a cursor", found: "nothing" }))
@@ -297,7 +309,6 @@ export const persist = <A, R, R2>(
     )
   )
 
-export const keyOf = <R>(owner: Owner<R>): Cursors.Key => ({
-  processor: owner.cursor.processor,
-  source: owner.cursor.source
-})
+export const keyOf = <R>(
+  { cursor: { processor, source }, partition = Partition.whole }: Owner<R>
+): Cursors.Key & { readonly partition: Partition.Partition } => ({ processor, source, partition })

@@ -1,13 +1,20 @@
 /**
  * A cursor: how far a subscription has come, and whose commits count.
  *
- *     claim ──▶ epoch + 1        opening a subscription; whoever held it before is fenced from here on
+ *     claim ──▶ a new epoch      opening a subscription; whoever held it before is fenced from here on
  *     hold  ──▶ row locked       first statement of a commit
  *     advance ▶ compare-and-set  last statement of the same commit
  *
- * Invariants: the position after which it began never changes; position, sequence and epoch never go down; sequence counts commits, so that a commit whose answer was lost
- * can be told from one that never happened even where the position did not move. There is no way to move a cursor outside
- * a transaction that also holds the writes.
+ * A processor has a row for each of its partitions, which is a range of slices:
+ *
+ *     0 ──────── 1,023        one, not divided
+ *     0 ─ 511 · 512 ─ 1,023   two: a claim with other partitions makes the rows anew, see `Ranges`
+ *
+ * Invariants: the ranges of a processor lie side by side and hold all slices, and the row of slice 0 is never deleted: who
+ * makes the rows anew holds it. The position after which it began never changes; of any slice, position, sequence and epoch
+ * never go down, and an epoch is higher than any before it, whatever the ranges were; sequence counts commits, so that a
+ * commit whose answer was lost can be told from one that never happened even where the position did not move. There is no
+ * way to move a cursor outside a transaction that also holds the writes.
  */
 
 import * as SqlClient from "@effect/sql/SqlClient"
@@ -16,8 +23,10 @@ import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Position from "../domain/Position.js"
+import * as Slice from "../domain/Slice.js"
 import type { SourceName } from "../ingest/Source.js"
 import type { ProcessorName } from "../process/Processor.js"
+import * as Ranges from "./Ranges.js"
 import * as Transaction from "./Transaction.js"
 
 /** One processor on one source. */
@@ -26,17 +35,12 @@ export interface Key {
   readonly source: SourceName
 }
 
-export interface Cursor extends Key {
+export interface Cursor extends Key, Ranges.Standing {
   /** The position after which it began, for good. What came before it was never seen. */
   readonly start: Position.Position
-  readonly position: Position.Position
-  /** Commits so far. */
-  readonly sequence: bigint
   readonly epoch: bigint
   /** Dead letters that wait. */
   readonly parked: number
-  /** The ordinal of the last dead letter ever written. */
-  readonly ordinal: bigint
 }
 
 /** Another owner has claimed the subscription. Its commits count from now on; ours are refused. */
@@ -56,69 +60,174 @@ export class CursorConflict extends Data.TaggedError("CursorConflict")<
 }
 
 interface Row {
+  readonly first_slice: number
+  readonly last_slice: number
   readonly start_position: string
   readonly position: string
   readonly sequence: string
   readonly epoch: string
   readonly parked: number
-  readonly ordinal: string
+  readonly letters: string
+  readonly ahead: string
 }
 
-const fromRow = (key: Key, row: Row): Cursor => ({
-  processor: key.processor,
-  source: key.source,
-  start: Position.fromSql(row.start_position),
-  position: Position.fromSql(row.position),
-  sequence: BigInt(row.sequence),
-  epoch: BigInt(row.epoch),
-  parked: row.parked,
-  ordinal: BigInt(row.ordinal)
-})
+const fromRow = (key: Key, row: Row): Cursor => {
+  const position = Position.fromSql(row.position)
+  return {
+    processor: key.processor,
+    source: key.source,
+    slices: { first: row.first_slice, last: row.last_slice },
+    start: Position.fromSql(row.start_position),
+    position,
+    ahead: Ranges.fromText(row.ahead, position),
+    sequence: BigInt(row.sequence),
+    epoch: BigInt(row.epoch),
+    parked: row.parked,
+    letters: BigInt(row.letters)
+  }
+}
 
-const columns = `CAST(start_position AS TEXT) AS start_position, CAST(position AS TEXT) AS position,
-  CAST(sequence AS TEXT) AS sequence, CAST(epoch AS TEXT) AS epoch, parked, CAST(ordinal AS TEXT) AS ordinal`
+const columns = `first_slice, last_slice, CAST(start_position AS TEXT) AS start_position,
+  CAST(position AS TEXT) AS position, CAST(sequence AS TEXT) AS sequence, CAST(epoch AS TEXT) AS epoch, parked,
+  CAST(letters AS TEXT) AS letters, ahead`
 
-const select = (key: Key, lock: boolean) =>
+/** The cursors of these slices, or those that have any of them, in their order. */
+const select = (key: Key, { first, last }: Slice.Range, lock: boolean) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     Effect.map(
       sql<Row>`
         SELECT ${sql.literal(columns)}
         FROM processor_cursor
-        WHERE processor = ${key.processor} AND source = ${key.source}
+        WHERE processor = ${key.processor} AND source = ${key.source} AND first_slice <= ${last} AND last_slice >= ${first}
+        ORDER BY first_slice
         ${sql.literal(sql.onDialectOrElse({ sqlite: () => "", orElse: () => lock ? "FOR UPDATE" : "" }))}`,
-      ([row]) => row === undefined ? undefined : fromRow(key, row)
+      (rows) => rows.map((row) => fromRow(key, row))
     ))
 
-/** The cursor as it stands, without claiming or locking it; `undefined` before the first claim. */
-export const peek = (key: Key): Effect.Effect<Cursor | undefined, SqlError, SqlClient.SqlClient> => select(key, false)
+const selectOne = (key: Key, slice: number, lock: boolean) =>
+  Effect.map(select(key, { first: slice, last: slice }, lock), ([found]) => found)
 
 /**
- * The cursor once every commit that was still open on it has ended, whoever owns it; locked for the rest of a transaction.
- * How an unknown COMMIT is resolved, and how work on dead letters goes on beside a running subscription.
+ * The cursor of a slice as it stands, of slice 0 when left out, without claiming or locking it; `undefined` before the first
+ * claim. A processor that is not divided has one for all slices.
  */
-export const settled = (key: Key): Effect.Effect<Cursor | undefined, SqlError, SqlClient.SqlClient> => select(key, true)
+export const peek = (key: Key, slice = 0): Effect.Effect<Cursor | undefined, SqlError, SqlClient.SqlClient> =>
+  selectOne(key, slice, false)
 
-/** Makes the caller the owner. A cursor that does not exist yet begins after `start`; one that does stays where it is. */
+/** The cursors of all partitions, in their order; none before the first claim. */
+export const all = (key: Key): Effect.Effect<ReadonlyArray<Cursor>, SqlError, SqlClient.SqlClient> =>
+  select(key, Slice.whole, false)
+
+/**
+ * The cursor of a slice once every commit that was still open on it has ended, whoever owns it; locked for the rest of a
+ * transaction. How an unknown COMMIT is resolved, and how work on dead letters goes on beside a running subscription.
+ */
+export const settled = (key: Key, slice = 0): Effect.Effect<Cursor | undefined, SqlError, SqlClient.SqlClient> =>
+  // A row that was divided while it was waited for is not found; a second look sees those that were made of it.
+  Effect.flatMap(
+    selectOne(key, slice, true),
+    (found) => found === undefined ? selectOne(key, slice, true) : Effect.succeed(found)
+  )
+
+/**
+ * Makes the caller the owner of all slices, in one cursor. What does not exist yet begins after `start`; what does stays
+ * where it is.
+ */
 export const claim = (
   key: Key,
   start: Position.Position = Position.origin
 ): Effect.Effect<Cursor, Transaction.TransactionError, SqlClient.SqlClient> =>
+  Effect.map(claimAll(key, [Slice.whole], start), ([cursor]) => cursor!)
+
+/**
+ * {@link claim} in a cursor for each of these ranges, which lie side by side and hold all slices: all of them, or none. They
+ * are returned in their order, with one epoch.
+ */
+export const claimAll = (
+  key: Key,
+  ranges: ReadonlyArray<Slice.Range>,
+  start: Position.Position = Position.origin
+): Effect.Effect<ReadonlyArray<Cursor>, Transaction.TransactionError, SqlClient.SqlClient> =>
   Transaction.run(Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const now = yield* Clock.currentTimeMillis
+    const { first, last } = Slice.whole
     yield* sql`
       INSERT INTO processor_cursor
-        (processor, source, start_position, position, sequence, epoch, parked, ordinal, updated_at_ms)
-      VALUES (${key.processor}, ${key.source}, ${start}, ${start}, 0, 0, 0, 0, ${now})
-      ON CONFLICT (processor, source) DO NOTHING`
+        (processor, source, first_slice, last_slice, start_position, position, sequence, epoch, parked, letters, ahead,
+         updated_at_ms)
+      VALUES (${key.processor}, ${key.source}, ${first}, ${last}, ${start}, ${start}, 0, 0, 0, 0, '', ${now})
+      ON CONFLICT (processor, source, first_slice) DO NOTHING`
+    // Whoever holds this row makes the others; a statement that began before it was free would not see them all.
+    yield* selectOne(key, first, true)
+    const found = yield* select(key, Slice.whole, true)
+    if (!Ranges.areSame(found.map(({ slices }) => slices), ranges)) yield* divide(key, found, ranges)
+    const epoch = found.reduce((highest, cursor) => cursor.epoch > highest ? cursor.epoch : highest, 0n) + 1n
+    yield* sql`
+      UPDATE processor_cursor SET epoch = ${epoch}, updated_at_ms = ${now}
+      WHERE processor = ${key.processor} AND source = ${key.source}`
+    return yield* select(key, Slice.whole, false)
+  }))
+
+/**
+ * Makes the caller the owner of one range again that it has owned with this `epoch`. Fails with {@link Fenced} where there is
+ * no such range any more; `undefined` where there is no cursor at all.
+ */
+export const reclaim = (
+  key: Key,
+  { first, last }: Slice.Range,
+  epoch: bigint
+): Effect.Effect<Cursor | undefined, Fenced | Transaction.TransactionError, SqlClient.SqlClient> =>
+  Transaction.run(Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const now = yield* Clock.currentTimeMillis
     const [row] = yield* sql<Row>`
       UPDATE processor_cursor SET epoch = epoch + 1, updated_at_ms = ${now}
       WHERE processor = ${key.processor} AND source = ${key.source}
+        AND first_slice = ${first} AND last_slice = ${last}
       RETURNING ${sql.literal(columns)}`
-    return yield* row === undefined
-      ? Effect.dieMessage("the cursor row that was just written is not there")
-      : Effect.succeed(fromRow(key, row))
+    if (row !== undefined) return fromRow(key, row)
+    const owner = yield* highestEpoch(key)
+    return owner === undefined ? undefined : yield* new Fenced({ ...key, epoch, owner })
   }))
+
+/** Makes the rows of other ranges out of those there are, which are locked. */
+const divide = (key: Key, found: ReadonlyArray<Cursor>, ranges: ReadonlyArray<Slice.Range>) =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const counts = yield* sql<{ readonly slice: number; readonly parked: number }>`
+      SELECT CAST(ordinal % ${sql.literal(String(Slice.count))} AS INTEGER) AS slice,
+        CAST(COUNT(*) AS INTEGER) AS parked
+      FROM processor_dead_letter
+      WHERE processor = ${key.processor} AND source = ${key.source}
+      GROUP BY 1`
+    yield* sql`
+      DELETE FROM processor_cursor
+      WHERE processor = ${key.processor} AND source = ${key.source} AND first_slice > ${Slice.whole.first}`
+    for (const { ahead, letters, position, sequence, slices } of Ranges.divide(found, ranges)) {
+      const parked = counts.reduce((sum, each) => Slice.isIn(slices, each.slice) ? sum + each.parked : sum, 0)
+      yield* sql`
+        INSERT INTO processor_cursor
+          (processor, source, first_slice, last_slice, start_position, position, sequence, epoch, parked, letters, ahead,
+           updated_at_ms)
+        VALUES (${key.processor}, ${key.source}, ${slices.first}, ${slices.last}, ${found[0]!.start}, ${position},
+          ${sequence}, 0, ${parked}, ${letters}, ${Ranges.toText(ahead)}, 0)
+        ON CONFLICT (processor, source, first_slice) DO UPDATE SET
+          last_slice = excluded.last_slice, position = excluded.position, sequence = excluded.sequence,
+          parked = excluded.parked, letters = excluded.letters, ahead = excluded.ahead`
+    }
+  })
+
+/** The highest epoch of any range; `undefined` where there is no cursor. */
+const highestEpoch = (key: Key) =>
+  Effect.map(
+    all(key),
+    (cursors) =>
+      cursors.reduce<bigint | undefined>(
+        (highest, { epoch }) => highest === undefined || epoch > highest ? epoch : highest,
+        undefined
+      )
+  )
 
 /**
  * Locks the cursor for the rest of the transaction and checks that it is where `expected` says. Returns it as it stands.
@@ -126,9 +235,9 @@ export const claim = (
 export const hold = (
   expected: Cursor
 ): Effect.Effect<Cursor, SqlError | Fenced | CursorConflict, SqlClient.SqlClient> =>
-  Effect.flatMap(select(expected, true), (found) => {
+  Effect.flatMap(selectOne(expected, expected.slices.first, true), (found) => {
     if (found !== undefined && found.epoch === expected.epoch && isSame(found, expected)) return Effect.succeed(found)
-    return Effect.fail(refusal(expected, found))
+    return Effect.flatMap(refusal(expected, found), Effect.fail)
   })
 
 /**
@@ -146,20 +255,21 @@ export const advance = (
     const rows = yield* sql<{ readonly parked: number }>`
       UPDATE processor_cursor
       SET position = ${position}, sequence = sequence + 1, parked = parked + ${letters.written - letters.removed},
-        ordinal = ordinal + ${letters.written}, updated_at_ms = ${now}
-      WHERE processor = ${held.processor} AND source = ${held.source}
+        letters = letters + ${letters.written}, updated_at_ms = ${now}
+      WHERE processor = ${held.processor} AND source = ${held.source} AND first_slice = ${held.slices.first}
         AND epoch = ${held.epoch} AND sequence = ${held.sequence} AND position = ${held.position}
       RETURNING parked`
     const row = rows[0]
     if (row === undefined) {
-      return yield* Effect.flatMap(select(held, false), (found) => Effect.fail(refusal(held, found)))
+      const found = yield* selectOne(held, held.slices.first, false)
+      return yield* Effect.flatMap(refusal(held, found), Effect.fail)
     }
     return {
       ...held,
       position,
       sequence: held.sequence + 1n,
       parked: row.parked,
-      ordinal: held.ordinal + BigInt(letters.written)
+      letters: held.letters + BigInt(letters.written)
     }
   })
 
@@ -172,18 +282,27 @@ export const countParked = (held: Cursor, parkedDelta: number): Effect.Effect<Cu
     Effect.as(
       sql`
         UPDATE processor_cursor SET parked = parked + ${parkedDelta}
-        WHERE processor = ${held.processor} AND source = ${held.source}`,
+        WHERE processor = ${held.processor} AND source = ${held.source} AND first_slice = ${held.slices.first}`,
       { ...held, parked: held.parked + parkedDelta }
     ))
 
-const isSame = (a: Cursor, b: Cursor) => a.sequence === b.sequence && a.position === b.position
+const isSame = (a: Cursor, b: Cursor) =>
+  a.sequence === b.sequence && a.position === b.position && Slice.isSame(a.slices, b.slices)
 
 const show = (cursor: Cursor | undefined) =>
   cursor === undefined ? "nothing" : `position ${cursor.position}, commit ${cursor.sequence}, epoch ${cursor.epoch}`
 
-const refusal = (expected: Cursor, found: Cursor | undefined): Fenced | CursorConflict => {
+/** Why `found` is not what was expected. A range that is gone was taken by who has made others of it. */
+const refusal = (
+  expected: Cursor,
+  found: Cursor | undefined
+): Effect.Effect<Fenced | CursorConflict, SqlError, SqlClient.SqlClient> => {
   const key = { processor: expected.processor, source: expected.source }
-  return found !== undefined && found.epoch > expected.epoch
-    ? new Fenced({ ...key, epoch: expected.epoch, owner: found.epoch })
-    : new CursorConflict({ ...key, expected: show(expected), found: show(found) })
+  return Effect.map(
+    found === undefined ? highestEpoch(key) : Effect.succeed(found.epoch),
+    (owner) =>
+      owner !== undefined && owner > expected.epoch
+        ? new Fenced({ ...key, epoch: expected.epoch, owner })
+        : new CursorConflict({ ...key, expected: show(expected), found: show(found) })
+  )
 }

@@ -18,6 +18,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
+import * as Slice from "../domain/Slice.js"
 import type { SourceName } from "../ingest/Source.js"
 import type { Processor } from "../process/Processor.js"
 import type * as Commit from "./Commit.js"
@@ -79,7 +80,7 @@ export const retry = <R>(
 ): Effect.Effect<Retried, Commit.CommitError | SqlError, R | SqlClient.SqlClient> =>
   Effect.gen(function*() {
     const key = { processor: processor.name, source }
-    const cursor = yield* Cursors.peek(key)
+    const cursor = yield* Cursors.peek(key, Slice.of(documentId))
     if (cursor === undefined) return { released: 0, waiting: 0, incidents: [] }
     const scope = yield* Effect.scope
     const incidents: Array<Incident> = []
@@ -117,7 +118,7 @@ export const drop = (
   ordinal: bigint
 ): Effect.Effect<Letters.Letter, NoSuchLetter | OutOfTurn | Transaction.TransactionError, SqlClient.SqlClient> =>
   Transaction.run(Effect.gen(function*() {
-    const cursor = yield* Cursors.settled(key)
+    const cursor = yield* Cursors.settled(key, Letters.sliceOf(ordinal))
     const [letter] = yield* Letters.read(key, { ordinal })
     if (cursor === undefined || letter === undefined) return yield* new NoSuchLetter({ ...key, ordinal })
     const own = yield* Letters.headers(key, letter.strand.documentId)

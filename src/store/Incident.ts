@@ -3,23 +3,30 @@
  */
 
 import * as Data from "effect/Data"
+import type { Partition } from "../domain/Partition.js"
 import type { Subject } from "../process/Failure.js"
 import type { Fault } from "../process/Fault.js"
 import type { Key } from "./Cursors.js"
 
+/** Whose incident it is. */
+export interface Whose extends Key {
+  /** Which of the processor's partitions met it. */
+  readonly partition: Partition
+}
+
 export type Incident = Data.TaggedEnum<{
   /** An operation was set aside with its failure; its document waits behind it. */
-  Parked: Key & { readonly subject: Subject; readonly failure: unknown }
+  Parked: Whose & { readonly subject: Subject; readonly failure: unknown }
   /** An operation was left out. */
-  Skipped: Key & { readonly subject: Subject; readonly failure: unknown }
+  Skipped: Whose & { readonly subject: Subject; readonly failure: unknown }
   /** An operation failed and is tried again on its policy's schedule. */
-  Retrying: Key & { readonly subject: Subject; readonly failure: unknown; readonly attempt: number }
+  Retrying: Whose & { readonly subject: Subject; readonly failure: unknown; readonly attempt: number }
   /** The database cannot be worked with; the same commit is tried again after a pause, for as long as it takes. */
-  Waiting: Key & { readonly fault: Fault; readonly failure: unknown; readonly attempt: number }
+  Waiting: Whose & { readonly fault: Fault; readonly failure: unknown; readonly attempt: number }
   /** The subscription failed and is opened again from its cursor after a pause. */
-  Reopening: Key & { readonly failure: unknown; readonly attempt: number }
+  Reopening: Whose & { readonly failure: unknown; readonly attempt: number }
   /** The subscription has stopped, its cursor before what stopped it, and does not start again by itself. */
-  Halted: Key & { readonly failure: unknown }
+  Halted: Whose & { readonly failure: unknown }
 }>
 
 export const { $is: is, $match: match, Halted, Parked, Reopening, Retrying, Skipped, Waiting } = Data.taggedEnum<

@@ -15,6 +15,7 @@ import * as Either from "effect/Either"
 import * as Predicate from "effect/Predicate"
 import type { Operation } from "../domain/Operation.js"
 import * as Position from "../domain/Position.js"
+import * as Slice from "../domain/Slice.js"
 import type { Branch, DocumentId, DocumentType, DriveId, Scope, Strand, Stream } from "../domain/Strand.js"
 import { StrandGap } from "../process/Failure.js"
 import * as Fault from "../process/Fault.js"
@@ -42,7 +43,10 @@ export interface Draft {
 }
 
 export interface Letter extends Draft {
-  /** Its place in the order of arrival at the subscription, from 1. Never given to another letter. */
+  /**
+   * Grows in the order of arrival at its subscription, and so within a document. Never given to another letter. It is
+   * n * 1,024 + the slice of the document, n counting from 1.
+   */
   readonly ordinal: bigint
   /** How often trying it came to nothing: 0 when it only waits, the policy's own retries not counted. */
   readonly attempts: number
@@ -196,7 +200,7 @@ export const append = (
     const sql = yield* SqlClient.SqlClient
     const now = yield* Clock.currentTimeMillis
     const rows = drafts.map((draft, i) => ({
-      place: i + 1,
+      ordinal: String(ordinalOf(held.letters + BigInt(i + 1), draft.strand.documentId)),
       position: String(draft.strand.position),
       drive_id: draft.strand.driveId ?? null,
       document_id: draft.strand.documentId,
@@ -211,7 +215,7 @@ export const append = (
       reason: clean(draft.reason)
     }))
     const columns = {
-      place: "integer",
+      ordinal: "text",
       position: "text",
       drive_id: "text",
       document_id: "text",
@@ -229,13 +233,18 @@ export const append = (
       INSERT INTO processor_dead_letter
         (processor, source, ordinal, position, drive_id, document_id, document_type, scope, branch,
          op_index, op_skip, op_hash, operation, cause, reason, attempts, parked_at_ms)
-      SELECT ${held.processor}, ${held.source}, CAST(${held.ordinal} AS BIGINT) + place, CAST(position AS BIGINT),
+      SELECT ${held.processor}, ${held.source}, CAST(ordinal AS BIGINT), CAST(position AS BIGINT),
         drive_id, document_id, document_type, scope, branch,
         op_index, op_skip, op_hash, operation, cause, reason,
         CASE WHEN cause IN (${queued}, ${gap}) THEN 0 ELSE 1 END, CAST(${now} AS BIGINT)
       FROM ${Rows.table(sql, "drafts", columns, rows)}
       WHERE TRUE`
   })
+
+const ordinalOf = (n: bigint, documentId: string): bigint => n * BigInt(Slice.count) + BigInt(Slice.of(documentId))
+
+/** The slice of the document of a letter. */
+export const sliceOf = (ordinal: bigint): number => Number(ordinal % BigInt(Slice.count))
 
 /**
  * Takes letters away: their operations were applied, left out or dropped. Returns how many there were; somebody else may
@@ -410,9 +419,9 @@ export const firstBlocking = (
 const documents = (strands: ReadonlyArray<Strand>) =>
   Array.from(new Set(strands.map((strand) => strand.documentId)), (document_id) => ({ document_id }))
 
-/** Documents that have letters and none that blocks, by id, those that sort after `last`. At most `limit`. */
+/** Documents of a cursor that have letters and none that blocks, by id, those that sort after `last`. At most `limit`. */
 export const heldDocuments = (
-  key: Key,
+  { processor, slices, source }: Cursor,
   last: string,
   limit: number
 ): Effect.Effect<ReadonlyArray<string>, SqlError, SqlClient.SqlClient> =>
@@ -420,7 +429,8 @@ export const heldDocuments = (
     Effect.map(
       sql<{ readonly document_id: string }>`
         SELECT document_id FROM processor_dead_letter
-        WHERE processor = ${key.processor} AND source = ${key.source} AND document_id > ${last}
+        WHERE processor = ${processor} AND source = ${source} AND document_id > ${last}
+          AND ordinal % ${sql.literal(String(Slice.count))} BETWEEN ${slices.first} AND ${slices.last}
         GROUP BY document_id
         HAVING MAX(CASE WHEN cause IN (${queued}, ${gap}) THEN 0 ELSE 1 END) = 0
         ORDER BY document_id

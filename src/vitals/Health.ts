@@ -26,6 +26,7 @@ import type * as Subscribable from "effect/Subscribable"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { dialectOf } from "../domain/Dialect.js"
 import type { Dialect } from "../domain/Dialect.js"
+import * as Partition from "../domain/Partition.js"
 import type { SourceError } from "../ingest/Source.js"
 import * as Fault from "../process/Fault.js"
 import * as Cursors from "../store/Cursors.js"
@@ -53,6 +54,8 @@ export interface Report {
 export interface SubscriptionReport {
   readonly processor: string
   readonly source: string
+  /** Which of the processor's partitions it follows. */
+  readonly partition: Partition.Partition
   readonly phase: Phase
   /** How long it has been in that phase, in milliseconds. */
   readonly forMillis: number
@@ -253,12 +256,21 @@ const reasonOf = (
     : `${first?.reason} (namespace ${first?.namespace}${others.length === 0 ? "" : ` and ${others.length} more`})`
 
 const told = (subscriptions: ReadonlyArray<SubscriptionReport>, what: "complaints" | "notices") =>
-  subscriptions.flatMap((each) => each[what].map((text) => `${each.processor} on ${each.source} ${text}`))
+  subscriptions.flatMap((each) =>
+    each[what].map((text) => `${each.processor}${Partition.show(each.partition)} on ${each.source} ${text}`)
+  )
 
 /** Dead letters that wait: the database knows of those that were retried or dropped since the last commit. */
 const lettersOf = (sql: SqlClient.SqlClient, pulse: Pulse, limits: Limits): Effect.Effect<number> =>
   Effect.map(
-    answered(Effect.provideService(Cursors.peek(pulse.key), SqlClient.SqlClient, sql), limits),
+    answered(
+      Effect.provideService(
+        Cursors.peek(pulse.key, Partition.slices(pulse.partition).first),
+        SqlClient.SqlClient,
+        sql
+      ),
+      limits
+    ),
     (found) => Either.getOrUndefined(found)?.parked ?? pulse.parked
   )
 
@@ -300,6 +312,7 @@ const examinePulse = (
     return {
       processor: pulse.key.processor,
       source: pulse.key.source,
+      partition: pulse.partition,
       phase: pulse.phase,
       forMillis,
       position: pulse.position,

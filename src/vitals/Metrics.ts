@@ -12,10 +12,13 @@
  * | processor_superseded_total             | counter   | processor             | operations   |
  * | processor_skipped_total                | counter   | processor             | operations   |
  * | processor_lag_ms                       | gauge     | processor             | milliseconds |
+ *
+ * Where a processor has partitions, each of its metrics is tagged with the number of its `partition` as well.
  */
 
 import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
+import * as Partition from "../domain/Partition.js"
 import type { Commit } from "../store/Commit.js"
 
 const commitDuration = MetricBoundaries.exponential({ start: 1, factor: 2, count: 16 })
@@ -32,7 +35,7 @@ export const superseded = Metric.counter("processor_superseded_total", { increme
 export const skipped = Metric.counter("processor_skipped_total", { incremental: true })
 export const lagMillis = Metric.gauge("processor_lag_ms")
 
-/** The metrics of one processor, tagged once; updates cost nanoseconds. */
+/** The metrics of one subscription, tagged once; updates cost nanoseconds. */
 export class Meter {
   private readonly operations: Metric.Metric.Counter<number>
   private readonly commits: Metric.Metric.Counter<number>
@@ -46,8 +49,11 @@ export class Meter {
   private readonly lag: Metric.Metric.Gauge<number>
   private readonly handlers = new Map<string, Metric.Metric.Histogram<number>>()
 
-  constructor(processor: string) {
-    const tag = <Type, In, Out>(metric: Metric.Metric<Type, In, Out>) => Metric.tagged(metric, "processor", processor)
+  constructor(processor: string, partition: Partition.Partition = Partition.whole) {
+    const tag = <Type, In, Out>(metric: Metric.Metric<Type, In, Out>) => {
+      const tagged = Metric.tagged(metric, "processor", processor)
+      return partition.of === 1 ? tagged : Metric.tagged(tagged, "partition", String(partition.number))
+    }
     this.operations = tag(operations)
     this.commits = tag(commits)
     this.commitDuration = tag(commitDurationMillis)

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
 import type { Namespace } from "../domain/Namespace.js"
+import * as Partition from "../domain/Partition.js"
 import type { Position } from "../domain/Position.js"
 import type { SourceError } from "../ingest/Source.js"
 import type { Commit } from "../store/Commit.js"
@@ -64,7 +65,9 @@ export class Pulse {
     head: Effect.Effect<Option.Option<Position>, SourceError>,
     nowMillis: number,
     /** Where its processor writes. */
-    readonly namespace: Namespace
+    readonly namespace: Namespace,
+    /** Which of the processor's partitions it follows. */
+    readonly partition: Partition.Partition = Partition.whole
   ) {
     this.head = head
     this.sinceMillis = nowMillis
@@ -96,6 +99,12 @@ export class Pulse {
       released: this.totals.released + commit.released
     }
   }
+}
+
+/** The phase of a processor by its subscriptions, at least one: that of the first that is held up, if any is. */
+export const phaseOf = (pulses: ReadonlyArray<Pulse>): Phase => {
+  const phases = pulses.map(({ phase }) => phase)
+  return phases.find((phase) => phase !== "idle" && phase !== "working" && phase !== "ended") ?? phases[0]!
 }
 
 /** The pulses of a reactor's subscriptions. */

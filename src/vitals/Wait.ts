@@ -26,6 +26,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Index, quote } from "../domain/Operation.js"
 import * as Position from "../domain/Position.js"
+import * as Slice from "../domain/Slice.js"
 import * as Strand from "../domain/Strand.js"
 import * as Filter from "../ingest/Filter.js"
 import type { SourceName } from "../ingest/Source.js"
@@ -111,7 +112,7 @@ export class WaitTimedOut extends Data.TaggedError("WaitTimedOut")<
     readonly timeoutMillis: number
     /** The last index of the stream that was dealt with. */
     readonly lastIndex: number | undefined
-    /** Where the cursor stands. */
+    /** Where the cursor stands: that of the document's partition, or the lowest where a position is waited for. */
     readonly position: Position.Position | undefined
     /** What the subscription is at, where it runs in this process. */
     readonly phase: Phase | undefined
@@ -365,7 +366,8 @@ const statement = (sql: SqlClient.SqlClient, key: Key, places: ReadonlyArray<Pla
     document_id: "text",
     scope: "text",
     branch: "text",
-    op_index: "integer"
+    op_index: "integer",
+    slice: "integer"
   } as const
   const wanted = Rows.table(
     sql,
@@ -373,19 +375,28 @@ const statement = (sql: SqlClient.SqlClient, key: Key, places: ReadonlyArray<Pla
     columns,
     places.map((place, ordinal) =>
       "index" in place
-        ? { ordinal, document_id: place.documentId, scope: place.scope, branch: place.branch, op_index: place.index }
-        : { ordinal, document_id: null, scope: null, branch: null, op_index: null }
+        ? {
+          ordinal,
+          document_id: place.documentId,
+          scope: place.scope,
+          branch: place.branch,
+          op_index: place.index,
+          slice: Slice.of(place.documentId)
+        }
+        : { ordinal, document_id: null, scope: null, branch: null, op_index: null, slice: null }
     )
   )
   const ofKey = (table: string) =>
     sql`${sql(table)}.processor = ${key.processor} AND ${sql(table)}.source = ${key.source}`
   return sql<Row>`
-    SELECT wanted.ordinal, CAST(c.position AS TEXT) AS position, s.last_index,
+    SELECT wanted.ordinal, (
+        SELECT CAST(MIN(c.position) AS TEXT) FROM processor_cursor AS c
+        WHERE ${ofKey("c")} AND (wanted.slice IS NULL OR wanted.slice BETWEEN c.first_slice AND c.last_slice)
+      ) AS position, s.last_index,
       CAST(own.ordinal AS TEXT) AS own_ordinal, own.cause AS own_cause, own.reason AS own_reason,
       CAST(blocking.ordinal AS TEXT) AS blocking_ordinal, blocking.cause AS blocking_cause,
       blocking.reason AS blocking_reason
     FROM ${wanted}
-    LEFT JOIN processor_cursor AS c ON ${ofKey("c")}
     LEFT JOIN processor_stream AS s ON ${ofKey("s")} AND s.document_id = wanted.document_id
       AND s.scope = wanted.scope AND s.branch = wanted.branch AND s.page = ${Progress.newest}
     LEFT JOIN processor_dead_letter AS own ON ${ofKey("own")} AND own.ordinal = (

@@ -74,6 +74,7 @@ export interface Options {
   readonly kind?: Kind
   readonly before?: Before
   readonly batch?: Partial<Limits>
+  readonly partitions?: number
   readonly policy?: Policy.Policy<Refused | Policy.EngineFailure | UnknownOperation>
   readonly name?: string
   /** Runs when a subscription opens; its finalizers run when it closes. */
@@ -139,6 +140,7 @@ const undecided = (options: Options) =>
     namespace,
     migrations,
     batch: options.batch ?? {},
+    partitions: options.partitions ?? 1,
     handler: Effect.as(
       options.opened ?? Effect.void,
       handlerOf(

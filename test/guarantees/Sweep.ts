@@ -29,6 +29,8 @@ export interface Order {
   readonly seed: number
   readonly size: { readonly documents: number; readonly operations: number }
   readonly program: "reactor" | Naive.Program
+  /** Into how many partitions the reactor divides its processor; default: 1. It is resumed with one. */
+  readonly partitions?: number
   /** The statement to die at, from 1; 0: none. */
   readonly killAt: number
   readonly moment: Moment
@@ -111,6 +113,7 @@ const resume = (world: World.World, order: Pick<Order, "program">) =>
       Ledger.source("world", World.strands(world))
     )
     const found = [...(yield* World.violations(world))]
+    if (outcomes.length !== 1) found.push(`there are ${outcomes.length} subscriptions`)
     if (outcomes[0]?.phase !== "ended") found.push(`the subscription is ${outcomes[0]?.phase}`)
     if (outcomes[0]?.position !== BigInt(world.delivery.length)) found.push(`it stands at ${outcomes[0]?.position}`)
     if (JSON.stringify(yield* Ledger.balances()) !== JSON.stringify(World.balances(world))) {
@@ -124,7 +127,9 @@ const resume = (world: World.World, order: Pick<Order, "program">) =>
 
 /** Kills at every statement, at each of these moments. */
 export const everyStatement = (
-  options: Pick<Order, "dialect" | "seed" | "size" | "program"> & { readonly moments: ReadonlyArray<Moment> }
+  options: Pick<Order, "dialect" | "seed" | "size" | "program" | "partitions"> & {
+    readonly moments: ReadonlyArray<Moment>
+  }
 ): Effect.Effect<Result, never, Scope.Scope> =>
   Effect.gen(function*() {
     const file = yield* program

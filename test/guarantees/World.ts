@@ -9,8 +9,11 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
+import * as Slice from "../../src/domain/Slice.js"
 import type * as Source from "../../src/ingest/Source.js"
 import * as Policy from "../../src/process/Policy.js"
+import * as Cursors from "../../src/store/Cursors.js"
+import * as Follow from "./Follow.js"
 import * as Ledger from "./Ledger.js"
 
 export interface World {
@@ -75,9 +78,10 @@ export const make = (seed: number, size: { readonly documents: number; readonly 
 export const strands = (world: World): ReadonlyArray<Source.Unplaced> => world.delivery.map((ops) => Ledger.strand(ops))
 
 /** The processor of a world, in small batches. */
-export const processor = (world: World) =>
+export const processor = (world: World, partitions = 1) =>
   Ledger.make({
     kind: world.kind,
+    partitions,
     batch: { operations: 5 },
     before: (strand, operation) =>
       strand.documentId === world.refused.documentId && operation.index === world.refused.index
@@ -130,15 +134,13 @@ const hasTable = (name: string) =>
 /** What is wrong with the tables at this instant, in words; nothing when every promise holds. */
 export const violations = (world: World): Effect.Effect<ReadonlyArray<string>, SqlError, SqlClient.SqlClient> =>
   Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
     if (!(yield* hasTable("processor_cursor"))) {
       return (yield* hasTable("ledger_balance")) ? ["a namespace was migrated before the framework's own tables"] : []
     }
     const hasLedger = yield* hasTable("ledger_balance")
     if (hasLedger !== (yield* hasTable("ledger_entry"))) return ["half a migration is there"]
-    const [cursor] = yield* sql<{ readonly position: number; readonly parked: number }>`
-      SELECT position, parked FROM processor_cursor`
-    if (!hasLedger) return cursor === undefined ? [] : ["a cursor is there before its tables"]
+    const cursors = yield* Cursors.all(Follow.keyOf(processor(world), "world"))
+    if (!hasLedger) return cursors.length === 0 ? [] : ["a cursor is there before its tables"]
 
     const found: Array<string> = []
     const entries = yield* Ledger.entries()
@@ -153,22 +155,38 @@ export const violations = (world: World): Effect.Effect<ReadonlyArray<string>, S
     if (new Set(held).size !== held.length) found.push("an operation waits twice")
     if (held.some((name) => applied.has(name))) found.push("an operation is applied and waits as well")
     if (applied.has(nameOf(world.refused))) found.push("a refused operation was applied")
-    if (held.length !== (cursor?.parked ?? 0)) {
-      found.push(`${held.length} wait, the cursor says ${cursor?.parked}`)
-    }
+    const parked = cursors.reduce((sum, cursor) => sum + cursor.parked, 0)
+    if (held.length !== parked) found.push(`${held.length} wait, the cursors say ${parked}`)
+    if (!areWhole(cursors)) found.push(`the cursors are ${JSON.stringify(cursors.map(({ slices }) => slices))}`)
 
-    const position = cursor?.position ?? 0
     const settled = new Set([...applied, ...held])
-    const passed = world.delivery.slice(0, position).flat()
-    for (const op of passed) {
-      if (!settled.has(nameOf(op)) && !isSuperseded(entries, op)) found.push(`${nameOf(op)} is lost`)
+    const reachable = new Set<string>()
+    for (const slice of new Set(world.documents.map(([op]) => Slice.of(op!.documentId)))) {
+      const position = positionOf(cursors, slice)
+      const own = world.delivery.map((ops) => Slice.of(ops[0]!.documentId) === slice ? ops : [])
+      for (const op of own.slice(0, position).flat()) {
+        if (!settled.has(nameOf(op)) && !isSuperseded(entries, op)) found.push(`${nameOf(op)} is lost`)
+      }
+      // A strand that is longer than a batch is committed in pieces, the cursor before it.
+      const next = own.slice(position).find((ops) => ops.length > 0) ?? []
+      for (const op of [...own.slice(0, position).flat(), ...next]) reachable.add(nameOf(op))
     }
-    // A strand that is longer than a batch is committed in pieces, the cursor before it.
-    const reachable = new Set(world.delivery.slice(0, position + 1).flat().map(nameOf))
     for (const name of settled) if (!reachable.has(name)) found.push(`${name} is ahead of the cursor`)
     found.push(...(yield* strayProgress(entries)))
     return found
   })
+
+/** Whether the cursors hold all slices, side by side; before the first claim there are none. */
+const areWhole = (cursors: ReadonlyArray<Cursors.Cursor>): boolean =>
+  cursors.length === 0 || (cursors[0]!.slices.first === 0 && cursors.at(-1)!.slices.last === Slice.count - 1 &&
+    cursors.every(({ slices }, i) => i === 0 || slices.first === cursors[i - 1]!.slices.last + 1))
+
+/** How far a slice has come. */
+const positionOf = (cursors: ReadonlyArray<Cursors.Cursor>, slice: number): number => {
+  const cursor = cursors.find(({ slices }) => Slice.isIn(slices, slice))
+  const ahead = cursor?.ahead.find(({ slices }) => Slice.isIn(slices, slice))
+  return Number(ahead?.position ?? cursor?.position ?? 0n)
+}
 
 const isSuperseded = (entries: ReadonlyArray<Ledger.Entry>, op: Ledger.Op): boolean =>
   entries.some((entry) =>

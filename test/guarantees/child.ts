@@ -29,7 +29,7 @@ const store = order.dialect === "sqlite"
 
 const world = World.make(order.seed, order.size)
 const program: Effect.Effect<unknown, unknown, Namespaces.Namespaces> = order.program === "reactor"
-  ? Effect.provide(Reactor.run(World.processor(world)), Ledger.source("world", World.strands(world)))
+  ? Effect.provide(Reactor.run(World.processor(world, order.partitions)), Ledger.source("world", World.strands(world)))
   : Namespaces.within(Ledger.namespace, Naive.run(world, order.program))
 
 await Effect.runPromise(

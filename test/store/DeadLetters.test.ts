@@ -13,6 +13,7 @@ import * as DeadLetters from "../../src/store/DeadLetters.js"
 import * as Follow from "../guarantees/Follow.js"
 import * as Ledger from "../guarantees/Ledger.js"
 import * as Database from "../support/Database.js"
+import * as Ordinal from "../support/Ordinal.js"
 import * as Store from "../support/Store.js"
 
 describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
@@ -41,15 +42,15 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       yield* Follow.follow(refusing(new Set([4])), "s", strands)
       const [first, second] = yield* DeadLetters.list(key)
       expect(first).toMatchObject({
-        ordinal: 1n,
+        ordinal: Ordinal.of(1, "a"),
         cause: "Refused",
         attempts: 1,
         operation: { index: 4, type: "ADD", input: { amount: a[4]!.amount } },
         strand: { documentId: "a", position: 5n, scope: "global", branch: "main" }
       })
-      expect(second).toMatchObject({ ordinal: 2n, cause: "Queued", attempts: 0 })
+      expect(second).toMatchObject({ ordinal: Ordinal.of(2, "a"), cause: "Queued", attempts: 0 })
       expect(yield* DeadLetters.list(key, { cause: "Refused" })).toEqual([first])
-      expect(yield* DeadLetters.list(key, { ordinal: 2n })).toEqual([second])
+      expect(yield* DeadLetters.list(key, { ordinal: Ordinal.of(2, "a") })).toEqual([second])
       expect(yield* DeadLetters.list(key, { limit: 1 })).toEqual([first])
       expect(yield* DeadLetters.list(key, { documentId: "b" })).toEqual([])
     })))
@@ -108,7 +109,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       const letters = yield* DeadLetters.list(key)
       expect(yield* Effect.flip(DeadLetters.drop(key, letters[2]!.ordinal))).toMatchObject({
         _tag: "OutOfTurn",
-        first: 1n
+        first: Ordinal.of(1, "a")
       })
       expect(yield* parked).toBe(5)
       yield* DeadLetters.retry(Ledger.make(), key.source, "a")
@@ -133,7 +134,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       const rewritten = { ...strands[0]!, operations: strands[0]!.operations.map((op) => ({ ...op, hash: "other" })) }
       yield* Follow.follow(Ledger.make(), "s", [...strands.slice(0, 2), rewritten])
       expect(yield* waiting).toEqual([[0, "HistoryRewritten", 1]])
-      yield* DeadLetters.drop(key, 1n)
+      yield* DeadLetters.drop(key, Ordinal.of(1, "a"))
       yield* Follow.follow(Ledger.make(), "s", [...strands.slice(0, 2), rewritten, ...strands])
       expect(yield* waiting).toEqual([])
       expect(yield* Ledger.balances()).toEqual(Ledger.fold(a))
@@ -200,7 +201,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       yield* Deferred.succeed(goOn, undefined)
       yield* Fiber.join(late)
       const letters = yield* DeadLetters.list(key)
-      expect(letters.map(({ ordinal, strand }) => [ordinal, strand.documentId])).toEqual([[2n, "b"]])
+      expect(letters.map(({ ordinal, strand }) => [ordinal, strand.documentId])).toEqual([[Ordinal.of(2, "b"), "b"]])
       expect(yield* parked).toBe(1)
     })))
 
@@ -217,7 +218,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         ordinals.push(letter!.ordinal)
         yield* DeadLetters.drop(key, letter!.ordinal)
       }
-      expect(ordinals).toEqual([1n, 2n, 3n, 4n])
+      expect(ordinals).toEqual([0, 1, 2, 3].map((d) => Ordinal.of(d + 1, `d${d}`)))
     })))
 
   it.scopedLive("a retry of a document without letters, and of a cursor that is not there, does nothing", () =>

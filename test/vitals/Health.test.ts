@@ -24,6 +24,7 @@ import * as Database from "../support/Database.js"
 import * as Eventually from "../support/Eventually.js"
 import * as Feed from "../support/Feed.js"
 import * as Ledger from "../support/Ledger.js"
+import * as Ordinal from "../support/Ordinal.js"
 import * as Proxy from "../support/Proxy.js"
 import * as Store from "../support/Store.js"
 
@@ -352,7 +353,7 @@ describe("a subscription", () => {
           notices: ["p on test has 2 dead letters"]
         })
         const key = { processor: Ledger.make("p").name, source: Source.name("test") }
-        yield* Namespace.within("p", DeadLetters.drop(key, 1n))
+        yield* Namespace.within("p", DeadLetters.drop(key, Ordinal.of(1, "d1")))
         expect(yield* subscription).toMatchObject({ parked: 1, notices: ["p on test has 1 dead letter"] })
       }).pipe(Effect.provide(beside(Ledger.make("p"), source)))
     }).pipe(Effect.provide(Sqlite.layerMemory)))

@@ -33,6 +33,7 @@ import * as Database from "../support/Database.js"
 import * as Eventually from "../support/Eventually.js"
 import * as Feed from "../support/Feed.js"
 import * as Ledger from "../support/Ledger.js"
+import * as Ordinal from "../support/Ordinal.js"
 import * as Proxy from "../support/Proxy.js"
 import * as Store from "../support/Store.js"
 
@@ -128,12 +129,17 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
             _tag: "OperationParked",
             cause: "Refused",
             reason: "no",
-            ordinal: 1n,
+            ordinal: Ordinal.of(1, "d"),
             isBehind: false
           })
-          expect(own.message).toBe("index 1 of document d (global, main) is dead letter 1 of p on feed: Refused: no")
+          expect(own.message).toBe("index 1 of document d (global, main) is dead letter 1838 of p on feed: Refused: no")
           const behind = yield* Effect.flip(wait(at(2)))
-          expect(behind).toMatchObject({ _tag: "OperationParked", cause: "Refused", ordinal: 1n, isBehind: true })
+          expect(behind).toMatchObject({
+            _tag: "OperationParked",
+            cause: "Refused",
+            ordinal: Ordinal.of(1, "d"),
+            isBehind: true
+          })
           expect(yield* wait(at(0, { documentId: "e" }))).toBe(4n)
         }
       })))
