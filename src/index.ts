@@ -60,3 +60,5 @@ export * as Wait from "./vitals/Wait.js"
 
 export * as Reactor from "./Reactor.js"
 export * as Subscription from "./Subscription.js"
+
+export * as Powerhouse from "./powerhouse/Powerhouse.js"

@@ -54,6 +54,10 @@ export const Operation = Schema.Struct({
    */
   prevOpIndex: Schema.optional(Schema.Int.pipe(Schema.between(-1, indexMax))),
   prevOpHash: Schema.optional(Storable.pipe(Schema.maxLength(512))),
+  /** The id that its author gave the action behind it, where the generation tells actions from operations. */
+  actionId: Schema.optional(Storable.pipe(Schema.maxLength(512))),
+  /** Who signed the action, as it was sent: `{ user, app, signatures }`. It is handed on, and not verified. */
+  signer: Schema.optional(Schema.Unknown),
   /** Present where the document's own reducer refused the operation: it is recorded, and it changed nothing. */
   error: Schema.optional(Storable),
   /**

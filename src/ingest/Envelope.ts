@@ -138,6 +138,10 @@ const restRules = {
     Schema.UndefinedOr(Operation.fields.prevOpHash.from),
     `text of at most ${receivedMax} characters, without NUL or lone surrogates`
   ),
+  actionId: rule(
+    Schema.UndefinedOr(Operation.fields.actionId.from),
+    `text of at most ${receivedMax} characters, without NUL or lone surrogates`
+  ),
   error: rule(Schema.UndefinedOr(Storable), "text without NUL or lone surrogates")
 }
 
@@ -241,6 +245,8 @@ interface Candidate {
   error?: unknown
   prevOpIndex?: unknown
   prevOpHash?: unknown
+  actionId?: unknown
+  signer?: unknown
 }
 
 const addOperation = (operations: Array<Operation>, sent: unknown, wire: boolean): Misfit | undefined => {
@@ -258,6 +264,8 @@ const addOperation = (operations: Array<Operation>, sent: unknown, wire: boolean
   }
   const error = sent["error"] ?? sent["deniedReason"] ?? undefined
   if (error !== undefined) candidate.error = error
+  const actionId = (action === sent ? undefined : action["id"]) ?? sent["actionId"]
+  if (actionId !== undefined && actionId !== null) candidate.actionId = actionId
   const meant = action["context"] ?? sent["context"]
   if (isFields(meant)) addIntent(candidate, meant)
   const flaw = wire ? unwrapInput(candidate) : inputFlaw(candidate.input)
@@ -270,8 +278,9 @@ const addOperation = (operations: Array<Operation>, sent: unknown, wire: boolean
   return undefined
 }
 
-/** An action's context says what its author saw last; who signed it is not read. */
-const addIntent = (candidate: Candidate, { prevOpHash, prevOpIndex }: Fields): void => {
+/** An action's context says what its author saw last, and who signed it; a signer that cannot be stored is left out. */
+const addIntent = (candidate: Candidate, { prevOpHash, prevOpIndex, signer }: Fields): void => {
+  if (isFields(signer) && inputFlaw(signer) === undefined) candidate.signer = signer
   if (prevOpIndex !== undefined && prevOpIndex !== null) candidate.prevOpIndex = prevOpIndex
   if (prevOpHash !== undefined && prevOpHash !== null) candidate.prevOpHash = prevOpHash
 }
@@ -285,7 +294,8 @@ const isPlain = (candidate: Candidate): candidate is Candidate & Operation =>
   isPlainText(candidate.type) && isPlainText(candidate.id) && typeof candidate.hash === "string" &&
   (candidate.hash === "" || isPlainText(candidate.hash)) &&
   typeof candidate.timestamp === "string" && plainTimestamp.test(candidate.timestamp) &&
-  candidate.error === undefined && candidate.prevOpIndex === undefined && candidate.prevOpHash === undefined
+  candidate.error === undefined && candidate.prevOpIndex === undefined && candidate.prevOpHash === undefined &&
+  (candidate.actionId === undefined || isPlainText(candidate.actionId))
 
 const isPlainHeader = (header: { readonly [Name in keyof Header]: unknown }): header is Header =>
   (header.driveId === undefined || isPlainText(header.driveId)) && isPlainText(header.documentId) &&
@@ -302,8 +312,8 @@ const plainTimestamp = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3
 
 /** The operation that is left when fields do not fit: each that does, and a stand-in for each that does not. */
 const salvage = (candidate: Candidate & typeof Place.Type, flaw: string | undefined): Operation => {
-  const { error, hash, id, index, input, prevOpHash, prevOpIndex, skip, timestamp, type } = candidate
-  const sent: Fields = { id, type, timestamp, hash, error, prevOpIndex, prevOpHash }
+  const { actionId, error, hash, id, index, input, prevOpHash, prevOpIndex, signer, skip, timestamp, type } = candidate
+  const sent: Fields = { id, type, timestamp, hash, error, prevOpIndex, prevOpHash, actionId }
   const flaws = Object.entries<Rule<unknown>>(restRules).flatMap(([name, { read, words }]) =>
     Option.isNone(read(sent[name])) ? [`${name} ${misfitWords(sent[name], words)}`] : []
   )
@@ -317,6 +327,8 @@ const salvage = (candidate: Candidate & typeof Place.Type, flaw: string | undefi
     input,
     ...fitting("prevOpIndex", restRules.prevOpIndex.read(prevOpIndex)),
     ...fitting("prevOpHash", restRules.prevOpHash.read(prevOpHash)),
+    ...fitting("actionId", restRules.actionId.read(actionId)),
+    ...(signer === undefined ? undefined : { signer }),
     // An error that cannot be read is an error all the same: its operation changed nothing.
     ...(error === undefined ? undefined : { error: Option.getOrUndefined(restRules.error.read(error)) ?? show(error) }),
     flaw: [...flaws, ...(flaw === undefined ? [] : [`input ${flaw}`])].join("; ")

@@ -239,6 +239,7 @@ describe("a __proto__ key", () => {
 describe("is read:", () => {
   const sound = { id: "op-3", index: 3, skip: 0, type: "ADD_FOLDER", timestamp: at, input: { id: "f1" } }
   const hash = "OMyzIA6Shc4e6Zypmxkhg1arX80="
+  const actionId = "action-3"
   const header = { documentId: "doc-1", documentType: "acme/todo", scope: "global", branch: "main" }
 
   it("a strand of G1, without its states", () => {
@@ -248,27 +249,36 @@ describe("is read:", () => {
   })
   it("a strand of G2, without its document", () => {
     expect(strands(strand([g2Operation()], { document: { header: {}, operations: {} } }), 100)).toEqual([
-      { ...header, driveId: "drive-1", operations: [{ ...sound, hash }], bytes: 100 }
+      { ...header, driveId: "drive-1", operations: [{ ...sound, hash, actionId }], bytes: 100 }
     ])
   })
   it("an operation of G3, without its resulting state", () => {
     const read = strands(g3(), 100)
-    expect(read).toEqual([{ ...header, driveId: undefined, operations: [{ ...sound, hash: "" }], bytes: 100 }])
+    expect(read).toEqual([{
+      ...header,
+      driveId: undefined,
+      operations: [{ ...sound, hash: "", actionId }],
+      bytes: 100
+    }])
     expect(read).toEqual(strands([g3()], 100))
   })
-  it("what an action's author saw last, and nothing else of its context", () => {
+  it("what an action's author saw last and who signed it, and nothing else of its context", () => {
     const context = { prevOpIndex: 2, prevOpHash: "before", nonce: "n", signer: { signatures: [] } }
-    const seen = { prevOpIndex: 2, prevOpHash: "before" }
-    expect(operation(g3({}, {}, { context }))).toEqual({ ...sound, hash: "", ...seen })
+    const seen = { prevOpIndex: 2, prevOpHash: "before", signer: { signatures: [] } }
+    expect(operation(g3({}, {}, { context }))).toEqual({ ...sound, hash: "", actionId, ...seen })
     expect(operation(strand([g1Operation({ context })]))).toEqual({ ...sound, hash, ...seen })
     expect(operation(g3({}, {}, { context: { prevOpIndex: -1, prevOpHash: "" } }))).toMatchObject({ prevOpIndex: -1 })
-    for (const nothing of [null, "text", [1], {}, { prevOpIndex: null, prevOpHash: null }, { signer: {} }]) {
-      expect(operation(g3({}, {}, { context: nothing }))).toEqual({ ...sound, hash: "" })
+    const nothings = [null, "text", [1], {}, { prevOpIndex: null, prevOpHash: null }, { signer: "me" }, {
+      signer: { user: "\u0000" }
+    }]
+    for (const nothing of nothings) {
+      expect(operation(g3({}, {}, { context: nothing }))).toEqual({ ...sound, hash: "", actionId })
     }
     const flawed = operation(g3({}, {}, { context: { prevOpIndex: -2, prevOpHash: "\u0000" } }))
     expect(flawed).toEqual({
       ...sound,
       hash: "",
+      actionId,
       flaw: `prevOpIndex is -2, not a whole number from -1 to ${indexMax}; ` +
         "prevOpHash is \"\"\\u0000\"\", not text of at most 512 characters, without NUL or lone surrogates"
     })
