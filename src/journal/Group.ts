@@ -14,6 +14,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Position from "../domain/Position.js"
+import type { Stream } from "../domain/Strand.js"
 import type { ProcessorName } from "../process/Processor.js"
 import type { Key } from "../store/Cursors.js"
 import * as Progress from "../store/Progress.js"
@@ -134,6 +135,16 @@ const stand = (
     }
     return { progress, hashes }
   })
+
+/** The highest index that the log has ever held of each stream; -1 before the first. */
+export const heads = (
+  log: Log.Log,
+  streams: ReadonlyArray<Stream>
+): Effect.Effect<ReadonlyArray<number>, SqlError, SqlClient.SqlClient> =>
+  Effect.map(
+    Progress.load(keyOf(log), streams.map((stream) => ({ ...stream, operations: [] }))),
+    (progress) => streams.map((stream) => progress.of(stream).head)
+  )
 
 /** A journal remembers its streams where processors do, under a name that none of them can have. */
 const keyOf = (log: Log.Log): Key => ({ processor: "(journal)" as ProcessorName, source: log.name })

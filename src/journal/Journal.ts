@@ -23,7 +23,7 @@ import * as Stream from "effect/Stream"
 import * as migration from "../../migrations/0001_journal.js"
 import { origin } from "../domain/Position.js"
 import type { Position } from "../domain/Position.js"
-import type { Strand } from "../domain/Strand.js"
+import type { Strand, Stream as StreamOfStrands } from "../domain/Strand.js"
 import * as Filter from "../ingest/Filter.js"
 import { MalformedSource, name as nameOf, Source, SourceTruncated, SourceUnavailable } from "../ingest/Source.js"
 import type { SourceError, SourceName } from "../ingest/Source.js"
@@ -32,6 +32,7 @@ import * as Fault from "../process/Fault.js"
 import * as Migrator from "../store/Migrator.js"
 import * as Transaction from "../store/Transaction.js"
 import * as Appends from "./Appends.js"
+import * as Group from "./Group.js"
 import * as Log from "./Log.js"
 import * as Retention from "./Retention.js"
 import * as Watch from "./Watch.js"
@@ -66,6 +67,8 @@ export class Journal extends Context.Tag("effect-processors/Journal")<Journal, {
   readonly append: Appends.Append
   /** Where the journal begins and ends. */
   readonly bounds: Effect.Effect<Log.Bounds, SourceError>
+  /** The highest index there has been of each stream, removed or not; -1 before the first. */
+  readonly heads: (streams: ReadonlyArray<StreamOfStrands>) => Effect.Effect<ReadonlyArray<number>, SourceError>
   /** The next strands above a position that are there now, and how far was looked for them. */
   readonly page: (after: Position, reading?: Reading) => Effect.Effect<Log.Page, SourceError>
   /**
@@ -119,6 +122,7 @@ export const make = (
       name: log.name,
       append: (strands) => alone(append(strands)),
       bounds: alone(Effect.mapError(Log.bounds(log), (failure) => sourceError(log, failure))),
+      heads: (streams) => alone(Effect.mapError(Group.heads(log, streams), (failure) => sourceError(log, failure))),
       page,
       pages,
       strands: (after, reading) =>

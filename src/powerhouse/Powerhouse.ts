@@ -1,5 +1,10 @@
 /**
  * The contents page of the bridge to Powerhouse: what stands between its processors, reactors and subgraphs and ours.
  */
+export * as DocumentPull from "./DocumentPull.js"
+export * as Endpoint from "./Endpoint.js"
+export * as Following from "./Following.js"
 export * as HashNamespace from "./HashNamespace.js"
+export * as PullResponder from "./PullResponder.js"
 export * as RelationalProcessor from "./RelationalProcessor.js"
+export * as SyncChannel from "./SyncChannel.js"

@@ -1,0 +1,202 @@
+/**
+ * A document pull: asks the current reactor for one document's operations, or for what documents a drive has.
+ *
+ *     stream, from an index ──▶ documentOperations, page after page ──▶ journal
+ *     drive ──▶ document, findDocuments, page after page ──▶ each document's streams and how far they go
+ *
+ * The reactor answers from its store, which has everything, and not from a channel, which keeps in memory what it believes
+ * that we miss. So this is what repairs a channel.
+ */
+
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
+import { DocumentId, DocumentType, Scope } from "../domain/Strand.js"
+import type { Branch, Stream } from "../domain/Strand.js"
+import * as Envelope from "../ingest/Envelope.js"
+import type { Unplaced } from "../ingest/Source.js"
+import * as Endpoint from "./Endpoint.js"
+
+/** Where a stream stands at the reactor. */
+export interface Standing extends Stream {
+  readonly documentType: DocumentType
+  /** The index that its next operation will have. */
+  readonly next: number
+}
+
+/**
+ * What the server is known to understand. `deniedReason` and `errorType` came later than the rest, and a server without them
+ * refuses a question that has them as a whole.
+ */
+export interface Vocabulary {
+  hasDecisions: boolean
+}
+
+/** Asks with the newer fields and, where the server does not know them, without from then on. */
+export const ask = <A, I>(
+  endpoint: Endpoint.Endpoint,
+  vocabulary: Vocabulary,
+  question: (hasDecisions: boolean) => Endpoint.Question<A, I>
+): Effect.Effect<A, Endpoint.AskError> =>
+  Effect.suspend(() => endpoint.ask(question(vocabulary.hasDecisions))).pipe(
+    Effect.catchIf(
+      (failure) =>
+        vocabulary.hasDecisions && failure._tag === "QuestionRejected" &&
+        failure.reasons.some((reason) => /deniedReason|errorType/.test(reason)),
+      () => {
+        vocabulary.hasDecisions = false
+        return endpoint.ask(question(false))
+      }
+    )
+  )
+
+/** One answer of many. */
+export interface Page {
+  readonly strands: ReadonlyArray<Unplaced>
+  /** Where to go on; `undefined` after the last. */
+  readonly cursor: string | undefined
+}
+
+const operationsMax = 100
+const documentsMax = 50
+
+/** The operations of a stream from an index on, a page at a time. */
+export const operations = (
+  endpoint: Endpoint.Endpoint,
+  vocabulary: Vocabulary,
+  { branch, documentId, documentType, scope }: Stream & Pick<Unplaced, "documentType">,
+  fromIndex: number,
+  cursor: string | undefined
+): Effect.Effect<Page, Endpoint.AskError> =>
+  ask(endpoint, vocabulary, (decisions) => ({
+    ...questions.operations,
+    query: questions.operations.query(decisions),
+    variables: {
+      filter: { documentId, branch, scopes: [scope], sinceRevision: fromIndex },
+      paging: { limit: operationsMax, ...(cursor === undefined ? undefined : { cursor }) }
+    }
+  })).pipe(
+    Effect.flatMap(({ documentOperations: { cursor: next, hasNextPage, items } }) => {
+      const values = items.map((operation) => ({ operation, context: { documentId, documentType, scope, branch } }))
+      return Either.match(Envelope.decode(values, JSON.stringify(values).length), {
+        onLeft: ({ field, reason }) =>
+          new Endpoint.MalformedAnswer({ endpoint: endpoint.name, at: `documentOperations${field}`, reason }),
+        onRight: (strands) => onwards(endpoint, "documentOperations", { strands, cursor: next }, hasNextPage, cursor)
+      })
+    })
+  )
+
+/** A server that says that there is more has to say where, and somewhere else than the last time. */
+const onwards = <A extends { readonly cursor: string | null | undefined }>(
+  endpoint: Endpoint.Endpoint,
+  at: string,
+  page: A,
+  hasNextPage: boolean,
+  last: string | undefined
+): Effect.Effect<A & { readonly cursor: string | undefined }, Endpoint.MalformedAnswer> =>
+  !hasNextPage
+    ? Effect.succeed({ ...page, cursor: undefined })
+    : typeof page.cursor === "string" && page.cursor !== "" && page.cursor !== last
+    ? Effect.succeed({ ...page, cursor: page.cursor })
+    : new Endpoint.MalformedAnswer({
+      endpoint: endpoint.name,
+      at: `${at}.cursor`,
+      reason: "it does not lead to the next page"
+    })
+
+/** Some documents of a drive, and where to go on. */
+export interface Documents {
+  readonly standings: ReadonlyArray<Standing>
+  readonly cursor: string | undefined
+}
+
+/** How far the drive's own streams go. */
+export const drive = (
+  endpoint: Endpoint.Endpoint,
+  driveId: string,
+  branch: Branch
+): Effect.Effect<ReadonlyArray<Standing>, Endpoint.AskError> =>
+  Effect.map(
+    endpoint.ask({ ...questions.drive, variables: { identifier: driveId, view: { branch } } }),
+    ({ document }) => document === null ? [] : standingsOf(document.document, branch)
+  )
+
+/** How far the streams of the drive's documents go, a page at a time. */
+export const documents = (
+  endpoint: Endpoint.Endpoint,
+  driveId: string,
+  branch: Branch,
+  cursor: string | undefined
+): Effect.Effect<Documents, Endpoint.AskError> =>
+  endpoint.ask({
+    ...questions.documents,
+    variables: {
+      search: { parentId: driveId },
+      view: { branch },
+      paging: { limit: documentsMax, ...(cursor === undefined ? undefined : { cursor }) }
+    }
+  }).pipe(
+    Effect.flatMap(({ findDocuments: { cursor: next, hasNextPage, items } }) =>
+      onwards(
+        endpoint,
+        "findDocuments",
+        { standings: items.flatMap((document) => standingsOf(document, branch)), cursor: next },
+        hasNextPage,
+        cursor
+      )
+    )
+  )
+
+const standingsOf = (
+  { documentType, id, revisionsList }: typeof Document.Type,
+  branch: Branch
+): ReadonlyArray<Standing> =>
+  revisionsList.map(({ revision, scope }) => ({ documentType, documentId: id, scope, branch, next: revision }))
+
+const Document = Schema.Struct({
+  id: DocumentId,
+  documentType: DocumentType,
+  revisionsList: Schema.Array(Schema.Struct({ scope: Scope, revision: Schema.Int }))
+})
+
+const paged = <A, I>(item: Schema.Schema<A, I>) =>
+  Schema.Struct({
+    items: Schema.Array(item),
+    hasNextPage: Schema.Boolean,
+    cursor: Schema.optional(Schema.NullOr(Schema.String))
+  })
+
+const documentFields = "id documentType revisionsList { scope revision }"
+
+const questions = {
+  operations: {
+    operationName: "DocumentOperations",
+    query: (hasDecisions: boolean) =>
+      `query DocumentOperations($filter: OperationsFilterInput!, $paging: PagingInput) {
+      documentOperations(filter: $filter, paging: $paging) {
+        items {
+          index timestampUtcMs hash skip error ${hasDecisions ? "deniedReason" : ""} id
+          action { id type timestampUtcMs input scope }
+        }
+        hasNextPage cursor
+      }
+    }`,
+    answer: Schema.Struct({ documentOperations: paged(Schema.Unknown) })
+  },
+  drive: {
+    operationName: "Drive",
+    query: `query Drive($identifier: String!, $view: ViewFilterInput) {
+      document(identifier: $identifier, view: $view) { document { ${documentFields} } }
+    }`,
+    answer: Schema.Struct({ document: Schema.NullOr(Schema.Struct({ document: Document })) })
+  },
+  documents: {
+    operationName: "Documents",
+    query: `query Documents($search: SearchFilterInput!, $view: ViewFilterInput, $paging: PagingInput) {
+      findDocuments(search: $search, view: $view, paging: $paging) {
+        items { ${documentFields} } hasNextPage cursor
+      }
+    }`,
+    answer: Schema.Struct({ findDocuments: paged(Document) })
+  }
+} as const
