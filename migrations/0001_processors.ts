@@ -1,5 +1,6 @@
 /**
- * The framework's own tables: where each subscription stands, where each document stands, and what was set aside.
+ * The framework's own tables: where each subscription stands, where each document stands, what was set
+ * aside, and what is to be sent.
  *
  * processor_cursor       one row per (processor, source) and range of slices, the ranges side by side from slice 0 to 1,023, one
  *                        of all slices where the processor is not divided: the position after which it began, the last
@@ -12,6 +13,10 @@
  *                        goes by the number 2147483647 and has that index and its skip; on other pages these two are stale
  * processor_dead_letter  one row per operation that was set aside. Its ordinal is n * 1,024 + s, s being the slice of its
  *                        document and n counting letters in the order of arrival at their range of slices
+ * processor_outbox       one row per message that a handler has sent, by the id that its key gives it: the operation that it
+ *                        was sent for and which of that operation's messages it is; whom it goes to; and what became of
+ *                        it. Ordinals are in the order of sending. A settled one is remembered without its actions
+ * processor_courier      one row: which process delivers what is in the outbox, and until when, by the database's clock
  */
 
 import * as SqlClient from "@effect/sql/SqlClient"
@@ -72,10 +77,49 @@ export const up = Effect.gen(function*() {
   yield* sql`
     CREATE INDEX processor_dead_letter_document
       ON processor_dead_letter (processor, source, document_id, ordinal)`
+  yield* sql`
+    CREATE TABLE processor_outbox (
+      id TEXT NOT NULL PRIMARY KEY,
+      processor TEXT NOT NULL,
+      source TEXT NOT NULL,
+      ordinal BIGINT NOT NULL,
+      op_document_id TEXT NOT NULL,
+      op_scope TEXT NOT NULL,
+      op_branch TEXT NOT NULL,
+      op_index INTEGER NOT NULL,
+      op_skip INTEGER NOT NULL,
+      op_hash TEXT NOT NULL,
+      nth INTEGER NOT NULL,
+      document_id TEXT NOT NULL,
+      scope TEXT NOT NULL,
+      branch TEXT NOT NULL,
+      actions TEXT NOT NULL,
+      sent_at_ms BIGINT NOT NULL,
+      state TEXT NOT NULL,
+      attempts INTEGER NOT NULL,
+      reason TEXT NOT NULL,
+      due_at_ms BIGINT NOT NULL,
+      settled_at_ms BIGINT,
+      UNIQUE (processor, source, ordinal)
+    )`
+  yield* sql`
+    CREATE INDEX processor_outbox_open
+      ON processor_outbox (processor, source, document_id, ordinal) WHERE settled_at_ms IS NULL`
+  yield* sql`
+    CREATE INDEX processor_outbox_settled
+      ON processor_outbox (settled_at_ms) WHERE settled_at_ms IS NOT NULL`
+  yield* sql`
+    CREATE TABLE processor_courier (
+      name TEXT NOT NULL PRIMARY KEY,
+      holder TEXT NOT NULL,
+      until_ms BIGINT NOT NULL
+    )`
 })
 
 export const down = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
+  yield* sql`DROP TABLE processor_courier`
+  yield* sql`DROP TABLE processor_outbox`
   yield* sql`DROP TABLE processor_dead_letter`
   yield* sql`DROP TABLE processor_stream`
   yield* sql`DROP TABLE processor_cursor`

@@ -23,9 +23,12 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Namespace } from "./domain/Namespace.js"
+import { quote } from "./domain/Operation.js"
 import * as Partition from "./domain/Partition.js"
 import type { Position } from "./domain/Position.js"
 import { Source } from "./ingest/Source.js"
+import type { Dispatch } from "./process/Dispatch.js"
+import type { Dispatcher } from "./process/Dispatcher.js"
 import * as Fault from "./process/Fault.js"
 import * as Pauses from "./process/Pauses.js"
 import type { Processor, Services } from "./process/Processor.js"
@@ -41,6 +44,7 @@ import type { NamespaceMismatch } from "./store/Namespaces.js"
 import type { StoreUnavailable } from "./store/StoreUnavailable.js"
 import * as Subscription from "./Subscription.js"
 import type { SubscriptionError } from "./Subscription.js"
+import * as Couriers from "./vitals/Couriers.js"
 import * as Pulse from "./vitals/Pulse.js"
 import * as Wait from "./vitals/Wait.js"
 
@@ -63,6 +67,8 @@ export class Reactor extends Context.Tag("effect-processors/Reactor")<Reactor, {
   readonly outcomes: Effect.Effect<ReadonlyArray<Outcome>>
   /** Waits until every subscription has ended or halted; for ever on a live source. */
   readonly ended: Effect.Effect<void>
+  /** Waits until every message is delivered that can be: what is left was refused, or its receiver is unavailable. */
+  readonly settled: Effect.Effect<void>
 }>() {}
 
 /** How one subscription stands. */
@@ -109,8 +115,15 @@ export type Decided = Processor<never, unknown>
 /** What keeps a reactor from starting: a migration, a place that is somebody else's, a file that cannot be opened. */
 export type StartError = Migrator.MigrationFailed | NamespaceMismatch | StoreUnavailable
 
-/** What processors need besides a source: whatever their handlers do, the client of their namespace aside. */
-type Needs<P extends Decided> = Exclude<Services<P>, SqlClient.SqlClient> | Source | Namespaces
+/**
+ * What processors need besides a source: whatever their handlers do, the client of their namespace aside, and somebody who
+ * takes what they send, if they do.
+ */
+type Needs<P extends Decided> =
+  | Exclude<Exclude<Services<P>, Dispatch>, SqlClient.SqlClient>
+  | (Dispatch extends Services<P> ? Dispatcher : never)
+  | Source
+  | Namespaces
 
 /** Follows the source with these processors until the scope closes. Fails if a namespace cannot be made ready. */
 export const layer = <const Processors extends ReadonlyArray<Decided>>(
@@ -126,7 +139,7 @@ export const layer = <const Processors extends ReadonlyArray<Decided>>(
     return Context.make(Reactor, reactor).pipe(Context.add(Pulse.Pulses, pulses))
   }))
 
-/** Follows a source that ends with these processors, and tells how each fared. */
+/** Follows a source that ends with these processors, tries to deliver what they send, and tells how each fared. */
 export const run = <const Processors extends ReadonlyArray<Decided>>(
   ...processors: Processors
 ): Effect.Effect<
@@ -134,7 +147,10 @@ export const run = <const Processors extends ReadonlyArray<Decided>>(
   StartError,
   Needs<Processors[number]>
 > =>
-  Effect.flatMap(Reactor, (reactor) => Effect.zipRight(reactor.ended, reactor.outcomes)).pipe(
+  Effect.flatMap(
+    Reactor,
+    (reactor) => Effect.zipRight(Effect.zipRight(reactor.ended, reactor.settled), reactor.outcomes)
+  ).pipe(
     Effect.provide(layer(...processors))
   )
 
@@ -163,6 +179,9 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
       commits: yield* observable<Commit>(),
       incidents: yield* observable<Incident.Incident>()
     }
+    const report = (incident: Incident.Incident) =>
+      Effect.zipRight(log(incident), Effect.asVoid(PubSub.publish(observers.incidents, incident)))
+    const couriers = yield* Couriers.make(processors.map(({ namespace }) => namespace), report)
     const lookouts = new Map<string, Wait.Lookout>()
     const fibers = yield* Effect.forEach(
       processors as ReadonlyArray<Processor<never, Services<Processors[number]>>>,
@@ -178,16 +197,21 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
           // It was opened for its migrations, and is at hand since.
           const sql = yield* Effect.orDie(namespaces.open(processor.namespace))
           const claims = new Claims(key, processor.partitions)
+          const follow: Observers = {
+            report,
+            committed: (commits) =>
+              PubSub.publishAll(observers.commits, commits).pipe(
+                Effect.zipRight(lookout.stir),
+                Effect.zipRight(couriers.stir(processor.namespace, commits))
+              )
+          }
           return yield* Effect.forEach(own, (pulse) =>
             Effect.gen(function*() {
+              pulse.isDispatching = () => couriers.isUsed(processor.namespace)
               yield* pulses.add(pulse)
               const options = { pulse, turn: permits.withPermits(1), share: { partition: pulse.partition, claims } }
               const fiber = yield* Effect.forkScoped(
-                Effect.provideService(
-                  supervise(processor, options, { ...observers, stir: lookout.stir }, settings),
-                  SqlClient.SqlClient,
-                  sql
-                )
+                Effect.provideService(supervise(processor, options, follow, settings), SqlClient.SqlClient, sql)
               )
               pulse.isGone = () => fiber.unsafePoll() !== null && pulse.phase !== "ended" && pulse.phase !== "halted"
               return fiber
@@ -203,7 +227,8 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
             Effect.dieMessage(`no processor of this reactor is named ${name}`)
         ),
       outcomes: Effect.map(pulses.all, (all) => all.map(outcome)),
-      ended: Effect.asVoid(Fiber.awaitAll(fibers.flat()))
+      ended: Effect.asVoid(Fiber.awaitAll(fibers.flat())),
+      settled: couriers.settled
     }
   })
 
@@ -230,10 +255,9 @@ const migrate = (
   ))
 
 interface Observers {
-  readonly commits: PubSub.PubSub<Commit>
-  readonly incidents: PubSub.PubSub<Incident.Incident>
-  /** Wakes those who wait for the subscription. */
-  readonly stir: Effect.Effect<void>
+  readonly report: (incident: Incident.Incident) => Effect.Effect<void>
+  /** Tells those who follow the subscription, and wakes those who wait for it. */
+  readonly committed: (commits: Iterable<Commit>) => Effect.Effect<void>
 }
 
 /** Runs a subscription, and again from its cursor when it fails, until it ends or cannot go on. */
@@ -242,12 +266,11 @@ const supervise = <R>(
   options: Subscription.Options & { readonly pulse: Pulse.Pulse },
   observers: Observers,
   settings: Settings.Values
-): Effect.Effect<void, never, R | Source | SqlClient.SqlClient> =>
+): Effect.Effect<void, never, Exclude<R, Dispatch> | Source | SqlClient.SqlClient> =>
   Effect.gen(function*() {
     const { pulse } = options
     const whose = { ...pulse.key, partition: pulse.partition }
-    const report = (incident: Incident.Incident) =>
-      Effect.zipRight(log(incident), Effect.asVoid(PubSub.publish(observers.incidents, incident)))
+    const { report } = observers
     const reopenings = yield* Pauses.make(settings.reopenings)
     const outage = yield* Pauses.make(patience)
     const halt = (failure: unknown) =>
@@ -258,9 +281,7 @@ const supervise = <R>(
     for (;;) {
       const before = pulse.totals.commits
       const exit = yield* Subscription.commits(processor, { ...options, report }).pipe(
-        Stream.runForEachChunk((commits) =>
-          Effect.zipRight(PubSub.publishAll(observers.commits, commits), observers.stir)
-        ),
+        Stream.runForEachChunk(observers.committed),
         Effect.exit
       )
       if (Exit.isSuccess(exit)) return
@@ -304,15 +325,18 @@ const log = (incident: Incident.Incident): Effect.Effect<void> => {
     : incident.failure instanceof Halted
     ? incident.failure.at
     : undefined
-  const { partition, processor, source } = incident
-  const where = { processor, source, ...partition.of === 1 ? {} : { partition: partition.number }, ...subject }
+  const { processor, source } = incident
+  const partition = "partition" in incident && incident.partition.of > 1 ? { partition: incident.partition.number } : {}
+  const where = { processor, source, ...partition, ...subject }
   return Incident.match(incident, {
     Parked: () => Effect.logWarning(`parked: ${what}`),
     Skipped: () => Effect.logWarning(`skipped: ${what}`),
     Retrying: ({ attempt }) => Effect.logInfo(`retrying (${attempt}): ${what}`),
     Waiting: ({ attempt }) => Effect.logWarning(`waiting for the database (${attempt}): ${what}`),
     Reopening: ({ attempt }) => Effect.logWarning(`opening again (${attempt}): ${what}`),
-    Halted: () => Effect.logError(`halted: ${what}`)
+    Halted: () => Effect.logError(`halted: ${what}`),
+    Undeliverable: ({ documentId, id }) =>
+      Effect.logError(`message ${id} for document ${quote(documentId)} was refused: ${what}`)
   }).pipe(Effect.annotateLogs(where))
 }
 

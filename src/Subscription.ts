@@ -26,6 +26,7 @@ import * as Batch from "./ingest/Batch.js"
 import * as Filter from "./ingest/Filter.js"
 import { Source } from "./ingest/Source.js"
 import type { SourceError } from "./ingest/Source.js"
+import type { Dispatch } from "./process/Dispatch.js"
 import type { Processor, StartFrom } from "./process/Processor.js"
 import { Claims } from "./store/Claims.js"
 import type * as Commit from "./store/Commit.js"
@@ -77,13 +78,13 @@ export interface Options {
 export const commits = <R>(
   processor: Processor<never, R>,
   options: Options = {}
-): Stream.Stream<Commit.Commit, SubscriptionError, R | Source | SqlClient.SqlClient> =>
+): Stream.Stream<Commit.Commit, SubscriptionError, Exclude<R, Dispatch> | Source | SqlClient.SqlClient> =>
   Stream.unwrapScoped(
     Effect.map(open(processor, options), (pull) => Stream.repeatEffectChunkOption(pull))
   ) as Stream.Stream<
     Commit.Commit,
     SubscriptionError,
-    R | Source | SqlClient.SqlClient
+    Exclude<R, Dispatch> | Source | SqlClient.SqlClient
   >
 
 /** Opens the subscription and returns what pulls its next commits. */

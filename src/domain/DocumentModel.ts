@@ -25,6 +25,8 @@ export interface DocumentModel<Ops extends Operations> {
     operationType: string,
     input: unknown
   ) => Either.Either<Input<Ops>, ParseResult.ParseError> | undefined
+  /** Encodes the input of a declared operation, as it is sent; `undefined` for a type that the model does not declare. */
+  readonly encode: (operationType: string, input: unknown) => Either.Either<unknown, ParseResult.ParseError> | undefined
 }
 
 export type Input<Ops extends Operations> = Schema.Schema.Type<Ops[keyof Ops]>
@@ -49,10 +51,13 @@ export const systemOperations: ReadonlySet<string> = new Set([
   "REMOVE_RELATIONSHIP"
 ])
 
-/** Declares a model. Decoders are built once, here. Throws a `ParseError` when the type is not clean text. */
+/** Declares a model. Decoders and encoders are built once, here. Throws a `ParseError` when the type is not clean text. */
 export const make = <const Ops extends Operations>(type: string, operations: Ops): DocumentModel<Ops> => {
   const decoders = new Map(
     Object.entries(operations).map(([name, schema]) => [name, Schema.decodeUnknownEither(schema)] as const)
+  )
+  const encoders = new Map(
+    Object.entries(operations).map(([name, schema]) => [name, Schema.encodeUnknownEither(schema)] as const)
   )
   return {
     type: Schema.decodeUnknownSync(DocumentType)(type),
@@ -61,6 +66,10 @@ export const make = <const Ops extends Operations>(type: string, operations: Ops
     decode: (operationType, input) =>
       decoders.get(operationType)?.(input) as
         | Either.Either<Input<Ops>, ParseResult.ParseError>
+        | undefined,
+    encode: (operationType, input) =>
+      encoders.get(operationType)?.(input) as
+        | Either.Either<unknown, ParseResult.ParseError>
         | undefined
   }
 }

@@ -6,10 +6,13 @@
  */
 
 import type { Operation } from "../domain/Operation.js"
+import type { Stream } from "../domain/Strand.js"
 
 export class Attempt {
   /** The operation being handled. */
   current: Operation | undefined = undefined
+  /** The stream of the operation being handled. */
+  stream: Stream | undefined = undefined
   /** Handler times by operation type, in milliseconds. */
   readonly handled = new Map<string, Array<number>>()
 

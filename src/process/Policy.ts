@@ -11,6 +11,7 @@
 
 import type { SqlError } from "@effect/sql/SqlError"
 import type * as Schedule from "effect/Schedule"
+import type { MalformedAction } from "./Dispatch.js"
 import type { HistoryRewritten, MalformedOperation, StrandGap, UnknownOperation } from "./Failure.js"
 
 /** Leave the operation out, count and log it, and go on. */
@@ -58,13 +59,13 @@ export interface Tagged {
 }
 
 /** Failures that are the same however often the operation is tried. A policy gives them a verdict, never a retry. */
-export type Lasting = MalformedOperation | UnknownOperation | StrandGap | HistoryRewritten
+export type Lasting = MalformedOperation | UnknownOperation | StrandGap | HistoryRewritten | MalformedAction
 
 /** Failures that the engine itself can raise for an operation of any processor. */
 export type EngineFailure = MalformedOperation | StrandGap | HistoryRewritten | SqlError
 
 /** Failures that {@link standard} decides; a policy may name them whether or not the processor can fail so. */
-export type StandardFailure = EngineFailure | UnknownOperation
+export type StandardFailure = EngineFailure | UnknownOperation | MalformedAction
 
 /** What a policy may say about a failure `E`. */
 export type Answer<E> = E extends Lasting ? Verdict | ((failure: E) => Verdict)
@@ -88,13 +89,14 @@ declare const noSuchFailure: unique symbol
 /** The policy as the engine keeps it: looked up by tag at run time. */
 export type Table = ReadonlyMap<string, Decision<unknown> | ((failure: unknown) => Decision<unknown>)>
 
-/** Parks what the engine itself can raise: nothing is lost, and one bad operation costs one document. */
+/** Parks what the engine itself can raise, and actions that cannot be sent: nothing is lost, and one bad operation costs one document. */
 export const standard = {
   SqlError: park,
   MalformedOperation: park,
   UnknownOperation: park,
   StrandGap: park,
-  HistoryRewritten: park
+  HistoryRewritten: park,
+  MalformedAction: park
 } as const
 
 /** The decision for a failure; a failure that the table does not know halts, which the types rule out. */

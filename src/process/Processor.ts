@@ -34,6 +34,7 @@ import type { Fold } from "../table/Fold.js"
 import { foldOf } from "../table/FoldingConnection.js"
 import { Forecast } from "../table/Forecast.js"
 import type { Attempt } from "./Attempt.js"
+import type { Handling } from "./Dispatch.js"
 import { MalformedOperation, subject, UnknownOperation } from "./Failure.js"
 import * as Migration from "./Migration.js"
 import type * as Policy from "./Policy.js"
@@ -243,10 +244,11 @@ export const onOperations = <
   options: OperationsOptions<Ops> = {}
 ): Handler<
   Effect.Effect.Error<HandlerEffect<H>> | MalformedOperation | UnknownOperation,
-  Effect.Effect.Context<HandlerEffect<H>>
+  Exclude<Effect.Effect.Context<HandlerEffect<H>>, Handling>
 > => {
   type E = Effect.Effect.Error<HandlerEffect<H>>
-  type R = Effect.Effect.Context<HandlerEffect<H>>
+  // Which operation is handled is read from the attempt, which costs less than a service for each.
+  type R = Exclude<Effect.Effect.Context<HandlerEffect<H>>, Handling>
   type Handle = (received: Received<string, unknown>) => Effect.Effect<unknown, E, R>
   const handles = new Map(Object.entries(handlers) as Iterable<readonly [string, Handle]>)
   const prefetches = new Map(Object.entries(options.prefetch ?? {}) as Iterable<readonly [string, Prefetch]>)
@@ -264,6 +266,7 @@ export const onOperations = <
         for (const operation of strand.operations) {
           if (operation.error !== undefined) continue
           attempt.current = operation
+          attempt.stream = strand
           const handle = handles.get(operation.type)
           if (handle === undefined) {
             if (model.knows(operation.type)) continue

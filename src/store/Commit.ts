@@ -4,7 +4,7 @@
  *     BEGIN
  *       hold the cursor            not ours any more → Fenced
  *       sift the operations        by the progress of their documents
- *       run the handler            its table operations folded, and flushed
+ *       run the handler            its table operations folded, and flushed; its messages to the outbox
  *       save progress and letters
  *       advance the cursor
  *     COMMIT                       answer lost → read the cursor, then decide
@@ -27,6 +27,7 @@ import * as Partition from "../domain/Partition.js"
 import type { Position } from "../domain/Position.js"
 import * as Slice from "../domain/Slice.js"
 import { Attempt } from "../process/Attempt.js"
+import type { Dispatch } from "../process/Dispatch.js"
 import { Defect, show } from "../process/Failure.js"
 import type { Subject } from "../process/Failure.js"
 import * as Fault from "../process/Fault.js"
@@ -38,6 +39,7 @@ import { folding } from "../table/FoldingConnection.js"
 import * as Cursors from "./Cursors.js"
 import * as Incident from "./Incident.js"
 import * as Letters from "./Letters.js"
+import { Outgoing } from "./Outgoing.js"
 import * as Progress from "./Progress.js"
 import * as Segment from "./Segment.js"
 import { sift } from "./Sift.js"
@@ -66,6 +68,8 @@ export interface Commit extends Cursors.Key {
   readonly released: number
   /** Letters that wait after this commit. */
   readonly waiting: number
+  /** Messages that the handler has sent. */
+  readonly dispatched: number
   /** The try that succeeded, from waiting for its turn to the answer to COMMIT. */
   readonly durationMillis: number
   /** Handler times by operation type, in milliseconds, of handlers that work operation by operation. */
@@ -95,7 +99,7 @@ export type CommitError = Halted | Cursors.Fenced | Cursors.CursorConflict
 
 /** Who commits: the owner of a cursor, and how it handles operations. */
 export interface Owner<R> {
-  readonly handler: Handler<unknown, R>
+  readonly handler: Handler<unknown, R | Dispatch>
   readonly policy: Policy.Table
   /** Which of the processor's partitions it is; default: the only one. */
   readonly partition?: Partition.Partition | undefined
@@ -203,6 +207,7 @@ interface Written {
   readonly sifted: Sifted
   /** Letters that were there and left. */
   readonly released: number
+  readonly dispatched: number
 }
 
 /**
@@ -230,7 +235,8 @@ const write = <R>(owner: Owner<R>, segment: Segment.Segment, decided: Sentence |
       trial.attempt.current = sifted.halted.operation
       return yield* Effect.fail(sifted.halted.failure)
     }
-    if (sifted.operations > 0) yield* handle(owner, sifted, trial)
+    const outgoing = new Outgoing(held, trial.attempt)
+    if (sifted.operations > 0) yield* handle(owner, sifted, trial, outgoing)
     yield* Progress.save(held, progress)
     yield* Letters.append(held, sifted.drafts)
     const released = yield* Letters.remove(held, sifted.done)
@@ -239,16 +245,21 @@ const write = <R>(owner: Owner<R>, segment: Segment.Segment, decided: Sentence |
     const cursor = owner.fenced
       ? yield* Cursors.advance(held, position, { written: sifted.drafts.length, removed: released })
       : yield* Cursors.countParked(held, -released)
-    trial.done = { cursor, sifted, released }
+    trial.done = { cursor, sifted, released, dispatched: outgoing.messages }
     return trial.done
   })
 
-/** Runs the handler. What it writes through tables is in the database when this succeeds. */
-const handle = <R>(owner: Owner<R>, { strands }: Sifted, trial: Trial) => {
+/** Runs the handler. What it writes through tables, and what it sends, is in the database when this succeeds. */
+const handle = <R>(owner: Owner<R>, { strands }: Sifted, trial: Trial, outgoing: Outgoing) => {
   const handled = owner.handler.run(strands, trial.attempt)
-  return trial.isExact ? handled : folding(handled, (fold) => {
+  const written = trial.isExact ? handled : folding(handled, (fold) => {
     trial.fold = fold
   })
+  return Effect.zipRight(outgoing.around(written), outgoing.close) as Effect.Effect<
+    void,
+    unknown,
+    R | SqlClient.SqlClient
+  >
 }
 
 /** The owner's cursor or, beside a running owner, that of the document whose letters these are. */
@@ -265,7 +276,7 @@ const holdFor = <R>(owner: Owner<R>, { strands: [first] }: Segment.Segment) =>
 const settle = <R>(
   owner: Owner<R>,
   segment: Segment.Segment,
-  { cursor, released, sifted }: Written,
+  { cursor, dispatched, released, sifted }: Written,
   trial: Trial,
   started: number
 ): Effect.Effect<Outcome> =>
@@ -286,6 +297,7 @@ const settle = <R>(
       skipped: sifted.skipped.length,
       released,
       waiting: cursor.parked,
+      dispatched,
       durationMillis: (yield* Clock.currentTimeMillis) - started,
       handled: trial.attempt.handled
     })

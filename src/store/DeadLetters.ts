@@ -20,6 +20,7 @@ import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Slice from "../domain/Slice.js"
 import type { SourceName } from "../ingest/Source.js"
+import type { Dispatch } from "../process/Dispatch.js"
 import type { Processor } from "../process/Processor.js"
 import type * as Commit from "./Commit.js"
 import * as Cursors from "./Cursors.js"
@@ -77,18 +78,18 @@ export const retry = <R>(
   processor: Processor<never, R>,
   source: SourceName,
   documentId: string
-): Effect.Effect<Retried, Commit.CommitError | SqlError, R | SqlClient.SqlClient> =>
+): Effect.Effect<Retried, Commit.CommitError | SqlError, Exclude<R, Dispatch> | SqlClient.SqlClient> =>
   Effect.gen(function*() {
     const key = { processor: processor.name, source }
     const cursor = yield* Cursors.peek(key, Slice.of(documentId))
     if (cursor === undefined) return { released: 0, waiting: 0, incidents: [] }
     const scope = yield* Effect.scope
     const incidents: Array<Incident> = []
-    const owner: Commit.Owner<R> = {
+    const owner: Commit.Owner<Exclude<R, Dispatch>> = {
       handler: yield* Effect.provideService(processor.handler, Scope.Scope, scope) as Effect.Effect<
-        Commit.Owner<R>["handler"],
+        Commit.Owner<Exclude<R, Dispatch>>["handler"],
         SqlError,
-        R
+        Exclude<R, Dispatch>
       >,
       policy: processor.policy,
       cursor,

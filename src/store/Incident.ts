@@ -27,8 +27,9 @@ export type Incident = Data.TaggedEnum<{
   Reopening: Whose & { readonly failure: unknown; readonly attempt: number }
   /** The subscription has stopped, its cursor before what stopped it, and does not start again by itself. */
   Halted: Whose & { readonly failure: unknown }
+  /** A message was refused for good; it waits in the outbox with those behind it for the same document. */
+  Undeliverable: Key & { readonly id: string; readonly documentId: string; readonly failure: unknown }
 }>
 
-export const { $is: is, $match: match, Halted, Parked, Reopening, Retrying, Skipped, Waiting } = Data.taggedEnum<
-  Incident
->()
+export const { $is: is, $match: match, Halted, Parked, Reopening, Retrying, Skipped, Undeliverable, Waiting } = Data
+  .taggedEnum<Incident>()

@@ -20,6 +20,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Subscribable from "effect/Subscribable"
@@ -31,6 +32,8 @@ import type { SourceError } from "../ingest/Source.js"
 import * as Fault from "../process/Fault.js"
 import * as Cursors from "../store/Cursors.js"
 import * as Namespaces from "../store/Namespaces.js"
+import * as Outbox from "../store/Outbox.js"
+import * as Metrics from "./Metrics.js"
 import { Pulses } from "./Pulse.js"
 import type { Phase, Pulse } from "./Pulse.js"
 
@@ -45,9 +48,11 @@ export interface Report {
   /** The tables that were asked for, and whether each is there. */
   readonly tables: ReadonlyArray<{ readonly namespace: string; readonly name: string; readonly isPresent: boolean }>
   readonly subscriptions: ReadonlyArray<SubscriptionReport>
+  /** What waits to be sent, for namespaces whose processors have sent something. */
+  readonly outboxes: ReadonlyArray<OutboxReport>
   /** Everything that is wrong, in sentences. */
   readonly complaints: ReadonlyArray<string>
-  /** What somebody should look at although the work goes on: dead letters. Nothing here makes a report unhealthy. */
+  /** What somebody should look at although the work goes on: dead letters, refused messages. Nothing here makes a report unhealthy. */
   readonly notices: ReadonlyArray<string>
 }
 
@@ -70,6 +75,16 @@ export interface SubscriptionReport {
   readonly notices: ReadonlyArray<string>
 }
 
+export interface OutboxReport {
+  readonly namespace: string
+  /** Messages that are neither delivered nor given up. */
+  readonly undelivered: number
+  /** Those of them that were refused. */
+  readonly refused: number
+  /** How long the first of the others has been waiting, in milliseconds. */
+  readonly oldestMillis: number | undefined
+}
+
 export interface Options {
   /** How often to check; every 30 s when left out. */
   readonly every?: Duration.DurationInput
@@ -79,6 +94,8 @@ export interface Options {
   readonly stalledAfter?: Duration.DurationInput
   /** How long an operation that was read may wait for its commit; 1 minute when left out. */
   readonly waitingMax?: Duration.DurationInput
+  /** How long a message may wait to be delivered; 1 minute when left out. */
+  readonly undeliveredMax?: Duration.DurationInput
   /** How long the database may take to answer; 5 s when left out. */
   readonly answerWithin?: Duration.DurationInput
 }
@@ -106,6 +123,7 @@ export const layer = (options: Options = {}): Layer.Layer<Health, never, Namespa
       const limits: Limits = {
         stalledAfterMillis: Duration.toMillis(options.stalledAfter ?? "1 minute"),
         waitingMaxMillis: Duration.toMillis(options.waitingMax ?? "1 minute"),
+        undeliveredMaxMillis: Duration.toMillis(options.undeliveredMax ?? "1 minute"),
         answerWithin: options.answerWithin ?? "5 seconds"
       }
       const watched = Effect.map(pulses.all, (all) => watch(namespaces, tables, all))
@@ -163,6 +181,7 @@ const watch = (
 interface Limits {
   readonly stalledAfterMillis: number
   readonly waitingMaxMillis: number
+  readonly undeliveredMaxMillis: number
   readonly answerWithin: Duration.DurationInput
 }
 
@@ -179,6 +198,11 @@ const inspect = ({ places, pulses }: Watched, limits: Limits): Effect.Effect<Rep
         (parked) => examinePulse(pulse, parked, atMillis, limits)
       )
     })
+    const dispatching = new Set(pulses.filter((pulse) => pulse.isDispatching()).map(({ namespace }) => namespace))
+    const outboxes = (yield* Effect.forEach(dispatching, (namespace) => {
+      const sql = reachable.get(namespace)
+      return sql === undefined ? Effect.succeed([]) : outboxOf(namespace, sql, atMillis, limits)
+    })).flat()
     const silent = answers.flatMap(({ namespace, reason }) => reason === undefined ? [] : [{ namespace, reason }])
     const database = silent.length === 0
       ? { isReachable: true as const, latencyMillis: Math.max(0, ...answers.map((answer) => answer.latencyMillis)) }
@@ -190,7 +214,12 @@ const inspect = ({ places, pulses }: Watched, limits: Limits): Effect.Effect<Rep
           ? answer.tables.flatMap(({ isPresent, name }) => isPresent ? [] : [`table ${name} is missing`])
           : []
       ),
-      ...told(subscriptions, "complaints")
+      ...told(subscriptions, "complaints"),
+      ...outboxes.flatMap(({ namespace, oldestMillis }) =>
+        oldestMillis !== undefined && oldestMillis > limits.undeliveredMaxMillis
+          ? [`the outbox of ${namespace} has had a message waiting for ${oldestMillis} ms`]
+          : []
+      )
     ]
     return {
       isHealthy: complaints.length === 0,
@@ -198,9 +227,40 @@ const inspect = ({ places, pulses }: Watched, limits: Limits): Effect.Effect<Rep
       database,
       tables,
       subscriptions,
+      outboxes,
       complaints,
-      notices: told(subscriptions, "notices")
+      notices: [
+        ...told(subscriptions, "notices"),
+        ...outboxes.flatMap(({ namespace, refused }) =>
+          refused > 0
+            ? [
+              `the outbox of ${namespace} has ${refused} message${refused === 1 ? "" : "s"} that ${
+                refused === 1 ? "was" : "were"
+              } refused`
+            ]
+            : []
+        )
+      ]
     }
+  })
+
+/** None if the outbox cannot be read in time: that the database does not answer is said already. */
+const outboxOf = (
+  namespace: Namespaces.Namespace,
+  sql: SqlClient.SqlClient,
+  now: number,
+  limits: Limits
+): Effect.Effect<ReadonlyArray<OutboxReport>> =>
+  Effect.gen(function*() {
+    const found = yield* answered(Effect.provideService(Outbox.summary, SqlClient.SqlClient, sql), limits)
+    if (Either.isLeft(found)) return []
+    const { oldestSentAtMillis, refused, undelivered } = found.right
+    const oldestMillis = oldestSentAtMillis === undefined ? undefined : Math.max(0, now - oldestSentAtMillis)
+    const tagged = <Type, In, Out>(metric: Metric.Metric<Type, In, Out>) =>
+      Metric.tagged(metric, "namespace", namespace)
+    tagged(Metrics.outboxUndelivered).unsafeUpdate(undelivered, [])
+    tagged(Metrics.outboxAgeMillis).unsafeUpdate(oldestMillis ?? 0, [])
+    return [{ namespace, undelivered, refused, oldestMillis }]
   })
 
 /** So many namespaces are asked at a time. */

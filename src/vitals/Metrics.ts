@@ -12,6 +12,12 @@
  * | processor_superseded_total             | counter   | processor             | operations   |
  * | processor_skipped_total                | counter   | processor             | operations   |
  * | processor_lag_ms                       | gauge     | processor             | milliseconds |
+ * | processor_sent_total                   | counter   | processor             | messages     |
+ * | processor_delivered_total              | counter   | processor             | messages     |
+ * | processor_delivery_failures_total      | counter   | processor             | tries        |
+ * | processor_undeliverable_total          | counter   | processor             | messages     |
+ * | processor_outbox_undelivered           | gauge     | namespace             | messages     |
+ * | processor_outbox_age_ms                | gauge     | namespace             | milliseconds |
  *
  * Where a processor has partitions, each of its metrics is tagged with the number of its `partition` as well.
  */
@@ -34,6 +40,13 @@ export const redelivered = Metric.counter("processor_redelivered_total", { incre
 export const superseded = Metric.counter("processor_superseded_total", { incremental: true })
 export const skipped = Metric.counter("processor_skipped_total", { incremental: true })
 export const lagMillis = Metric.gauge("processor_lag_ms")
+export const sent = Metric.counter("processor_sent_total", { incremental: true })
+export const delivered = Metric.counter("processor_delivered_total", { incremental: true })
+export const deliveryFailures = Metric.counter("processor_delivery_failures_total", { incremental: true })
+export const undeliverable = Metric.counter("processor_undeliverable_total", { incremental: true })
+/** Set by each check of health. */
+export const outboxUndelivered = Metric.gauge("processor_outbox_undelivered")
+export const outboxAgeMillis = Metric.gauge("processor_outbox_age_ms")
 
 /** The metrics of one subscription, tagged once; updates cost nanoseconds. */
 export class Meter {
@@ -47,6 +60,7 @@ export class Meter {
   private readonly superseded: Metric.Metric.Counter<number>
   private readonly skipped: Metric.Metric.Counter<number>
   private readonly lag: Metric.Metric.Gauge<number>
+  private readonly sent: Metric.Metric.Counter<number>
   private readonly handlers = new Map<string, Metric.Metric.Histogram<number>>()
 
   constructor(processor: string, partition: Partition.Partition = Partition.whole) {
@@ -64,6 +78,7 @@ export class Meter {
     this.superseded = tag(superseded)
     this.skipped = tag(skipped)
     this.lag = tag(lagMillis)
+    this.sent = tag(sent)
   }
 
   committed(commit: Commit): void {
@@ -74,6 +89,7 @@ export class Meter {
     this.redelivered.unsafeUpdate(commit.redelivered, [])
     this.superseded.unsafeUpdate(commit.superseded, [])
     this.skipped.unsafeUpdate(commit.skipped, [])
+    if (commit.dispatched > 0) this.sent.unsafeUpdate(commit.dispatched, [])
     for (const [type, times] of commit.handled) {
       const handler = this.handler(type)
       for (const millis of times) handler.unsafeUpdate(millis, [])
@@ -97,5 +113,31 @@ export class Meter {
     const fresh = Metric.tagged(this.handlerDuration, "operation", type)
     this.handlers.set(type, fresh)
     return fresh
+  }
+}
+
+/** The metrics of what one processor's messages come to. */
+export class DispatchMeter {
+  private readonly counters: Readonly<Record<"delivered" | "postponed" | "refused", Metric.Metric.Counter<number>>>
+
+  constructor(processor: string) {
+    const tag = <Type, In, Out>(metric: Metric.Metric<Type, In, Out>) => Metric.tagged(metric, "processor", processor)
+    this.counters = {
+      delivered: tag(delivered),
+      postponed: tag(deliveryFailures),
+      refused: tag(undeliverable)
+    }
+  }
+
+  delivered(): void {
+    this.counters.delivered.unsafeUpdate(1, [])
+  }
+
+  postponed(): void {
+    this.counters.postponed.unsafeUpdate(1, [])
+  }
+
+  refused(): void {
+    this.counters.refused.unsafeUpdate(1, [])
   }
 }

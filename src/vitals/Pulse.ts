@@ -57,6 +57,8 @@ export class Pulse {
   oldestWaiting: Effect.Effect<string | undefined> = Effect.succeed(undefined)
   /** The highest position of its source, where the source knows. */
   head: Effect.Effect<Option.Option<Position>, SourceError>
+  /** Whether messages were ever sent from its namespace. */
+  isDispatching: () => boolean = () => false
   /** Whether the fiber of the subscription has ended without saying so. */
   isGone: () => boolean = () => false
 

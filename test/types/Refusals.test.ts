@@ -67,6 +67,13 @@ const refusals: { readonly [file: string]: ReadonlyArray<ReadonlyArray<string>> 
     ["'done' does not exist"],
     ["'AD' does not exist"]
   ],
+  "dispatch-misused": [
+    ["'Dispatcher' is not assignable to type 'Namespaces | Source'"],
+    ["'Handling' is not assignable to type"],
+    ["'\"COMPLET\"' is not assignable to parameter of type '\"ADD\" | \"COMPLETE\"'"],
+    ["'number' is not assignable to type 'string'"],
+    ["'Dispatch' is not assignable to type 'never'"]
+  ],
   "permit-misspelt": [
     ["'\"schemas\"'", "Permit"],
     ["'\"CREATE EXTENSON\"' is not assignable to type 'Kind'"]
