@@ -26,6 +26,7 @@ import type { Namespace } from "./domain/Namespace.js"
 import { quote } from "./domain/Operation.js"
 import * as Partition from "./domain/Partition.js"
 import type { Position } from "./domain/Position.js"
+import * as Relay from "./ingest/Relay.js"
 import { Source } from "./ingest/Source.js"
 import type { Dispatch } from "./process/Dispatch.js"
 import type { Dispatcher } from "./process/Dispatcher.js"
@@ -36,6 +37,7 @@ import { Claims } from "./store/Claims.js"
 import { patience } from "./store/Commit.js"
 import { Halted } from "./store/Commit.js"
 import type { Commit } from "./store/Commit.js"
+import * as Company from "./store/Company.js"
 import type { Key } from "./store/Cursors.js"
 import * as Incident from "./store/Incident.js"
 import * as Migrator from "./store/Migrator.js"
@@ -45,6 +47,7 @@ import type { StoreUnavailable } from "./store/StoreUnavailable.js"
 import * as Subscription from "./Subscription.js"
 import type { SubscriptionError } from "./Subscription.js"
 import * as Couriers from "./vitals/Couriers.js"
+import * as Metrics from "./vitals/Metrics.js"
 import * as Pulse from "./vitals/Pulse.js"
 import * as Wait from "./vitals/Wait.js"
 
@@ -104,6 +107,13 @@ export declare namespace Settings {
     readonly concurrency: number
     /** Pauses before a failed subscription opens again. Starts over once it commits; when it ends, the subscription halts. */
     readonly reopenings: Schedule.Schedule<unknown>
+    /**
+     * What strands that were read and are not committed may occupy in memory, in bytes, as sources estimate it; at most one
+     * strand a subscription comes on top, and a page that is being read. Default: 64 MiB.
+     */
+    readonly bytesMax?: number | undefined
+    /** How many subscriptions that have fallen behind read by themselves at a time. Default: twice the concurrency. */
+    readonly laggardsMax?: number | undefined
     /** How migrations are applied: which statements they may send, how long they wait for the lock. */
     readonly migrations?: Migrator.Options | undefined
   }
@@ -164,7 +174,8 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
 > =>
   Effect.gen(function*() {
     const names = processors.map((processor) => processor.name)
-    const twice = names.find((name, i) => names.indexOf(name) !== i)
+    const known = new Set<string>()
+    const twice = names.find((name) => known.size === known.add(name).size)
     if (twice !== undefined) return yield* Effect.dieMessage(`two processors of one reactor are named ${twice}`)
     yield* migrate(processors)
 
@@ -182,36 +193,55 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
     const report = (incident: Incident.Incident) =>
       Effect.zipRight(log(incident), Effect.asVoid(PubSub.publish(observers.incidents, incident)))
     const couriers = yield* Couriers.make(processors.map(({ namespace }) => namespace), report)
+    const relay = yield* Relay.make(source, {
+      bytesMax: settings.bytesMax,
+      laggardsMax: settings.laggardsMax ?? 2 * settings.concurrency,
+      tell: Metrics.relayTold(source.name)
+    })
+    const arrivals = processors.map(({ partitions }) => Partition.all(partitions).map(() => relay.expect()))
+    const companies = new Map<SqlClient.SqlClient, Company.Company>()
+    const lookoutOf = yield* Wait.lookouts(source.name, looks)
     const lookouts = new Map<string, Wait.Lookout>()
     const fibers = yield* Effect.forEach(
       processors as ReadonlyArray<Processor<never, Services<Processors[number]>>>,
-      (processor) =>
+      (processor, i) =>
         Effect.gen(function*() {
           const key = { processor: processor.name, source: source.name }
           const now = yield* Clock.currentTimeMillis
           const own = Partition.all(processor.partitions).map((partition) =>
             new Pulse.Pulse(key, source.head, now, processor.namespace, partition)
           )
-          const lookout = yield* Wait.lookout(processor, source.name, { ...looks, phase: () => Pulse.phaseOf(own) })
+          const lookout = lookoutOf(processor, () => Pulse.phaseOf(own))
           lookouts.set(processor.name, lookout)
           // It was opened for its migrations, and is at hand since.
           const sql = yield* Effect.orDie(namespaces.open(processor.namespace))
-          const claims = new Claims(key, processor.partitions)
-          const follow: Observers = {
-            report,
-            committed: (commits) =>
-              PubSub.publishAll(observers.commits, commits).pipe(
-                Effect.zipRight(lookout.stir),
-                Effect.zipRight(couriers.stir(processor.namespace, commits))
-              )
-          }
-          return yield* Effect.forEach(own, (pulse) =>
+          const turn = permits.withPermits(1)
+          const company = companies.get(sql) ??
+            (yield* Effect.provideService(Company.make(turn), SqlClient.SqlClient, sql))
+          companies.set(sql, company)
+          const claims = new Claims(key, processor.partitions, turn, company.claim)
+          const committed = (commits: Iterable<Commit>) =>
+            PubSub.publishAll(observers.commits, commits).pipe(
+              Effect.zipRight(lookout.stir),
+              Effect.zipRight(couriers.stir(processor.namespace, commits))
+            )
+          return yield* Effect.forEach(own, (pulse, j) =>
             Effect.gen(function*() {
               pulse.isDispatching = () => couriers.isUsed(processor.namespace)
               yield* pulses.add(pulse)
-              const options = { pulse, turn: permits.withPermits(1), share: { partition: pulse.partition, claims } }
+              const arrived = Effect.sync(arrivals[i]![j]!)
+              const share = { partition: pulse.partition, claims }
+              const shared: Subscription.Shared = {
+                mover: company.mover,
+                follow: (following) => Effect.zipLeft(relay.follow(following), arrived),
+                moved: (commit) => Effect.zipRight(PubSub.publish(observers.commits, commit), lookout.stir)
+              }
               const fiber = yield* Effect.forkScoped(
-                Effect.provideService(supervise(processor, options, follow, settings), SqlClient.SqlClient, sql)
+                Effect.provideService(
+                  supervise(processor, { pulse, turn, share, shared }, { report, committed, arrived }, settings),
+                  SqlClient.SqlClient,
+                  sql
+                )
               )
               pulse.isGone = () => fiber.unsafePoll() !== null && pulse.phase !== "ended" && pulse.phase !== "halted"
               return fiber
@@ -258,6 +288,8 @@ interface Observers {
   readonly report: (incident: Incident.Incident) => Effect.Effect<void>
   /** Tells those who follow the subscription, and wakes those who wait for it. */
   readonly committed: (commits: Iterable<Commit>) => Effect.Effect<void>
+  /** Tells that nobody has to wait any longer for the subscription to follow. */
+  readonly arrived: Effect.Effect<void>
 }
 
 /** Runs a subscription, and again from its cursor when it fails, until it ends or cannot go on. */
@@ -280,10 +312,8 @@ const supervise = <R>(
       })
     for (;;) {
       const before = pulse.totals.commits
-      const exit = yield* Subscription.commits(processor, { ...options, report }).pipe(
-        Stream.runForEachChunk(observers.committed),
-        Effect.exit
-      )
+      const exit = yield* Effect.exit(Subscription.run(processor, { ...options, report }, observers.committed))
+      yield* observers.arrived
       if (Exit.isSuccess(exit)) return
       const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
       // An interruption that gets this far came from within, such as a handler's own fiber; one from outside ends this loop.

@@ -18,20 +18,22 @@ import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Partition from "./domain/Partition.js"
-import { origin } from "./domain/Position.js"
 import type { Position } from "./domain/Position.js"
 import * as Slice from "./domain/Slice.js"
 import type { Strand } from "./domain/Strand.js"
 import * as Batch from "./ingest/Batch.js"
 import * as Filter from "./ingest/Filter.js"
+import type * as Relay from "./ingest/Relay.js"
 import { Source } from "./ingest/Source.js"
 import type { SourceError } from "./ingest/Source.js"
 import type { Dispatch } from "./process/Dispatch.js"
 import type { Processor, StartFrom } from "./process/Processor.js"
 import { Claims } from "./store/Claims.js"
 import type * as Commit from "./store/Commit.js"
+import type { Company } from "./store/Company.js"
 import type * as Cursors from "./store/Cursors.js"
 import type { Incident } from "./store/Incident.js"
+import type * as Moves from "./store/Moves.js"
 import * as Narrowing from "./store/Narrowing.js"
 import * as Ranges from "./store/Ranges.js"
 import type { TransactionError } from "./store/Transaction.js"
@@ -69,6 +71,14 @@ export interface Options {
   readonly turn?: <A, E, R>(commit: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /** Which partition it follows, and whom it shares the claiming of cursors with; default: all documents, alone. */
   readonly share?: { readonly partition: Partition.Partition; readonly claims: Claims }
+  /** What it shares with others; without it, it reads its source by itself. */
+  readonly shared?: Shared
+}
+
+/** What subscriptions of one reactor share: those that read its source, and those that commit in one place. */
+export interface Shared extends Pick<Relay.Relay, "follow">, Pick<Company, "mover"> {
+  /** Told of commits that only move its cursor past what it did not want, which no pull supplies. */
+  readonly moved: (commit: Commit.Commit) => Effect.Effect<void>
 }
 
 /**
@@ -87,12 +97,25 @@ export const commits = <R>(
     Exclude<R, Dispatch> | Source | SqlClient.SqlClient
   >
 
+/** The same for a caller who only looks on: it costs less to keep than a Stream. Ends when the source does. */
+export const run = <R>(
+  processor: Processor<never, R>,
+  options: Options,
+  each: (commits: Chunk.Chunk<Commit.Commit>) => Effect.Effect<unknown>
+): Effect.Effect<void, SubscriptionError, Exclude<R, Dispatch> | Source | SqlClient.SqlClient> =>
+  Effect.scoped(Effect.flatMap(open(processor, options), (pull) =>
+    Effect.catchAll(
+      Effect.forever(Effect.flatMap(pull, each)),
+      Option.match({ onNone: () => Effect.void, onSome: (failure) => Effect.fail(failure) })
+    ))) as Effect.Effect<void, SubscriptionError, Exclude<R, Dispatch> | Source | SqlClient.SqlClient>
+
 /** Opens the subscription and returns what pulls its next commits. */
 const open = <R>(processor: Processor<never, R>, options: Options) =>
   Effect.gen(function*() {
     const source = yield* Source
     const key = { processor: processor.name, source: source.name }
-    const { claims, partition } = options.share ?? { claims: new Claims(key, 1), partition: Partition.whole }
+    const turn = options.turn ?? identity
+    const { claims, partition } = options.share ?? { claims: new Claims(key, 1, turn), partition: Partition.whole }
     const pulse = options.pulse ?? new Pulse(key, source.head, yield* Clock.currentTimeMillis, processor.namespace)
     const vitals = new Vitals(pulse, new Meter(processor.name, partition), options.report)
     yield* vitals.enter("opening")
@@ -102,18 +125,14 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
       handler: yield* processor.handler,
       policy: processor.policy,
       partition,
-      cursor: yield* (options.turn ?? identity)(claims.claim(partition, begin(key, processor.startFrom, source))),
+      cursor: yield* claims.claim(partition, begin(key, processor.startFrom, source)),
       fenced: true,
       report: (incident) => vitals.report(incident),
       committed: (commit) => Effect.zipRight(Effect.sync(() => done.push(commit)), vitals.committed(commit)),
-      turn: (commit) => Effect.zipRight(vitals.trying, (options.turn ?? identity)(commit))
+      turn: (commit) => Effect.zipRight(vitals.trying, turn(commit))
     }
     pulse.opened(owner.cursor)
-    const batches = yield* Batch.form(source.strands(owner.cursor.position), {
-      after: owner.cursor.position,
-      wanted: isFor(processor, owner.cursor),
-      limits: { ...Batch.defaults, ...processor.limits }
-    })
+    const batches = yield* follow(processor, source, owner, vitals, options.shared)
     vitals.waiting = Effect.map(batches.waiting, (waiting) => waiting.oldest)
 
     const first = Narrowing.releaseHeld(owner)
@@ -127,17 +146,36 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     return pulling<SubscriptionError, R | SqlClient.SqlClient>(done, first, next)
   })
 
-/** Whether a strand is for this processor, its document of this cursor, and not one that the cursor is past. */
-const isFor = <R>({ filter, filterDialect }: Processor<never, R>, cursor: Cursors.Cursor) => {
-  const matches = Filter.compile(filter, filterDialect)
-  if (Slice.isSame(cursor.slices, Slice.whole) && cursor.ahead.length === 0) return matches
-  return (strand: Strand) => matches(strand) && Ranges.isNews(cursor, Slice.of(strand.documentId), strand.position)
+/** What the subscription commits: from the relay that it shares, or read for it alone. */
+const follow = <R>(
+  { filter, filterDialect, limits: own }: Processor<never, R>,
+  source: Context.Tag.Service<Source>,
+  owner: Commit.Owner<R>,
+  vitals: Vitals,
+  shared: Shared | undefined
+) => {
+  const after = owner.cursor.position
+  const limits = { ...Batch.defaults, ...own }
+  const isNews = newsOf(owner.cursor)
+  if (shared === undefined) {
+    const matches = Filter.compile(filter, filterDialect)
+    const wanted = isNews === undefined ? matches : (strand: Strand) => matches(strand) && isNews(strand)
+    return Batch.form(source.strands(after), { after, wanted, limits })
+  }
+  const moved = (commit: Commit.Commit) => Effect.zipRight(vitals.moved(commit), shared.moved(commit))
+  const movable = { mover: shared.mover, cursor: { owner, moved } satisfies Moves.Holder }
+  return shared.follow({ after, filter, filterDialect, alsoWanted: isNews, limits, movable })
 }
 
-/** Where a processor that has no cursor yet begins. */
+/** Whether a strand is of a cursor's documents and not past it; `undefined` where all are that come after its position. */
+const newsOf = (cursor: Cursors.Cursor): ((strand: Strand) => boolean) | undefined =>
+  Slice.isSame(cursor.slices, Slice.whole) && cursor.ahead.length === 0
+    ? undefined
+    : (strand) => Ranges.isNews(cursor, Slice.of(strand.documentId), strand.position)
+
+/** Where a processor that has no cursor yet begins; `undefined`: before the first strand. */
 const begin = (key: Cursors.Key, startFrom: StartFrom, source: Context.Tag.Service<Source>) =>
-  Effect.gen(function*() {
-    if (startFrom === "beginning") return origin
+  startFrom === "beginning" ? undefined : Effect.gen(function*() {
     const head = Option.getOrUndefined(yield* source.head)
     const start = startFrom === "current" ? head : startFrom
     return start === undefined || (head !== undefined && start > head)
@@ -214,6 +252,14 @@ class Vitals {
       this.pulse.committed(commit)
       this.meter.committed(commit)
       return this.enter("working")
+    })
+  }
+
+  /** A commit that the loop had no part in. */
+  moved(commit: Commit.Commit): Effect.Effect<void> {
+    return Effect.sync(() => {
+      this.pulse.committed(commit)
+      this.meter.committed(commit)
     })
   }
 

@@ -21,6 +21,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Position } from "../domain/Position.js"
 import type { Strand } from "../domain/Strand.js"
+import { Room } from "./Room.js"
 
 export interface Batch {
   readonly strands: ReadonlyArray<Strand>
@@ -144,101 +145,3 @@ export const form = <E, R>(
       waiting: Effect.sync(() => ({ operations: room.operations, oldest: room.oldest }))
     }
   })
-
-/** The strands that wait, and how far the source has been read. */
-class Room {
-  private strands: Array<Strand | undefined> = []
-  /** Where in {@link strands} the waiting ones start; what lies before has left. */
-  private start = 0
-  /** How many operations of the first waiting strand have left. */
-  private offset = 0
-  private bytes = 0
-  /** The position up to which everything wanted has left. */
-  private left: Position
-  private seen: Position
-  operations = 0
-  unwanted = 0
-  /** Whether unwanted strands have waited long enough for the cursor to move past them. */
-  pressing = false
-  /** Since when the cursor has stood behind unwanted strands alone, in milliseconds. */
-  behindSince: number | undefined = undefined
-  end: Exit.Exit<void, unknown> | undefined = undefined
-
-  constructor(after: Position, private readonly limits: Limits) {
-    this.left = after
-    this.seen = after
-  }
-
-  get isEmpty(): boolean {
-    return this.start === this.strands.length
-  }
-
-  get fillsBatch(): boolean {
-    return this.operations >= this.limits.operations || this.bytes >= this.limits.bytes
-  }
-
-  get isFull(): boolean {
-    return this.operations >= 2 * this.limits.operations || this.bytes >= 2 * this.limits.bytes
-  }
-
-  /** Whether there is a batch to take: strands, or an overdue move of the cursor past unwanted ones. */
-  get hasWork(): boolean {
-    return !this.isEmpty ||
-      (this.unwanted > 0 && (this.pressing || this.unwanted >= this.limits.unwanted || this.end !== undefined))
-  }
-
-  get oldest(): string | undefined {
-    return this.strands[this.start]?.operations[this.offset]?.timestamp
-  }
-
-  put(strand: Strand, wanted: boolean): void {
-    this.seen = strand.position
-    if (!wanted || strand.operations.length === 0) {
-      this.unwanted++
-      return
-    }
-    this.strands.push(strand)
-    this.operations += strand.operations.length
-    this.bytes += strand.bytes
-  }
-
-  take(): Batch {
-    const strands: Array<Strand> = []
-    let operations = 0
-    let bytes = 0
-    while (!this.isEmpty && operations < this.limits.operations && (bytes === 0 || bytes < this.limits.bytes)) {
-      const strand = this.strands[this.start]!
-      const take = Math.min(strand.operations.length - this.offset, this.limits.operations - operations)
-      const whole = this.offset + take === strand.operations.length
-      strands.push(
-        whole && this.offset === 0
-          ? strand
-          : { ...strand, operations: strand.operations.slice(this.offset, this.offset + take) }
-      )
-      operations += take
-      bytes += strand.bytes
-      if (whole) {
-        // Once committed, nothing may hold it: what lives on is copied by each collection of young garbage.
-        this.strands[this.start++] = undefined
-        this.offset = 0
-        this.left = strand.position
-        this.bytes -= strand.bytes
-      } else {
-        this.offset += take
-      }
-    }
-    this.operations -= operations
-    if (this.isEmpty) {
-      this.strands = []
-      this.start = 0
-      this.left = this.seen
-      this.unwanted = 0
-      this.pressing = false
-      this.behindSince = undefined
-    } else if (this.start > 1_024) {
-      this.strands = this.strands.slice(this.start)
-      this.start = 0
-    }
-    return { strands, position: this.left, operations }
-  }
-}

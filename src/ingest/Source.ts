@@ -22,6 +22,7 @@ import type { Operation } from "../domain/Operation.js"
 import { make as position, origin } from "../domain/Position.js"
 import type { Position } from "../domain/Position.js"
 import type { DocumentId, Strand } from "../domain/Strand.js"
+import type { Dialect, Filter } from "./Filter.js"
 
 export const SourceName = Received.pipe(Schema.brand("SourceName"))
 export type SourceName = typeof SourceName.Type
@@ -66,6 +67,20 @@ export class SourceTruncated extends Data.TaggedError("SourceTruncated")<{
 
 export type SourceError = SourceUnavailable | MalformedSource | SourceTruncated
 
+/** Which strands are wanted, and how many at once; the strand that reaches a bound may exceed it. */
+export interface Wanted {
+  readonly filter: Filter
+  readonly filterDialect: Dialect
+  readonly operations: number
+  readonly bytes: number
+}
+
+/** Strands, and how far the source was looked through for them. */
+export interface Page {
+  readonly strands: ReadonlyArray<Strand>
+  readonly position: Position
+}
+
 export class Source extends Context.Tag("effect-processors/Source")<Source, {
   /** Names the cursors that follow this source; choose it once and keep it. */
   readonly name: SourceName
@@ -73,6 +88,11 @@ export class Source extends Context.Tag("effect-processors/Source")<Source, {
   readonly strands: (after: Position) => Stream.Stream<Strand, SourceError>
   /** The highest position there is now, where the source knows it without reading through. */
   readonly head: Effect.Effect<Option.Option<Position>, SourceError>
+  /**
+   * The next strands above a position that are there now and wanted, where the source can leave the others out; how far it
+   * looked goes beyond the position, unless there is nothing there.
+   */
+  readonly page?: (after: Position, wanted: Wanted) => Effect.Effect<Page, SourceError>
   /** The strands of one document up to a position, in order, where the source need not read through to find them. */
   readonly document?: (documentId: DocumentId, through: Position) => Stream.Stream<Strand, SourceError>
 }>() {}

@@ -138,6 +138,7 @@ export const asSource = (journal: Context.Tag.Service<Journal>): Context.Tag.Ser
   name: journal.name,
   strands: (after) => journal.strands(after),
   head: Effect.map(journal.bounds, ({ head }) => Option.some(head)),
+  page: (after, wanted) => journal.page(after, wanted),
   document: (documentId, through) =>
     journal.pages(origin, { filter: { documentId: [documentId] } }).pipe(
       Stream.takeUntil(({ position }) => position >= through),

@@ -4,6 +4,7 @@
  *     claim ──▶ a new epoch      opening a subscription; whoever held it before is fenced from here on
  *     hold  ──▶ row locked       first statement of a commit
  *     advance ▶ compare-and-set  last statement of the same commit
+ *     moveAll ▶ compare-and-set  of many for which there is nothing to write
  *
  * A processor has a row for each of its partitions, which is a range of slices:
  *
@@ -14,7 +15,7 @@
  * makes the rows anew holds it. The position after which it began never changes; of any slice, position, sequence and epoch
  * never go down, and an epoch is higher than any before it, whatever the ranges were; sequence counts commits, so that a
  * commit whose answer was lost can be told from one that never happened even where the position did not move. There is no
- * way to move a cursor outside a transaction that also holds the writes.
+ * way to move a cursor outside a transaction that also holds the writes, if there are any.
  */
 
 import * as SqlClient from "@effect/sql/SqlClient"
@@ -26,6 +27,8 @@ import * as Position from "../domain/Position.js"
 import * as Slice from "../domain/Slice.js"
 import type { SourceName } from "../ingest/Source.js"
 import type { ProcessorName } from "../process/Processor.js"
+import * as Bulk from "../table/Bulk.js"
+import type { Kind } from "../table/Column.js"
 import * as Ranges from "./Ranges.js"
 import * as Transaction from "./Transaction.js"
 
@@ -148,7 +151,11 @@ export const claimAll = (
   ranges: ReadonlyArray<Slice.Range>,
   start: Position.Position = Position.origin
 ): Effect.Effect<ReadonlyArray<Cursor>, Transaction.TransactionError, SqlClient.SqlClient> =>
-  Transaction.run(Effect.gen(function*() {
+  Transaction.run(take(key, ranges, start))
+
+/** What {@link claimAll} does in its transaction. */
+const take = (key: Key, ranges: ReadonlyArray<Slice.Range>, start: Position.Position) =>
+  Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const now = yield* Clock.currentTimeMillis
     const { first, last } = Slice.whole
@@ -167,7 +174,7 @@ export const claimAll = (
       UPDATE processor_cursor SET epoch = ${epoch}, updated_at_ms = ${now}
       WHERE processor = ${key.processor} AND source = ${key.source}`
     return yield* select(key, Slice.whole, false)
-  }))
+  })
 
 /**
  * Makes the caller the owner of one range again that it has owned with this `epoch`. Fails with {@link Fenced} where there is
@@ -228,6 +235,126 @@ const highestEpoch = (key: Key) =>
         undefined
       )
   )
+
+/** A cursor to be claimed, and where it begins if there is none yet. */
+export interface Claim extends Key {
+  readonly start: Position.Position
+}
+
+/** {@link claim} for many, in one transaction; the cursors are in the order of the claims, whose keys differ. */
+export const claimEach = (
+  claims: ReadonlyArray<Claim>
+): Effect.Effect<ReadonlyArray<Cursor>, Transaction.TransactionError, SqlClient.SqlClient> =>
+  Transaction.run(Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const now = yield* Clock.currentTimeMillis
+    const { begin, own } = statementsOf(sql)
+    const send = (text: string, cells: ReadonlyArray<unknown>) => sql.unsafe<Row & KeyRow>(text, cells)
+    yield* Bulk.run(begin, claims.map(({ processor, source, start }) => [processor, source, start, now]), send)
+    const answers = yield* Bulk.run(own, claims.map(({ processor, source }) => [processor, source, now]), send)
+    const cursors = new Keyed<Cursor>()
+    for (const row of answers.flat()) cursors.set(row, row.first_slice, fromRow(row, row))
+    // What is not among them is divided.
+    return yield* Effect.forEach(claims, (key) => {
+      const cursor = cursors.get(key, Slice.whole.first)
+      return cursor === undefined
+        ? Effect.map(take(key, [Slice.whole], key.start), ([one]) => one!)
+        : Effect.succeed(cursor)
+    })
+  }))
+
+/** Where a cursor is to be moved, nothing before that place having been wanted. */
+export interface Passage {
+  readonly from: Cursor
+  readonly position: Position.Position
+}
+
+/**
+ * Moves cursors for which there is nothing to write, each by compare-and-set, and returns those that moved in the order of
+ * the passages; `undefined` for one that is not where its owner left it. Doing it again after a COMMIT whose answer was lost
+ * tells the same.
+ */
+export const moveAll = (
+  passages: ReadonlyArray<Passage>
+): Effect.Effect<ReadonlyArray<Cursor | undefined>, Transaction.TransactionError, SqlClient.SqlClient> =>
+  Transaction.run(Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const now = yield* Clock.currentTimeMillis
+    const answers = yield* Bulk.run(
+      statementsOf(sql).move,
+      passages.map(({ from, position }) => [
+        from.processor,
+        from.source,
+        from.slices.first,
+        from.epoch,
+        from.sequence,
+        from.position,
+        position,
+        now
+      ]),
+      (text, cells) => sql.unsafe<KeyRow>(text, cells)
+    )
+    const moved = new Keyed<true>()
+    for (const row of answers.flat()) moved.set(row, row.first_slice, true)
+    return passages.map(({ from, position }) =>
+      moved.get(from, from.slices.first) ? { ...from, position, sequence: from.sequence + 1n } : undefined
+    )
+  }))
+
+interface KeyRow extends Key {
+  readonly first_slice: number
+}
+
+/** Values by cursor. */
+class Keyed<A> {
+  private readonly bySource = new Map<SourceName, Map<ProcessorName, Map<number, A>>>()
+
+  get({ processor, source }: Key, firstSlice: number): A | undefined {
+    return this.bySource.get(source)?.get(processor)?.get(firstSlice)
+  }
+
+  set({ processor, source }: Key, firstSlice: number, value: A): void {
+    const some = this.bySource.get(source) ?? new Map<ProcessorName, Map<number, A>>()
+    const ranges = some.get(processor) ?? new Map<number, A>()
+    this.bySource.set(source, some.set(processor, ranges.set(firstSlice, value)))
+  }
+}
+
+interface Statements {
+  readonly begin: Bulk.Bulk
+  readonly own: Bulk.Bulk
+  readonly move: Bulk.Bulk
+}
+
+const statementsOf = (sql: SqlClient.SqlClient): Statements =>
+  sql.onDialectOrElse({ sqlite: () => sqlite, orElse: () => pg })
+
+type MakeBulk = (kinds: ReadonlyArray<Kind>, write: Bulk.Write) => Bulk.Bulk
+
+const statements = (bulk: MakeBulk): Statements => ({
+  begin: bulk(["text", "text", "bigint", "bigint"], ({ table }) => `
+    INSERT INTO processor_cursor
+      (processor, source, first_slice, last_slice, start_position, position, sequence, epoch, parked, letters, ahead,
+       updated_at_ms)
+    SELECT v.column1, v.column2, ${Slice.whole.first}, ${Slice.whole.last}, v.column3, v.column3, 0, 0, 0, 0, '', v.column4
+    FROM ${table} WHERE TRUE
+    ON CONFLICT (processor, source, first_slice) DO NOTHING`),
+  own: bulk(["text", "text", "bigint"], ({ table }) => `
+    UPDATE processor_cursor SET epoch = epoch + 1, updated_at_ms = v.column3 FROM ${table}
+    WHERE processor = v.column1 AND source = v.column2
+      AND first_slice = ${Slice.whole.first} AND last_slice = ${Slice.whole.last}
+    RETURNING processor, source, ${columns}`),
+  move: bulk(["text", "text", "integer", "bigint", "bigint", "bigint", "bigint", "bigint"], ({ table }) => `
+    UPDATE processor_cursor SET position = v.column7, sequence = v.column5 + 1, updated_at_ms = v.column8 FROM ${table}
+    WHERE processor = v.column1 AND source = v.column2 AND first_slice = v.column3 AND epoch = v.column4
+      AND ((sequence = v.column5 AND position = v.column6) OR (sequence = v.column5 + 1 AND position = v.column7))
+    RETURNING processor, source, first_slice`)
+})
+
+const sqlite = statements((kinds, write) => Bulk.sqlite(kinds, write))
+
+/** Columns by the names that SQLite gives them. */
+const pg = statements((kinds, write) => Bulk.pg(kinds, kinds.map((_, i) => `column${i + 1}`), write))
 
 /**
  * Locks the cursor for the rest of the transaction and checks that it is where `expected` says. Returns it as it stands.

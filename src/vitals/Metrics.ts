@@ -18,6 +18,9 @@
  * | processor_undeliverable_total          | counter   | processor             | messages     |
  * | processor_outbox_undelivered           | gauge     | namespace             | messages     |
  * | processor_outbox_age_ms                | gauge     | namespace             | milliseconds |
+ * | processor_relay_attached               | gauge     | source                | processors   |
+ * | processor_relay_laggards               | gauge     | source                | processors   |
+ * | processor_relay_bytes                  | gauge     | source                | bytes        |
  *
  * Where a processor has partitions, each of its metrics is tagged with the number of its `partition` as well.
  */
@@ -25,6 +28,7 @@
 import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
 import * as Partition from "../domain/Partition.js"
+import type { Standing } from "../ingest/Relay.js"
 import type { Commit } from "../store/Commit.js"
 
 const commitDuration = MetricBoundaries.exponential({ start: 1, factor: 2, count: 16 })
@@ -47,6 +51,21 @@ export const undeliverable = Metric.counter("processor_undeliverable_total", { i
 /** Set by each check of health. */
 export const outboxUndelivered = Metric.gauge("processor_outbox_undelivered")
 export const outboxAgeMillis = Metric.gauge("processor_outbox_age_ms")
+
+export const relayAttached = Metric.gauge("processor_relay_attached")
+export const relayLaggards = Metric.gauge("processor_relay_laggards")
+export const relayBytes = Metric.gauge("processor_relay_bytes")
+
+/** What a reactor's relay tells of one source: who is near its head, who reads by itself, and what is in memory. */
+export const relayTold = (source: string): (standing: Standing) => void => {
+  const tag = (metric: Metric.Metric.Gauge<number>) => Metric.tagged(metric, "source", source)
+  const gauges = { attached: tag(relayAttached), laggards: tag(relayLaggards), bytes: tag(relayBytes) }
+  return ({ attached, bytes, laggards }) => {
+    gauges.attached.unsafeUpdate(attached, [])
+    gauges.laggards.unsafeUpdate(laggards, [])
+    gauges.bytes.unsafeUpdate(bytes, [])
+  }
+}
 
 /** The metrics of one subscription, tagged once; updates cost nanoseconds. */
 export class Meter {

@@ -169,6 +169,28 @@ export const until = (
 ): Effect.Effect<Position.Position, WaitError, Namespaces.Namespaces> =>
   Effect.scoped(Effect.flatMap(lookout(processor, source), (shared) => shared.until(place, options)))
 
+/** Lookouts for processors of a source, each made when it is first asked: most never are. They last as long as the scope. */
+export const lookouts = (
+  source: SourceName,
+  options: Pick<LookoutOptions, "minMillis" | "maxMillis"> = {}
+): Effect.Effect<
+  (processor: Followed, phase: () => Phase) => Lookout,
+  never,
+  Namespaces.Namespaces | Scope.Scope
+> =>
+  Effect.map(Effect.context<Namespaces.Namespaces | Scope.Scope>(), (context) => (processor, phase) => {
+    let made: Lookout | undefined
+    const making = Effect.suspend(() => Effect.provide(lookout(processor, source, { ...options, phase }), context))
+    return {
+      until: (place, waiting) =>
+        Effect.flatMap(
+          Effect.suspend(() => made === undefined ? making : Effect.succeed(made)),
+          (fresh) => (made ??= fresh).until(place, waiting)
+        ),
+      stir: Effect.suspend(() => made?.stir ?? Effect.void)
+    }
+  })
+
 /** A lookout for as long as the scope lasts. It looks only while somebody waits. */
 export const lookout = (
   processor: Followed,

@@ -1,0 +1,361 @@
+/**
+ * A follower: one subscription on a relay, near the head or behind it.
+ *
+ *     attached ──▶ given strands by the run ──▶ room ──▶ take, a batch
+ *        ▲ │ full for too long: forgets what waits
+ *        │ ▼
+ *     laggard ───▶ reads a page when its turn comes, filtered by the source if it can
+ *
+ * Invariant: whoever takes a batch has committed the one before, so what that held is let go of.
+ */
+
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import type { Position } from "../domain/Position.js"
+import type { Strand } from "../domain/Strand.js"
+import type { Batch, Batches, Limits } from "./Batch.js"
+import * as Filter from "./Filter.js"
+import type { Movable } from "./Idle.js"
+import * as Reading from "./Reading.js"
+import type { Hub } from "./Relay.js"
+import { Room } from "./Room.js"
+import type { Run } from "./Run.js"
+import type { Page, SourceError, Wanted } from "./Source.js"
+import type { Turn } from "./Turns.js"
+
+/** Who follows, from where, and what is wanted. */
+export interface Following {
+  readonly after: Position
+  readonly filter: Filter.Filter
+  readonly filterDialect: Filter.Dialect
+  /** What else has to hold of a strand, beside the filter. */
+  readonly alsoWanted?: ((strand: Strand) => boolean) | undefined
+  readonly limits: Limits
+  /** How its cursor is moved while nothing is wanted; without it, by batches of no strands. */
+  readonly movable?: Movable | undefined
+}
+
+export class Follower {
+  readonly room: Room
+  readonly constraints: ReadonlyArray<Filter.Constraint>
+  /** The run that it is attached to; it is a laggard without one. */
+  run: Run | undefined = undefined
+  /** Whether it was told where it belongs, so that it may read. */
+  isPlaced = false
+  /** Whether its cursor is being moved, so that it must not commit. */
+  isMoving = false
+  /** Since when its room has been full, in milliseconds. */
+  fullSinceMillis: number | undefined = undefined
+  /** How many strands the run had read when it was last at rest. */
+  countAt = 0
+  /** Where its cursor stands for certain. */
+  committed: Position
+  /** What waits for it to have something to do. */
+  private resume: (() => void) | undefined = undefined
+  /** Whether it waits for strands with nothing in its room, attached. */
+  private isHungry = false
+  private hand: Array<Strand> = []
+  private handPosition: Position
+  /** How many of the first strands of the room it has read itself. */
+  private owned = 0
+  private turn: Turn | undefined = undefined
+  private reading: Reading.Reading | undefined = undefined
+
+  constructor(private readonly hub: Hub, readonly following: Following) {
+    this.room = new Room(following.after, following.limits)
+    this.constraints = Filter.constraints(following.filter, following.filterDialect)
+    this.committed = following.after
+    this.handPosition = following.after
+  }
+
+  /** Everything wanted up to here was given. */
+  get at(): Position {
+    this.see()
+    return this.room.seen
+  }
+
+  /** Whether its cursor is behind what was looked at, with nothing to do about it but to move it. */
+  get isBehind(): boolean {
+    return this.isHungry && !this.isMoving && this.room.end === undefined && this.run !== undefined &&
+      this.run.position > this.handPosition
+  }
+
+  /** Whether it has passed by so many unwanted strands that its cursor should move. */
+  get hasPassedMany(): boolean {
+    return this.run !== undefined && this.run.count - this.countAt >= this.room.limits.unwanted
+  }
+
+  wants(strand: Strand): boolean {
+    return strand.operations.length > 0 && this.mayWant(strand) && this.constraints.every(({ field, values }) => {
+      const value = strand[field]
+      return value !== undefined && values.has(value)
+    })
+  }
+
+  /** What the routes do not know. */
+  mayWant(strand: Strand): boolean {
+    return strand.position > this.room.seen && (this.following.alsoWanted?.(strand) ?? true)
+  }
+
+  readonly take: Batches<SourceError>["take"] = Effect.suspend(() => {
+    this.letGo()
+    return this.next
+  })
+
+  readonly waiting: Batches<SourceError>["waiting"] = Effect.sync(() => ({
+    operations: this.room.operations,
+    oldest: this.room.oldest
+  }))
+
+  readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    this.run?.leave(this)
+    const kept = this.drop()
+    if (kept !== undefined) this.hub.hands.release(kept)
+    this.owned = 0
+    this.letGo()
+    this.hub.forget(this)
+    return this.closeReading
+  })
+
+  /** Gives it a strand that the run has read. */
+  give(strand: Strand): void {
+    this.room.put(strand, true)
+    this.hub.rooms.add(strand)
+    if (this.room.isFull) this.fullSinceMillis ??= this.hub.now()
+    this.stir()
+  }
+
+  /** Gives it a strand that it has read itself, or found in the window. */
+  absorb(strand: Strand): void {
+    this.room.put(strand, true)
+    this.hub.hands.add(strand)
+    this.owned++
+  }
+
+  /** Forgets what waits, to read it again. What has left in part stays, and is returned. */
+  drop(): Strand | undefined {
+    const { hands, rooms } = this.hub
+    let own = this.room.isBroken ? this.owned - 1 : this.owned
+    const kept = this.room.clear((strand) => own-- > 0 ? hands.release(strand) : rooms.release(strand))
+    if (kept !== undefined && this.owned === 0) {
+      rooms.release(kept)
+      hands.add(kept)
+    }
+    this.owned = kept === undefined ? 0 : 1
+    this.fullSinceMillis = undefined
+    return kept
+  }
+
+  /** It is on a run, from where everything above `at` comes to it. */
+  attached(run: Run): void {
+    this.run = run
+    this.countAt = run.count - (this.room.isEmpty ? this.room.unwanted : 0)
+    this.rest()
+  }
+
+  /** It is on no run any more. */
+  detached(): void {
+    this.see()
+    this.rouse()
+    this.run = undefined
+  }
+
+  /** Its cursor was moved, or was refused and is to learn why. */
+  moved(to: Position, outcome: "moved" | "refused" | "failed"): void {
+    this.isMoving = false
+    if (outcome === "moved") {
+      this.committed = to
+      this.handPosition = to
+      this.room.pass(to)
+      if (this.run !== undefined) this.countAt = this.run.count
+    }
+    if (outcome === "refused") this.press()
+    else if (!this.room.isEmpty || this.room.end !== undefined || this.run === undefined) this.stir()
+  }
+
+  /** Has it commit a batch of no strands. */
+  press(): void {
+    this.room.pressing = true
+    this.stir()
+  }
+
+  /** Has it look whether there is something to do, unless its cursor is being moved. */
+  stir(): void {
+    if (this.isMoving || this.resume === undefined) return
+    const { resume } = this
+    this.resume = undefined
+    this.rouse()
+    resume()
+  }
+
+  /** How far its run has come is looked up when it matters, so that a run need not tell those who want nothing. */
+  private see(): void {
+    const { room, run } = this
+    if (run === undefined) return
+    if (run.position > room.seen) room.seen = run.position
+    if (room.isEmpty) room.unwanted = run.count - this.countAt
+  }
+
+  private readonly next: Effect.Effect<Option.Option<Batch>, SourceError> = Effect.suspend(() => {
+    const { hub, room } = this
+    this.see()
+    if (this.isMoving) return this.again(this.park)
+    if (!room.isEmpty || (room.unwanted > 0 && this.isPressed)) return Effect.zipRight(this.linger, this.leave)
+    if (room.end !== undefined) {
+      const end = room.end as Exit.Exit<void, SourceError>
+      return Exit.isSuccess(end) ? Effect.succeedNone : Effect.failCause(end.cause)
+    }
+    if (this.run === undefined) return this.again(this.isPlaced ? this.catchUp : this.park)
+    if (this.reading !== undefined) return this.again(this.closeReading)
+    if (this.hasPassedMany) hub.idle.ask(this)
+    else if (room.unwanted > 0) hub.idle.lags(this)
+    return this.again(this.park)
+  })
+
+  private again<R>(first: Effect.Effect<void, SourceError, R>) {
+    return Effect.zipRight(first, this.next)
+  }
+
+  /** Whether its cursor has to move by a batch of no strands. */
+  private get isPressed(): boolean {
+    const { room } = this
+    return room.pressing || room.end !== undefined ||
+      ((this.following.movable === undefined || this.run === undefined) && room.unwanted >= room.limits.unwanted)
+  }
+
+  private readonly park: Effect.Effect<void> = Effect.async((resume) => {
+    this.resume = () => resume(Effect.void)
+    this.rest()
+    return Effect.sync(() => {
+      this.resume = undefined
+      this.rouse()
+    })
+  })
+
+  /** It waits, with nothing to do: others should not be held up on its behalf, nor it by them. */
+  private rest(): void {
+    if (this.isHungry || this.resume === undefined || this.run === undefined || !this.room.isEmpty) return
+    this.isHungry = true
+    this.run.hungers()
+  }
+
+  private rouse(): void {
+    if (!this.isHungry) return
+    this.isHungry = false
+    if (this.run !== undefined) this.run.hungry--
+  }
+
+  /** Gives more strands some time to join a batch that is not full yet. */
+  private readonly linger: Effect.Effect<void> = Effect.suspend(() => {
+    const { room } = this
+    if (room.limits.lingerMillis === 0 || room.isEmpty || this.isFilled) return Effect.void
+    return Effect.asVoid(Effect.timeoutOption(this.untilFilled, room.limits.lingerMillis))
+  })
+
+  private get isFilled(): boolean {
+    return this.room.fillsBatch || this.room.end !== undefined
+  }
+
+  private readonly untilFilled: Effect.Effect<void> = Effect.suspend(() =>
+    this.isFilled ? Effect.void : Effect.zipRight(this.park, this.untilFilled)
+  )
+
+  private readonly leave = Effect.sync(() => {
+    const { hub, room, run } = this
+    this.see()
+    const wasFull = room.isFull
+    const allowance = {
+      bytes: Math.max(1, hub.hands.free / 4),
+      weigh: (strand: Strand) => this.owned > 0 || hub.hands.has(strand) ? 0 : strand.bytes
+    }
+    const batch = room.take(allowance, (strand) => {
+      this.hand.push(strand)
+      if (this.owned > 0) {
+        this.owned--
+      } else {
+        hub.hands.add(strand)
+        hub.rooms.release(strand)
+      }
+    })
+    this.handPosition = batch.position
+    if (run !== undefined) {
+      if (room.isEmpty) {
+        this.countAt = run.count
+        hub.idle.settled(this)
+      }
+      if (wasFull && !room.isFull) this.fullSinceMillis = undefined
+      run.changes()
+    }
+    return Option.some(batch)
+  })
+
+  private letGo(): void {
+    const { hub } = this
+    this.committed = this.handPosition
+    for (const strand of this.hand) hub.hands.release(strand)
+    this.hand = []
+    if (this.owned === 0) this.finishTurn()
+  }
+
+  private finishTurn(): void {
+    if (this.turn !== undefined) this.hub.turns.finish(this.turn, this.hub.now())
+    this.turn = undefined
+  }
+
+  /** Joins the run if it is in its window; otherwise reads a page, when its turn has come. */
+  private readonly catchUp: Effect.Effect<void, SourceError> = Effect.suspend(() => {
+    if (this.hub.place(this)) return Effect.void
+    return this.hub.turns.take((turn) => {
+      this.turn = turn
+    }).pipe(
+      Effect.zipRight(Effect.suspend(() => this.hub.place(this) ? Effect.void : this.read)),
+      Effect.zipRight(Effect.sync(() => {
+        if (this.owned === 0) this.finishTurn()
+      }))
+    )
+  })
+
+  private readonly read: Effect.Effect<void, SourceError> = Effect.suspend(() => {
+    const { following, hub, room } = this
+    const { at } = this
+    const bytes = Math.max(1, Math.min(room.limits.bytes, Math.floor(hub.hands.free / 4)))
+    const { filter, filterDialect } = following
+    const bounds = { operations: room.limits.operations, bytes }
+    return Effect.map(
+      hub.source.page?.(at, { filter, filterDialect, ...bounds }) ?? this.readThrough(at, bounds),
+      ({ position, strands }) => {
+        for (const strand of strands) if (this.wants(strand)) this.absorb(strand)
+        if (room.isEmpty) room.unwanted += Number(position - at)
+        if (position > room.seen) room.seen = position
+        hub.place(this)
+      }
+    )
+  })
+
+  private readonly readThrough = (at: Position, bounds: Pick<Wanted, "operations" | "bytes">) =>
+    Effect.flatMap(
+      Effect.suspend(() => this.reading === undefined ? this.openReading(at) : Effect.succeed(this.reading)),
+      (reading) =>
+        Effect.map(
+          reading.page(bounds),
+          Option.getOrElse((): Page => {
+            this.room.end = Exit.void
+            return { strands: [], position: at }
+          })
+        )
+    )
+
+  private openReading(at: Position): Effect.Effect<Reading.Reading> {
+    return Effect.uninterruptible(Effect.tap(Reading.open(this.hub.source, at), (reading) =>
+      Effect.sync(() => {
+        this.reading = reading
+      })))
+  }
+
+  private readonly closeReading: Effect.Effect<void> = Effect.suspend(() => {
+    const { reading } = this
+    this.reading = undefined
+    return reading?.close ?? Effect.void
+  })
+}

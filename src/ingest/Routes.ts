@@ -1,0 +1,133 @@
+/**
+ * Routes: who wants a strand, found by what the strand is and not by asking everyone.
+ *
+ *     filters that constrain the type            type ─────────────▶ followers
+ *     filters that constrain the type and drive  type ─▶ drive ────▶ followers
+ *     filters without constraints                ──────────────────▶ followers
+ *
+ * Filters that constrain the same fields share a table, so a strand is looked up once for each kind of filter that there is,
+ * at most 32, however many filters there are of each kind. The answer is exactly that of {@link Filter.matches}.
+ */
+
+import type { Strand } from "../domain/Strand.js"
+import type * as Filter from "./Filter.js"
+
+/** A filter in the index. */
+interface Route<out To> {
+  readonly to: To
+  /** The constraints that its place in the index does not imply. */
+  readonly rest: ReadonlyArray<Filter.Constraint>
+}
+
+/** One value of one field, and below it those of the next. */
+interface Junction<To> {
+  next: Map<string, Junction<To>> | undefined
+  routes: Set<Route<To>> | undefined
+}
+
+interface Table<To> {
+  readonly fields: ReadonlyArray<keyof Filter.Filter>
+  readonly root: Junction<To>
+}
+
+/** Removes what was added. */
+export type Removal = () => void
+
+/** Places that one filter may take in the index; fields that would need more are tested strand by strand. */
+const placesMax = 4_096
+
+/** The most telling first: it is always in the index. */
+const order: ReadonlyArray<keyof Filter.Filter> = ["documentId", "documentType", "driveId", "scope", "branch"]
+
+export class Routes<To> {
+  private readonly tables = new Map<number, Table<To>>()
+
+  /** Adds whoever wants what meets these constraints. */
+  add(constraints: ReadonlyArray<Filter.Constraint>, to: To): Removal {
+    const { indexed, rest } = divide(constraints)
+    const table = this.tableOf(indexed)
+    const route: Route<To> = { to, rest }
+    enter(table.root, indexed, 0, route)
+    return () => leave(table.root, indexed, 0, route)
+  }
+
+  /** Calls `found` with each that wants the strand, once. */
+  wanting(strand: Strand, found: (to: To) => void): void {
+    for (const { fields, root } of this.tables.values()) {
+      let at: Junction<To> | undefined = root
+      for (const field of fields) {
+        const value: string | undefined = strand[field]
+        at = value === undefined ? undefined : at.next?.get(value)
+        if (at === undefined) break
+      }
+      if (at?.routes === undefined) continue
+      for (const { rest, to } of at.routes) if (rest.every((one) => meets(strand, one))) found(to)
+    }
+  }
+
+  private tableOf(indexed: ReadonlyArray<Filter.Constraint>): Table<To> {
+    const kind = indexed.reduce((sum, { field }) => sum + 2 ** order.indexOf(field), 0)
+    const known = this.tables.get(kind)
+    if (known !== undefined) return known
+    const table: Table<To> = { fields: indexed.map(({ field }) => field), root: junction() }
+    this.tables.set(kind, table)
+    return table
+  }
+}
+
+const junction = <To>(): Junction<To> => ({ next: undefined, routes: undefined })
+
+const meets = (strand: Strand, { field, values }: Filter.Constraint): boolean => {
+  const value = strand[field]
+  return value !== undefined && values.has(value)
+}
+
+/** Which constraints have places in the index, in the order of its fields, and which are left to be tested. */
+const divide = (constraints: ReadonlyArray<Filter.Constraint>) => {
+  const sorted = constraints.toSorted((a, b) => order.indexOf(a.field) - order.indexOf(b.field))
+  const indexed: Array<Filter.Constraint> = []
+  const rest: Array<Filter.Constraint> = []
+  let places = 1
+  for (const constraint of sorted) {
+    const size = constraint.values.size
+    if (indexed.length === 0 || size === 1 || places * size <= placesMax) {
+      places *= size
+      indexed.push(constraint)
+    } else {
+      rest.push(constraint)
+    }
+  }
+  return { indexed, rest }
+}
+
+const enter = <To>(at: Junction<To>, path: ReadonlyArray<Filter.Constraint>, depth: number, route: Route<To>): void => {
+  const step = path[depth]
+  if (step === undefined) {
+    at.routes ??= new Set()
+    at.routes.add(route)
+    return
+  }
+  at.next ??= new Map()
+  for (const value of step.values) {
+    const below = at.next.get(value) ?? junction<To>()
+    at.next.set(value, below)
+    enter(below, path, depth + 1, route)
+  }
+}
+
+/** Takes junctions away that lead nowhere any more. */
+const leave = <To>(at: Junction<To>, path: ReadonlyArray<Filter.Constraint>, depth: number, route: Route<To>): void => {
+  const step = path[depth]
+  if (step === undefined) {
+    at.routes?.delete(route)
+    if (at.routes?.size === 0) at.routes = undefined
+    return
+  }
+  for (const value of step.values) {
+    const below = at.next?.get(value)
+    if (below === undefined) continue
+    leave(below, path, depth + 1, route)
+    if (below.routes === undefined && below.next === undefined) at.next?.delete(value)
+  }
+  if (at.next?.size === 0) at.next = undefined
+}

@@ -1,0 +1,208 @@
+/**
+ * A run: one reading of a source on behalf of all followers that are near its place.
+ *
+ *     chunk ─▶ strand ─▶ routes: who wants it? ─┬─ all have room ───────────────▶ given to each, into the window
+ *                                               ├─ one is full ─▶ wait ─▶ … ────▶ … and so on
+ *                                               └─ for too long, while others want to go on ─▶ it is let go
+ *
+ * Invariants: whoever is attached has been given everything wanted up to `position`; the window holds every strand above
+ * `from`, up to `position`.
+ */
+
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { Position } from "../domain/Position.js"
+import type { Strand } from "../domain/Strand.js"
+import type { Follower } from "./Follower.js"
+import type { Hub } from "./Relay.js"
+import { Routes } from "./Routes.js"
+import type { Removal } from "./Routes.js"
+import type { SourceError } from "./Source.js"
+import { Window } from "./Window.js"
+
+export class Run {
+  readonly attached = new Map<Follower, Removal>()
+  private readonly routes = new Routes<Follower>()
+  private readonly window: Window
+  /** How far it has read. */
+  position: Position
+  /** How many strands it has read. */
+  count = 0
+  /** How many of the attached wait with nothing to do. */
+  hungry = 0
+  end: Exit.Exit<void, SourceError> | undefined = undefined
+  /** The cursors of those who were attached when it ended. */
+  lefts: ReadonlyArray<Position> = []
+  private wanting: Array<Follower> = []
+  /** Since when the next strand has been held up, in milliseconds. */
+  private heldUpSince: number | undefined = undefined
+  private resume: (() => void) | undefined = undefined
+
+  constructor(private readonly hub: Hub, from: Position) {
+    this.position = from
+    this.window = new Window(from, hub.rooms, hub.windowStrands, hub.windowBytes)
+  }
+
+  /** The lowest position from which one can join. */
+  get from(): Position {
+    return this.window.from
+  }
+
+  /** Attaches the follower, unless it is below the window or too full for what it wants of it. */
+  join(follower: Follower): boolean {
+    if (follower.at < this.from) return false
+    for (const strand of this.window.after(follower.at)) {
+      if (follower.wants(strand)) {
+        if (follower.room.isFull) return false
+        follower.absorb(strand)
+      } else {
+        follower.room.put(strand, false)
+      }
+    }
+    this.attached.set(follower, this.routes.add(follower.constraints, follower))
+    follower.attached(this)
+    this.hub.idle.enter(follower)
+    this.changes()
+    return true
+  }
+
+  leave(follower: Follower): void {
+    const removal = this.attached.get(follower)
+    if (removal === undefined) return
+    removal()
+    this.attached.delete(follower)
+    this.hub.idle.leave(follower)
+    follower.detached()
+    this.changes()
+  }
+
+  /** One more waits with nothing to do. */
+  hungers(): void {
+    if (this.hungry++ === 0) this.changes()
+  }
+
+  /** Somebody has made room, come or gone. */
+  changes(): void {
+    this.resume?.()
+  }
+
+  /** Passes a chunk on, strand by strand, waiting wherever one is held up. */
+  readonly pass = (chunk: Chunk.Chunk<Strand>): Effect.Effect<void> => {
+    const strands = Chunk.toReadonlyArray(chunk)
+    let at = 0
+    const on: Effect.Effect<void> = Effect.suspend(() => {
+      while (at < strands.length && this.accept(strands[at]!)) at++
+      this.hub.idle.advanced(this)
+      this.hub.tell()
+      return at < strands.length ? Effect.zipRight(this.change, on) : Effect.void
+    })
+    return on
+  }
+
+  /** The source has ended or failed. Who has not come that far is not concerned. */
+  finish(exit: Exit.Exit<void, SourceError>): void {
+    this.end = exit
+    const followers = Array.from(this.attached.keys())
+    this.lefts = followers.map(({ committed }) => committed)
+    for (const follower of followers) {
+      if (Exit.isFailure(exit) && follower.at > this.position) {
+        this.leave(follower)
+        this.hub.place(follower)
+      } else {
+        this.hub.idle.leave(follower)
+        follower.room.end = exit
+      }
+      follower.stir()
+    }
+    this.close()
+  }
+
+  /** Nobody will join it any more. */
+  close(): void {
+    this.window.clear()
+  }
+
+  /** Gives the strand to all who want it, or to nobody: not before all of them have room. */
+  private accept(strand: Strand): boolean {
+    if (this.attached.size === 0) return false
+    this.wanting = []
+    if (strand.operations.length > 0) {
+      this.routes.wanting(strand, (follower) => {
+        if (follower.mayWant(strand)) this.wanting.push(follower)
+      })
+    }
+    if (this.isHeldUp(strand) && !this.relieve(strand)) return false
+    this.heldUpSince = undefined
+    for (const follower of this.wanting) follower.give(strand)
+    if (this.window.makeRoom(strand)) this.window.add(strand)
+    else this.window.skip(strand)
+    this.position = strand.position
+    this.count++
+    return true
+  }
+
+  private isHeldUp(strand: Strand): boolean {
+    return this.wanting.some(({ room }) => room.isFull) ||
+      (this.wanting.length > 0 && !this.window.makeRoom(strand))
+  }
+
+  /** Lets go of those who have held others up for too long. */
+  private relieve(strand: Strand): boolean {
+    const now = this.hub.now()
+    this.heldUpSince ??= now
+    if (this.hungry === 0) return false
+    const overdue = now - this.hub.patienceMillis
+    const stays = ({ fullSinceMillis, room }: Follower) => !room.isFull || (fullSinceMillis ?? now) > overdue
+    for (const follower of this.wanting) if (!stays(follower)) this.letGo(follower)
+    if (this.heldUpSince <= overdue) this.makeRoom(strand)
+    this.wanting = this.wanting.filter(({ run }) => run === this)
+    return !this.isHeldUp(strand)
+  }
+
+  /** Lets go of the furthest behind until there is room for the strand. */
+  private makeRoom(strand: Strand): void {
+    while (!this.window.makeRoom(strand)) {
+      const last = furthestBehind(this.attached.keys())
+      if (last === undefined) return
+      this.letGo(last)
+    }
+  }
+
+  private letGo(follower: Follower): void {
+    this.leave(follower)
+    follower.drop()
+  }
+
+  /** Waits until somebody makes room, or others have been held up for long enough. */
+  private readonly change: Effect.Effect<void> = Effect.suspend(() => {
+    const change = Effect.async<void>((resume) => {
+      this.resume = () => {
+        this.resume = undefined
+        resume(Effect.void)
+      }
+      return Effect.sync(() => {
+        this.resume = undefined
+      })
+    })
+    if (this.hungry === 0 || this.heldUpSince === undefined) return change
+    return Effect.raceFirst(change, Effect.sleep(Math.max(1, this.nextOverdue())))
+  })
+
+  /** In how many milliseconds somebody will have held the others up for too long. */
+  private nextOverdue(): number {
+    const since = this.wanting.reduce(
+      (first, { fullSinceMillis }) => Math.min(first, fullSinceMillis ?? first),
+      this.heldUpSince ?? Infinity
+    )
+    return since + this.hub.patienceMillis - this.hub.now()
+  }
+}
+
+const furthestBehind = (followers: Iterable<Follower>): Follower | undefined => {
+  let last: Follower | undefined
+  for (const follower of followers) {
+    if (!follower.room.isEmpty && (last === undefined || follower.committed < last.committed)) last = follower
+  }
+  return last
+}

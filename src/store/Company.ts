@@ -1,0 +1,21 @@
+/**
+ * A company: the subscriptions of one place, whose cursors are claimed together when they start together, and moved together
+ * while nothing comes for them.
+ */
+
+import type * as SqlClient from "@effect/sql/SqlClient"
+import * as Effect from "effect/Effect"
+import type { Mover } from "../ingest/Idle.js"
+import * as JointClaims from "./JointClaims.js"
+import * as Moves from "./Moves.js"
+
+export interface Company {
+  readonly claim: JointClaims.JointClaims
+  readonly mover: Mover<Moves.Holder>
+}
+
+/** The company of the place that the client in the context reaches. `turn` runs around each transaction. */
+export const make = (
+  turn: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+): Effect.Effect<Company, never, SqlClient.SqlClient> =>
+  Effect.all({ claim: JointClaims.make(turn), mover: Moves.make(turn) })
