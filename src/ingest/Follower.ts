@@ -194,7 +194,7 @@ export class Follower {
     const { room, run } = this
     if (run === undefined) return
     if (run.position > room.seen) room.seen = run.position
-    if (room.isEmpty) room.unwanted = run.count - this.countAt
+    if (room.isEmpty) room.unwanted = run.position > this.handPosition ? run.count - this.countAt : 0
   }
 
   private readonly next: Effect.Effect<Option.Option<Batch>, SourceError> = Effect.suspend(() => {
