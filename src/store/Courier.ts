@@ -108,12 +108,15 @@ export const make = (
     const waiters = new Set<() => void>()
     let isUsed = false
     let isStirred = true
+    let isAway = false
     let pauseMillis = lookMinMillis
     let forgottenMillis = 0
 
     const wake = Effect.suspend(() => {
       isUsed = true
       isStirred = true
+      // Commits go on while the receiver is away, and must not make it be asked without end.
+      if (isAway) return Effect.void
       pauseMillis = lookMinMillis
       return woken.open
     })
@@ -137,6 +140,7 @@ export const make = (
       if (!isUsed) return undefined
       yield* forgetOld
       const result = yield* rounds(work)
+      isAway = result === "away"
       if (result === "worked") pauseMillis = lookMinMillis
       const longest = yield* longestPause(work, result)
       const pause = Math.min(pauseMillis, longest)
@@ -217,7 +221,7 @@ const rounds = (work: Work): Effect.Effect<Result, SqlError, SqlClient.SqlClient
         break
       }
       yield* round(work, yield* Outbox.lanes(laneMax.lanes))
-      result = isAway(work) ? "away" : "worked"
+      result = isUnanswered(work) ? "away" : "worked"
       if (result === "away") break
     }
     if (work.heldUntilMillis > 0) {
@@ -228,7 +232,7 @@ const rounds = (work: Work): Effect.Effect<Result, SqlError, SqlClient.SqlClient
   })
 
 /** Whether nobody has taken anything in this round, of so many that were asked. */
-const isAway = (work: Work): boolean => work.delivered === 0 && work.failed >= failuresMax
+const isUnanswered = (work: Work): boolean => work.delivered === 0 && work.failed >= failuresMax
 
 const claim = (work: Work): Effect.Effect<boolean, SqlError, SqlClient.SqlClient> =>
   Effect.gen(function*() {
@@ -272,7 +276,7 @@ const deliverLane = (work: Work, lane: Outbox.Lane): Effect.Effect<void, SqlErro
 const mayGoOn = (work: Work): Effect.Effect<boolean> =>
   Effect.map(
     Clock.currentTimeMillis,
-    (now) => now < work.heldUntilMillis && !isAway(work)
+    (now) => now < work.heldUntilMillis && !isUnanswered(work)
   )
 
 /** Delivers one message and marks it; false if its lane has to wait. */
