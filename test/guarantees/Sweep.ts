@@ -42,13 +42,13 @@ export interface Result {
   readonly violations: ReadonlyArray<string>
 }
 
-const lanes = 4
+export const lanes = 4
 
 /** The child. */
 export const program: Effect.Effect<string, never, Scope.Scope> = Bundle.make(new URL("child.ts", import.meta.url))
 
 /** How a child ended: the statements it sent, or `undefined` when it was killed. Anything else is a defect. */
-const run = (file: string, order: Order, killAfterMillis?: number): Effect.Effect<number | undefined> =>
+export const run = (file: string, order: object, killAfterMillis?: number): Effect.Effect<number | undefined> =>
   Effect.async((resume) => {
     const child = spawn(process.execPath, [file, JSON.stringify(order)], { stdio: ["ignore", "pipe", "pipe"] })
     let out = ""
@@ -65,7 +65,7 @@ const run = (file: string, order: Order, killAfterMillis?: number): Effect.Effec
   })
 
 /** Waits until the server has seen that the child is gone, and ended what it had sent. */
-const quiet: Effect.Effect<void, never, SqlClient.SqlClient> = Effect.gen(function*() {
+export const quiet: Effect.Effect<void, never, SqlClient.SqlClient> = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const others = sql.onDialectOrElse({
     sqlite: () => Effect.succeed<ReadonlyArray<unknown>>([]),
@@ -84,20 +84,21 @@ const quiet: Effect.Effect<void, never, SqlClient.SqlClient> = Effect.gen(functi
 const silent = Logger.remove(Logger.defaultLogger)
 
 /** An empty database, over and over: a file is replaced, a PostgreSQL database emptied. */
-const lane = (
-  dialect: Database.Database["dialect"]
+export const lane = (
+  dialect: Database.Database["dialect"],
+  namespace = Ledger.namespace
 ): Effect.Effect<Effect.Effect<Database.Database, never, Scope.Scope>, never, Scope.Scope> =>
   dialect === "sqlite" ? Effect.succeed(Database.sqlite) : Effect.map(Database.postgres, (database) =>
     Effect.as(
       Effect.flatMap(SqlClient.SqlClient, (sql) =>
-        Effect.zipRight(quiet, sql`DROP SCHEMA IF EXISTS ${sql(Namespaces.place(Ledger.namespace))} CASCADE`)).pipe(
+        Effect.zipRight(quiet, sql`DROP SCHEMA IF EXISTS ${sql(Namespaces.place(namespace))} CASCADE`)).pipe(
           Effect.provide(Store.layer(database)),
           Effect.orDie
         ),
       database
     ))
 
-const targetOf = (database: Database.Database): string =>
+export const targetOf = (database: Database.Database): string =>
   database.dialect === "sqlite" ? database.filename : database.url
 
 /** Resumes in this process and says what is wrong in the end. */
