@@ -89,6 +89,7 @@ export const up = Effect.gen(function*() {
       op_index INTEGER NOT NULL,
       op_skip INTEGER NOT NULL,
       op_hash TEXT NOT NULL,
+      op_timestamp TEXT NOT NULL,
       nth INTEGER NOT NULL,
       document_id TEXT NOT NULL,
       scope TEXT NOT NULL,

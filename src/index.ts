@@ -62,6 +62,8 @@ export * as Metrics from "./vitals/Metrics.js"
 export * as Pulse from "./vitals/Pulse.js"
 export * as Wait from "./vitals/Wait.js"
 
+export * as ReactorDispatcher from "./powerhouse/ReactorDispatcher.js"
+
 export * as Reactor from "./Reactor.js"
 export * as Subscription from "./Subscription.js"
 

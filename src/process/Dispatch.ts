@@ -42,7 +42,7 @@ export class Dispatch extends Context.Tag("effect-processors/Dispatch")<Dispatch
  */
 export class Handling extends Context.Tag("effect-processors/Dispatch/Handling")<Handling, {
   readonly stream: Stream
-  readonly operation: Pick<Operation, "index" | "skip" | "hash">
+  readonly operation: Pick<Operation, "index" | "skip" | "hash" | "timestamp">
 }>() {}
 
 /** What is to be done to a document. */

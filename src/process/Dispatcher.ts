@@ -36,6 +36,8 @@ export interface Message {
     readonly index: number
     readonly skip: number
     readonly hash: string
+    /** ISO 8601 in UTC. */
+    readonly timestamp: string
   }
   /** Which of the operation's messages it is, from 0. */
   readonly nth: number

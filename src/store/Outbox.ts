@@ -49,7 +49,9 @@ export class NoSuchMessage extends Data.TaggedError("NoSuchMessage")<{ readonly 
 }
 
 /** What tells a message from all others, however often its operation is handled. */
-export type Identity = Pick<Message, "processor" | "source" | "cause" | "nth">
+export interface Identity extends Pick<Message, "processor" | "source" | "nth"> {
+  readonly cause: Omit<Message["cause"], "timestamp">
+}
 
 /** The UUID of a message: of its whole key, so that it can be made anew from the operation alone. */
 export const idOf = ({ cause, nth, processor, source }: Identity): string =>
@@ -107,6 +109,7 @@ const toRow = (message: Fresh) => ({
   op_index: message.cause.index,
   op_skip: message.cause.skip,
   op_hash: message.cause.hash,
+  op_timestamp: message.cause.timestamp,
   nth: message.nth,
   document_id: message.documentId,
   scope: message.scope,
@@ -126,6 +129,7 @@ const columns = {
   op_index: "integer",
   op_skip: "integer",
   op_hash: "text",
+  op_timestamp: "text",
   nth: "integer",
   document_id: "text",
   scope: "text",
@@ -138,10 +142,10 @@ const writeRows = (rows: ReadonlyArray<ReturnType<typeof toRow>>) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     sql`
       INSERT INTO processor_outbox
-        (id, processor, source, ordinal, op_document_id, op_scope, op_branch, op_index, op_skip, op_hash, nth,
-         document_id, scope, branch, actions, sent_at_ms, state, attempts, reason, due_at_ms)
+        (id, processor, source, ordinal, op_document_id, op_scope, op_branch, op_index, op_skip, op_hash, op_timestamp,
+         nth, document_id, scope, branch, actions, sent_at_ms, state, attempts, reason, due_at_ms)
       SELECT id, processor, source, CAST(ordinal AS BIGINT), op_document_id, op_scope, op_branch, op_index, op_skip,
-        op_hash, nth, document_id, scope, branch, actions, CAST(sent_at_ms AS BIGINT), 'waiting', 0, '', 0
+        op_hash, op_timestamp, nth, document_id, scope, branch, actions, CAST(sent_at_ms AS BIGINT), 'waiting', 0, '', 0
       FROM ${Rows.table(sql, "fresh", columns, rows)}
       WHERE TRUE
       ON CONFLICT (id) DO NOTHING`)
@@ -161,7 +165,7 @@ interface Row extends Omit<ReturnType<typeof toRow>, "sent_at_ms"> {
 }
 
 const select = `o.id, o.processor, o.source, CAST(o.ordinal AS TEXT) AS ordinal, o.op_document_id, o.op_scope,
-  o.op_branch, o.op_index, o.op_skip, o.op_hash, o.nth, o.document_id, o.scope, o.branch, o.actions,
+  o.op_branch, o.op_index, o.op_skip, o.op_hash, o.op_timestamp, o.nth, o.document_id, o.scope, o.branch, o.actions,
   CAST(o.sent_at_ms AS TEXT) AS sent_at_ms, o.state, o.attempts, o.reason`
 
 const fromRow = (row: Row): Entry => ({
@@ -175,7 +179,8 @@ const fromRow = (row: Row): Entry => ({
     branch: row.op_branch,
     index: row.op_index,
     skip: row.op_skip,
-    hash: row.op_hash
+    hash: row.op_hash,
+    timestamp: row.op_timestamp
   },
   nth: row.nth,
   documentId: row.document_id,

@@ -84,7 +84,8 @@ export class Outgoing {
         branch: stream.branch,
         index: operation.index,
         skip: operation.skip,
-        hash: operation.hash
+        hash: operation.hash,
+        timestamp: operation.timestamp
       }
       const encoded = encode(draft)
       if (Either.isLeft(encoded)) return yield* encoded.left
