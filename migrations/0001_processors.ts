@@ -103,6 +103,11 @@ export const up = Effect.gen(function*() {
       settled_at_ms BIGINT,
       UNIQUE (processor, source, ordinal)
     )`
+  // A number for each commit that sends, since several may at once; SQLite has one writer, and needs none.
+  yield* sql.onDialectOrElse({
+    sqlite: () => Effect.void,
+    orElse: () => Effect.asVoid(sql`CREATE SEQUENCE processor_outbox_stamp`)
+  })
   yield* sql`
     CREATE INDEX processor_outbox_open
       ON processor_outbox (processor, source, document_id, ordinal) WHERE settled_at_ms IS NULL`
@@ -121,6 +126,10 @@ export const down = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   yield* sql`DROP TABLE processor_courier`
   yield* sql`DROP TABLE processor_outbox`
+  yield* sql.onDialectOrElse({
+    sqlite: () => Effect.void,
+    orElse: () => Effect.asVoid(sql`DROP SEQUENCE processor_outbox_stamp`)
+  })
   yield* sql`DROP TABLE processor_dead_letter`
   yield* sql`DROP TABLE processor_stream`
   yield* sql`DROP TABLE processor_cursor`

@@ -16,7 +16,7 @@
  * `Namespace.within` for the last two.
  *
  * Invariants: an id is written once, and as long as it is remembered never again; messages of one processor on one source
- * for one document are a lane, in which none is delivered before those with lower ordinals.
+ * for one document are a lane, in which none is delivered before those that are there with lower ordinals.
  */
 
 import * as SqlClient from "@effect/sql/SqlClient"
@@ -25,14 +25,13 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
 import type { Message, Outbound } from "../process/Dispatcher.js"
-import type { Key } from "./Cursors.js"
 import * as Rows from "./Rows.js"
 
 export type State = "waiting" | "refused" | "delivered" | "dropped"
 
 /** A message and what became of it. */
 export interface Entry extends Message {
-  /** Its place in the order of sending of its processor and source. */
+  /** Orders it among those that were sent on the same cursor; says nothing else. */
   readonly ordinal: bigint
   readonly state: State
   /** How often delivering it came to nothing. */
@@ -69,15 +68,29 @@ const uuidOf = (parts: ReadonlyArray<string | number>): string => {
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-")
 }
 
-/** The ordinal of the last message there is; 0 if there is none. Holds as long as the cursor is held. */
-export const lastOrdinal = (key: Key): Effect.Effect<bigint, SqlError, SqlClient.SqlClient> =>
-  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+/** The most messages of one commit. */
+export const placesMax = 1 << 20
+
+/**
+ * A number for the messages of one commit, above those of all commits before it on its cursor. Commits on several cursors may
+ * be at it at once, and order between those there is none.
+ */
+export const stamp: Effect.Effect<bigint, SqlError, SqlClient.SqlClient> = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) =>
     Effect.map(
-      sql<{ readonly ordinal: string | null }>`
-        SELECT CAST(MAX(ordinal) AS TEXT) AS ordinal FROM processor_outbox
-        WHERE processor = ${key.processor} AND source = ${key.source}`,
-      ([row]) => BigInt(row?.ordinal ?? 0)
-    ))
+      sql.onDialectOrElse({
+        sqlite: () =>
+          sql<{ readonly stamp: string }>`
+            SELECT CAST(COALESCE(MAX(ordinal), 0) / ${placesMax} + 1 AS TEXT) AS stamp FROM processor_outbox`,
+        orElse: () => sql<{ readonly stamp: string }>`SELECT CAST(nextval('processor_outbox_stamp') AS TEXT) AS stamp`
+      }),
+      ([row]) => BigInt(row?.stamp ?? 0)
+    )
+)
+
+/** The ordinal of a message: its commit's stamp, and which of the commit's messages it is. */
+export const ordinalOf = (stamped: bigint, place: number): bigint => stamped * BigInt(placesMax) + BigInt(place)
 
 /** A message on its way into the outbox. */
 export type Fresh = Omit<Entry, "state" | "attempts" | "reason">

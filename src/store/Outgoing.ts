@@ -33,7 +33,7 @@ export class Outgoing {
   private readonly kept: Array<Outbox.Fresh> = []
   /** How many messages each operation has sent, by the id that its first one has. */
   private readonly counts = new Map<string, number>()
-  private last: bigint | undefined
+  private stamp: bigint | undefined
   private isClosed = false
 
   constructor(private readonly held: Cursor, private readonly attempt: Attempt) {}
@@ -89,18 +89,18 @@ export class Outgoing {
       }
       const encoded = encode(draft)
       if (Either.isLeft(encoded)) return yield* encoded.left
-      this.last ??= yield* Effect.provide(Outbox.lastOrdinal(this.held), own)
+      if (this.messages === Outbox.placesMax) return yield* tooMany(draft)
+      this.stamp ??= yield* Effect.provide(Outbox.stamp, own)
+      const ordinal = Outbox.ordinalOf(this.stamp, this.messages++)
       const first = Outbox.idOf({ processor, source, cause, nth: 0 })
       const nth = this.counts.get(first) ?? 0
       const id = nth === 0 ? first : Outbox.idOf({ processor, source, cause, nth })
       this.counts.set(first, nth + 1)
-      this.last++
-      this.messages++
       return {
         id,
         processor,
         source,
-        ordinal: this.last,
+        ordinal,
         cause,
         nth,
         documentId: draft.documentId,
@@ -112,6 +112,13 @@ export class Outgoing {
     })
   }
 }
+
+const tooMany = ({ documentId }: Draft) =>
+  new MalformedAction({
+    documentId,
+    type: undefined,
+    reason: `${Outbox.placesMax} messages were sent in one commit, and there may be no more`
+  })
 
 /** How many transactions of the handler's own are open around it. */
 const depthOf = (context: Context.Context<never>): number => {

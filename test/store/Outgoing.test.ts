@@ -18,7 +18,8 @@ import {
   Processor,
   Reactor,
   Replaying,
-  Source
+  Source,
+  Transaction
 } from "../../src/index.js"
 import * as Database from "../support/Database.js"
 import * as Receiver from "../support/Receiver.js"
@@ -58,7 +59,6 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       expect(first).toMatchObject({
         processor: "orders",
         source: "shop",
-        ordinal: 1n,
         nth: 0,
         documentId: "s1",
         scope: "global",
@@ -140,10 +140,10 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       })
       yield* follow(sender, Senders.orders("o1", 0, "s"))
       const entries = yield* Namespace.query(Senders.namespace, Outbox.list())
-      expect(entries.map(({ actions: [action], nth, ordinal }) => [ordinal, nth, action?.input])).toEqual([
-        [1n, 0, { n: "10", of: "o1" }],
-        [2n, 1, { n: "20", of: "o1" }],
-        [4n, 3, { n: "40", of: "o1" }]
+      expect(entries.map(({ actions: [action], nth }) => [nth, action?.input])).toEqual([
+        [0, { n: "10", of: "o1" }],
+        [1, { n: "20", of: "o1" }],
+        [3, { n: "40", of: "o1" }]
       ])
     })))
 
@@ -249,6 +249,29 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       yield* Effect.provide(quiet, Source.layerIterable("shop", [Senders.orders("o1", 0, "s")]))
       expect(yield* Senders.notes).toEqual([0, 0])
       expect(yield* Senders.sent()).toEqual([])
+    })))
+
+  it.scopedLive("commits on several cursors of one processor may send at the same time", () =>
+    kept(Effect.gen(function*() {
+      yield* follow(Senders.make(), Senders.orders("o1", 0, "s"))
+      const [sample] = yield* Namespace.query(Senders.namespace, Outbox.list())
+      const commit = (index: number) =>
+        Transaction.run(Effect.gen(function*() {
+          const stamp = yield* Outbox.stamp
+          yield* Effect.sleep(20)
+          const cause = { ...sample!.cause, index }
+          yield* Outbox.write([{
+            ...sample!,
+            cause,
+            id: Outbox.idOf({ ...sample!, cause }),
+            ordinal: Outbox.ordinalOf(stamp, 0)
+          }])
+        }))
+      yield* Namespace.within(
+        Senders.namespace,
+        Effect.forEach([1, 2, 3, 4], commit, { concurrency: "unbounded", discard: true })
+      )
+      expect((yield* Senders.sent()).toSorted()).toEqual([0, 1, 2, 3, 4].map((index) => `waiting s ${index}.0`))
     })))
 
   it.scopedLive("a fiber that outlives its handler sends nothing", () =>
