@@ -8,9 +8,10 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Metric from "effect/Metric"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import { Courier, Dispatcher, Health, Incident, Namespace, Outbox, Reactor, Source } from "../../src/index.js"
+import { Courier, Dispatcher, Health, Incident, Metrics, Namespace, Outbox, Reactor, Source } from "../../src/index.js"
 import * as Database from "../support/Database.js"
 import * as Feed from "../support/Feed.js"
 import * as Receiver from "../support/Receiver.js"
@@ -371,6 +372,28 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       yield* Effect.sleep(5)
       expect(yield* within(Outbox.forget(1))).toBe(1)
       expect(yield* Senders.sent()).toEqual(["refused b 1.0", "waiting b 2.0"])
+    })))
+
+  it.scopedLive("what was sent, delivered, put off and refused is counted", () =>
+    kept(Effect.gen(function*() {
+      const count = (counter: Metric.Metric.Counter<number>) =>
+        Effect.map(Metric.value(Metric.tagged(counter, "processor", "orders")), (state) => state.count)
+      const counts = Effect.all(
+        [Metrics.sent, Metrics.delivered, Metrics.deliveryFailures, Metrics.undeliverable].map(count)
+      )
+      const before = yield* counts
+      const receiver = Receiver.make()
+      receiver.answer(({ documentId }) => documentId === "b" ? refused : documentId === "c" ? unavailable : Effect.void)
+      yield* Effect.provide(
+        Reactor.run(Senders.make()),
+        Layer.mergeAll(
+          receiver.layer,
+          settings({ pauseMinMillis: 3_600_000, pauseMaxMillis: 3_600_000 }),
+          Source.layerIterable("shop", [Senders.orders("o", 0, "a", "a", "b", "c")])
+        )
+      )
+      const after = yield* counts
+      expect(after.map((n, i) => n - before[i]!)).toEqual([4, 2, 1, 1])
     })))
 
   it.scopedLive("health tells what waits and for how long, and what was refused; a courier that was never used is not asked about", () =>
