@@ -34,8 +34,11 @@ export interface Wiring {
   readonly open: (namespace: string | undefined) => Line
   /** Runs what a `db.transaction()` or `db.connection()` was given. */
   readonly inside: <A>(body: () => A) => A
-  /** Whether tables are in the schema that the real system would keep them in; otherwise where unqualified names lead. */
-  readonly hasSchemas: boolean
+  /**
+   * Whether a namespace's tables are in the schema that the real system would keep them in; otherwise they are where
+   * unqualified names lead.
+   */
+  readonly hasSchemas: (namespace: string | undefined) => boolean
   /** Whether each namespace is a place of its own; otherwise all are where `open` leads. */
   readonly hasPlaces: boolean
 }
@@ -44,11 +47,12 @@ export interface Wiring {
 export const make = (kysely: typeof Kysely, wiring: Wiring): object => new Builder(kysely, wiring).base()
 
 class Builder {
-  private readonly taken = new Set<string>()
+  /** Schemas that are taken off. */
+  private readonly stripped = new Set<string>()
   private readonly stripping: Kysely.KyselyPlugin
 
   constructor(private readonly kysely: typeof Kysely, private readonly wiring: Wiring) {
-    this.stripping = stripping(kysely, (schema) => this.taken.has(schema))
+    this.stripping = stripping(kysely, (schema) => this.stripped.has(schema))
   }
 
   base(): object {
@@ -59,7 +63,7 @@ class Builder {
     const parts = KyselyDialect.parts(this.kysely, this.wiring.dialect)
     return new this.kysely.Kysely({
       dialect: { ...parts, createDriver: () => driver(this.wiring, namespace) },
-      plugins: this.wiring.hasSchemas ? [] : [this.stripping]
+      plugins: this.wiring.hasSchemas(namespace) ? [] : [this.stripping]
     })
   }
 
@@ -97,7 +101,7 @@ class Builder {
   private readonly createNamespace = (db: Db, namespace: string): Promise<Db> => {
     const schema = hashNamespace(namespace)
     const named = Promise.resolve().then(() => this.within(db, namespace))
-    if (!this.wiring.hasSchemas || this.wiring.hasPlaces) return named
+    if (this.wiring.hasPlaces || !this.wiring.hasSchemas(namespace)) return named
     // Asked first: a role that may not create schemas may use one that somebody made for it.
     const { sql } = this.kysely
     return sql`SELECT FROM pg_catalog.pg_namespace WHERE nspname = ${schema}`.execute(db)
@@ -107,8 +111,8 @@ class Builder {
 
   private within(db: Db, namespace: string): Db {
     const schema = hashNamespace(namespace)
-    this.taken.add(schema)
-    if (!this.wiring.hasSchemas && !this.wiring.hasPlaces && this.taken.size > 1) {
+    if (!this.wiring.hasSchemas(namespace)) this.stripped.add(schema)
+    if (!this.wiring.hasPlaces && this.stripped.size > 1) {
       throw new LegacyRefused({
         reason: `one processor has the tables of one namespace here, and ${namespace} would be its second`
       })
@@ -119,7 +123,7 @@ class Builder {
   /** Whether the namespace has a table or view of this name. */
   private readonly hasTable = (db: Db, schema: string | undefined, table: string): Promise<boolean> => {
     const { sql } = this.kysely
-    const place = this.wiring.hasSchemas ? schema ?? null : null
+    const place = schema === undefined || this.stripped.has(schema) ? null : schema
     const found = this.wiring.dialect === "sqlite"
       ? sql`SELECT 1 AS found FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ${table}`
       : sql`

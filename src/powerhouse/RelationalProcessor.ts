@@ -24,6 +24,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { createHash } from "node:crypto"
 import { dialectOf } from "../domain/Dialect.js"
+import type { Namespace } from "../domain/Namespace.js"
 import type { Strand } from "../domain/Strand.js"
 import type * as Batch from "../ingest/Batch.js"
 import type { Filter } from "../ingest/Filter.js"
@@ -120,6 +121,7 @@ export const make = (name: string, legacy: Class, options: Options): RelationalP
   return fromParts(name, legacy.name, generationOf(legacy, options), {
     ...options,
     namespace: options.namespace ?? theirs,
+    theirs,
     build: (db) =>
       createNamespace(db, theirs).then((own) => Reflect.construct(legacy, [theirs, filter, own]) as Instance)
   })
@@ -133,6 +135,8 @@ type Made = Instance | Record | ReadonlyArray<Record>
 export interface FactoryOptions extends Options {
   readonly namespace: string
   readonly generation: Generation
+  /** What the factory calls its namespace, by which subgraphs ask for it. Default: as `namespace`. */
+  readonly theirs?: string
   /** Which of the factory's records it is, from 0. */
   readonly record?: number
 }
@@ -144,6 +148,7 @@ export interface FactoryOptions extends Options {
 export const fromFactory = <Db>(name: string, factory: Factory<Db>, options: FactoryOptions): RelationalProcessor =>
   fromParts(name, name, options.generation, {
     ...options,
+    theirs: options.theirs ?? options.namespace,
     build: (db) => Promise.resolve(factory(db as Db)).then((made) => instanceOf(made, options.record ?? 0))
   })
 
@@ -166,11 +171,12 @@ const generationOf = (legacy: Class, { generation }: Options): Generation => {
 
 interface Parts extends Options {
   readonly namespace: string
+  readonly theirs: string
   readonly build: (db: object) => PromiseLike<Instance>
 }
 
-const fromParts = (name: string, title: string, generation: Generation, parts: Parts): RelationalProcessor =>
-  Processor.make(name, {
+const fromParts = (name: string, title: string, generation: Generation, parts: Parts): RelationalProcessor => {
+  const processor = Processor.make(name, {
     namespace: parts.namespace,
     filter: generation === "G3" ? parts.filter ?? {} : { driveId: [parts.driveId], ...parts.filter },
     filterDialect: generation === "G3" ? "reactor" : "drive",
@@ -178,6 +184,27 @@ const fromParts = (name: string, title: string, generation: Generation, parts: P
     ...(parts.batch === undefined ? {} : { batch: parts.batch }),
     handler: open(title, generation, parts)
   })
+  const legacy: Legacy = {
+    namespace: processor.namespace,
+    theirs: parts.theirs,
+    tables: parts.tables ?? "theirs"
+  }
+  return Object.assign(processor, { [legacyId]: legacy })
+}
+
+const legacyId = Symbol.for("effect-processors/powerhouse/Legacy")
+
+/** Where the tables of a legacy processor are. */
+export interface Legacy {
+  readonly namespace: Namespace
+  /** What the class calls its namespace. */
+  readonly theirs: string
+  readonly tables: "theirs" | "ours"
+}
+
+/** What is known of a processor that was made here, whatever policies it was given since. */
+export const legacyOf = (processor: object): Legacy | undefined =>
+  Predicate.hasProperty(processor, legacyId) ? processor[legacyId] as Legacy : undefined
 
 /** A processor that is open: the instance, and how it is called. */
 interface Open {
@@ -204,7 +231,7 @@ const open = (
       dialect,
       open: lineOf,
       inside: Call.insideTransaction,
-      hasSchemas: dialect === "pg" && parts.tables !== "ours",
+      hasSchemas: () => dialect === "pg" && parts.tables !== "ours",
       hasPlaces: false
     })
     const begin = Call.run(

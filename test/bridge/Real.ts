@@ -25,7 +25,7 @@ export interface Filter {
 export interface RelationalDbProcessorClass {
   new<Schema>(namespace: string, filter: Filter, relationalDb: RelationalDb<Schema>): RelationalDbProcessor<Schema>
   getNamespace(driveId: string): string
-  query<Schema>(driveId: string, db: RelationalDb<unknown>): QueryBuilder<Schema>
+  query<Schema>(driveId: string, db: object): QueryBuilder<Schema>
 }
 
 /** Its members; `relationalDb` is protected there. */
