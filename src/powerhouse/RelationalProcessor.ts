@@ -29,6 +29,7 @@ import type { Strand } from "../domain/Strand.js"
 import type * as Batch from "../ingest/Batch.js"
 import type { Filter } from "../ingest/Filter.js"
 import * as Filters from "../ingest/Filter.js"
+import { Source } from "../ingest/Source.js"
 import type { Attempt } from "../process/Attempt.js"
 import { Defect } from "../process/Failure.js"
 import * as Fault from "../process/Fault.js"
@@ -42,6 +43,8 @@ import * as Delivery from "./Delivery.js"
 import type { Generation } from "./Delivery.js"
 import { getNamespace } from "./HashNamespace.js"
 import * as LegacyDb from "./LegacyDb.js"
+import { States } from "./States.js"
+import type { Modules } from "./States.js"
 
 export { LegacyFailure, LegacyRefused, QueryOutsideCall, UnawaitedQuery } from "./Call.js"
 export type { CallError, Unawaited } from "./Call.js"
@@ -85,6 +88,11 @@ export interface Options {
    * the schema of our namespace. On SQLite they are always beside the cursor. Default: `"theirs"`.
    */
   readonly tables?: "theirs" | "ours"
+  /**
+   * The models whose documents are to have their `state` and `previousState` in strands of G1 and G2, by document type: their
+   * own `DocumentModelModule`s. See `States` for what it costs. G3 has no state, as in a backfill of the real reactor.
+   */
+  readonly models?: Modules
   /** What becomes of queries that it does not await; see `Call`. Default: `"fail"`. */
   readonly unawaited?: Unawaited
   /** Where it begins when it has no cursor yet; default: `"beginning"`. */
@@ -96,7 +104,7 @@ export interface Options {
 export type Failure = LegacyFailure | UnawaitedQuery | Policy.EngineFailure
 
 /** A legacy processor that is yet to be given a policy. */
-export type RelationalProcessor = Processor.Processor<Failure, SqlClient.SqlClient>
+export type RelationalProcessor = Processor.Processor<Failure, SqlClient.SqlClient | Source>
 
 /**
  * What suits most: an operation at which it throws is tried again for some seconds and then parked, so that its document
@@ -211,6 +219,7 @@ interface Open {
   readonly title: string
   readonly instance: Instance
   readonly manner: Call.Manner
+  readonly states: States | undefined
 }
 
 /** Makes the instance and its tables, alone and in one transaction. */
@@ -218,7 +227,11 @@ const open = (
   title: string,
   generation: Generation,
   parts: Parts
-): Effect.Effect<Processor.Handler<Call.CallError, SqlClient.SqlClient>, SqlError, SqlClient.SqlClient | Scope.Scope> =>
+): Effect.Effect<
+  Processor.Handler<Call.CallError, SqlClient.SqlClient>,
+  SqlError,
+  SqlClient.SqlClient | Source | Scope.Scope
+> =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const kysely = yield* Effect.mapError(
@@ -252,7 +265,8 @@ const open = (
     )
     yield* complain(title, generation, parts, instance)
     yield* Effect.addFinalizer(() => disconnect(title, instance))
-    return handler({ title, instance, manner }, generation, parts)
+    const states = parts.models === undefined ? undefined : new States(parts.models, yield* Source)
+    return handler({ title, instance, manner, states }, generation, parts)
   })
 
 const unopened = (title: string, cause: unknown) => new SqlError({ cause, message: `Failed to open ${title}` })
@@ -308,13 +322,23 @@ const handler = (
     if (generation === "G3") {
       return Effect.forEach(wanted, (strand) => strandByStrand(processor, strand, attempt), { discard: true })
     }
-    return call(
-      processor,
-      "onStrands",
-      () => wanted.map((each) => Delivery.update(generation, parts.driveId, each, undefined))
+    return Effect.flatMap(
+      Effect.forEach(wanted, (strand) => update(processor, generation, parts.driveId, strand)),
+      (updates) => call(processor, "onStrands", () => updates)
     )
   }
 })
+
+const update = (
+  { states }: Open,
+  generation: "G1" | "G2",
+  driveId: string,
+  strand: Strand
+): Effect.Effect<Delivery.InternalTransmitterUpdate, SqlError | LegacyFailure> =>
+  Effect.map(
+    states?.steps(strand) ?? Effect.succeed(undefined),
+    (steps) => Delivery.update(generation, driveId, strand, steps)
+  )
 
 /** A call a strand, which is what the real reactor makes of a job. */
 const strandByStrand = (processor: Open, strand: Strand, attempt: Attempt) =>

@@ -44,7 +44,9 @@ interface Packages {
   }
 }
 
+/** Where they are exported from; a bundle elsewhere is told so by this variable. */
+export const address: string = process.env["POWERHOUSE_PROCESSORS"] ??
+  new URL("../powerhouse/processors.mjs", import.meta.url).href
+
 /** As the published packages export it, version 6.2.2. */
-export const { processors } = await import(
-  /* @vite-ignore */ new URL("../powerhouse/packages.mjs", import.meta.url).href
-) as Packages
+export const { processors } = await import(/* @vite-ignore */ address) as Packages
