@@ -125,6 +125,9 @@ export const current = (statement: string): Call => {
   })
 }
 
+/** Runs what belongs to no call: a fiber goes on in the context of the code that it waited for. */
+export const outside = <A>(body: () => A): A => places.exit(body)
+
 /** Runs what a `db.transaction()` was given: the processor's own `db` is inside it too. */
 export const insideTransaction = <A>(body: () => A): A => {
   const place = places.getStore()

@@ -305,7 +305,10 @@ const textOf = (filter: object, field: (typeof fields)[number]): string => {
 
 /** Told that it is over; what it throws is told, and stops nobody. Without a call around it, its queries are refused. */
 const disconnect = (title: string, instance: Instance): Effect.Effect<void> =>
-  Effect.tryPromise({ try: () => Promise.resolve(instance.onDisconnect()), catch: (thrown) => thrown }).pipe(
+  Effect.tryPromise({
+    try: () => Promise.resolve(Call.outside(() => instance.onDisconnect())),
+    catch: (thrown) => thrown
+  }).pipe(
     Effect.timeout("5 seconds"),
     Effect.catchAll((thrown) => Effect.logWarning(`${title}.onDisconnect: ${Fault.describe(thrown)}`)),
     Effect.asVoid
