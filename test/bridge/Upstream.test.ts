@@ -125,7 +125,7 @@ const theirs = (title: string): string => {
 /** A class that keeps what it is given, and throws at what it is told to. */
 const recorder = () => {
   const seen: Array<OperationWithContext> = []
-  const told = { throwAt: (_: OperationWithContext): boolean => false, disconnected: 0 }
+  const told = { throwAt: (each: OperationWithContext): boolean => each === undefined, disconnected: 0 }
   class Recorder extends processors.RelationalDbProcessor<unknown> {
     async initAndUpgrade(): Promise<void> {}
     async onOperations(operations: ReadonlyArray<OperationWithContext>): Promise<void> {

@@ -8,8 +8,14 @@ import { fileURLToPath } from "node:url"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-/** Nothing when they compile. They find packages where the project does, and the framework by its name. */
-export const compile = (files: ReadonlyArray<{ readonly name: string; readonly text: string }>): string => {
+/**
+ * Nothing when they compile. They find packages where the project does, or at these paths from the root, and the framework
+ * by its name.
+ */
+export const compile = (
+  files: ReadonlyArray<{ readonly name: string; readonly text: string }>,
+  paths: { readonly [name: string]: string } = {}
+): string => {
   mkdirSync(join(root, "bench-output"), { recursive: true })
   const folder = mkdtempSync(join(root, "bench-output", "typings-"))
   for (const { name, text } of files) writeFileSync(join(folder, name), text)
@@ -19,7 +25,10 @@ export const compile = (files: ReadonlyArray<{ readonly name: string; readonly t
       noEmit: true,
       rootDir: "../..",
       pretty: false,
-      paths: { "effect-processors": ["../../src/index.ts"] }
+      paths: {
+        "effect-processors": ["../../src/index.ts"],
+        ...Object.fromEntries(Object.entries(paths).map(([name, path]) => [name, [`../../${path}`]]))
+      }
     },
     include: ["."],
     exclude: []
