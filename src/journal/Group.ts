@@ -136,15 +136,24 @@ const stand = (
     return { progress, hashes }
   })
 
-/** The highest index that the log has ever held of each stream; -1 before the first. */
+/** The end of a stream. */
+export interface Head {
+  /** The highest index that there has ever been; -1 before the first. */
+  readonly index: number
+  /** The hash of that operation, while it is in the log. */
+  readonly hash: string | undefined
+}
+
+/** Where each of these streams ends. */
 export const heads = (
   log: Log.Log,
   streams: ReadonlyArray<Stream>
-): Effect.Effect<ReadonlyArray<number>, SqlError, SqlClient.SqlClient> =>
-  Effect.map(
-    Progress.load(keyOf(log), streams.map((stream) => ({ ...stream, operations: [] }))),
-    (progress) => streams.map((stream) => progress.of(stream).head)
-  )
+): Effect.Effect<ReadonlyArray<Head>, SqlError, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const progress = yield* Progress.load(keyOf(log), streams.map((stream) => ({ ...stream, operations: [] })))
+    const hashes = yield* Log.lastHashes(log, streams)
+    return streams.map((stream, i) => ({ index: progress.of(stream).head, hash: hashes[i] }))
+  })
 
 /** A journal remembers its streams where processors do, under a name that none of them can have. */
 const keyOf = (log: Log.Log): Key => ({ processor: "(journal)" as ProcessorName, source: log.name })

@@ -39,7 +39,7 @@ import * as Watch from "./Watch.js"
 
 export { AppendTooLarge, ChainBroken, type Refusal } from "./Admission.js"
 export { type AppendError, JournalUnavailable } from "./Appends.js"
-export type { Receipt } from "./Group.js"
+export type { Head, Receipt } from "./Group.js"
 export type { Bounds, Page } from "./Log.js"
 
 export interface Options {
@@ -67,8 +67,8 @@ export class Journal extends Context.Tag("effect-processors/Journal")<Journal, {
   readonly append: Appends.Append
   /** Where the journal begins and ends. */
   readonly bounds: Effect.Effect<Log.Bounds, SourceError>
-  /** The highest index there has been of each stream, removed or not; -1 before the first. */
-  readonly heads: (streams: ReadonlyArray<StreamOfStrands>) => Effect.Effect<ReadonlyArray<number>, SourceError>
+  /** Where each of these streams ends. */
+  readonly heads: (streams: ReadonlyArray<StreamOfStrands>) => Effect.Effect<ReadonlyArray<Group.Head>, SourceError>
   /** The next strands above a position that are there now, and how far was looked for them. */
   readonly page: (after: Position, reading?: Reading) => Effect.Effect<Log.Page, SourceError>
   /**

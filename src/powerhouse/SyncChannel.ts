@@ -1,8 +1,8 @@
 /**
  * A sync channel: follows a drive of the current reactor over its GraphQL endpoint, `/graphql/r`.
  *
- *     touch ──▶ poll, acknowledging what is committed ──▶ journal ─┬─ taken ─────────▶ poll ──▶ …
- *       ▲                                                         └─ a gap ─▶ documentOperations ─▶ journal
+ *     touch ──▶ poll, acknowledging what is committed ──▶ verdicts ──▶ journal ─┬─ taken ─▶ poll ──▶ …
+ *       ▲                                                                      └─ a gap ─▶ documentOperations ─▶ journal
  *       ├── "Channel not found": the server was started anew
  *       └── now and then, and after an answer was lost: look through all documents for what the channel left out
  *
@@ -36,10 +36,12 @@ import type { Stream } from "../domain/Strand.js"
 import * as Envelope from "../ingest/Envelope.js"
 import type { Unplaced } from "../ingest/Source.js"
 import { Journal, JournalUnavailable } from "../journal/Journal.js"
+import type { Head } from "../journal/Journal.js"
 import * as DocumentPull from "./DocumentPull.js"
 import * as Endpoint from "./Endpoint.js"
 import * as Following from "./Following.js"
 import * as Intake from "./Intake.js"
+import * as Verdicts from "./Verdicts.js"
 
 export interface Options extends Endpoint.Options {
   /**
@@ -127,7 +129,7 @@ class Remote {
       const registrations = yield* this.touch()
       const answer = yield* this.poll()
       const { misfit, parts } = partsOf(this.endpoint, this.settings, answer.envelopes)
-      const taken = yield* Intake.take(this.journal, parts.flatMap(({ strands }) => strands))
+      const taken = yield* Intake.take(this.journal, yield* this.confirm(parts.flatMap(({ strands }) => strands)))
       const counts: Counts = { appended: taken.appended, known: taken.known }
       for (const refused of taken.refused) yield* this.repair(refused, counts)
       if (misfit !== undefined) return yield* misfit
@@ -191,6 +193,29 @@ class Remote {
       })),
       ({ pollSyncEnvelopes }) => pollSyncEnvelopes
     )
+  }
+
+  private heads(streams: ReadonlyArray<Stream>): Effect.Effect<ReadonlyArray<Head>, JournalUnavailable> {
+    return Effect.mapError(
+      this.journal.heads(streams.map(Intake.streamOf)),
+      (cause) => new JournalUnavailable({ journal: this.journal.name, outcome: "nothing", cause })
+    )
+  }
+
+  /** Adds what the channel does not tell: whether the document's own reducer refused an operation. */
+  private confirm(
+    strands: ReadonlyArray<Unplaced>
+  ): Effect.Effect<ReadonlyArray<Unplaced>, Following.RoundError> {
+    return Effect.gen(this, function*() {
+      const streams = Verdicts.streamsOf(strands)
+      const suspects = Verdicts.suspects(streams, yield* this.heads(streams))
+      const found = yield* Effect.forEach(
+        suspects,
+        (suspect) => Verdicts.ask(this.endpoint, this.vocabulary, suspect),
+        { concurrency: asksAtOnce }
+      )
+      return Verdicts.apply(strands, found)
+    })
   }
 
   /** Asks for what is missing of a stream. One that is left behind already waits for the next look. */
@@ -275,17 +300,17 @@ class Remote {
       const wanted = standings.filter(({ documentId, scope }) =>
         isWanted(this.settings.documentId, documentId) && isWanted(this.settings.scope, scope)
       )
-      const heads = yield* Effect.mapError(
-        this.journal.heads(wanted.map(Intake.streamOf)),
-        (cause) => new JournalUnavailable({ journal: this.journal.name, outcome: "nothing", cause })
-      )
+      const heads = yield* this.heads(wanted)
       for (const [i, standing] of wanted.entries()) {
-        const from = heads[i]! + 1
+        const from = heads[i]!.index + 1
         if (from < standing.next) yield* this.pull(standing, from, standing.next - 1, counts)
       }
     })
   }
 }
+
+/** Streams that are asked about at the same time. */
+const asksAtOnce = 4
 
 const isWanted = (values: ReadonlyArray<string>, value: string): boolean =>
   values.length === 0 || values.includes(value)

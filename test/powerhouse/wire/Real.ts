@@ -1,0 +1,85 @@
+/**
+ * Real: the real packages behind real endpoints, as tests ask for them; each ends with its scope.
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+
+/** A GraphQL endpoint on loopback. */
+export interface Endpoint {
+  readonly url: string
+  readonly port: number
+  /** The bodies it was sent, in order. */
+  readonly requests: ReadonlyArray<{
+    readonly query: string
+    readonly variables: { readonly [name: string]: unknown }
+    readonly operationName?: string
+  }>
+  readonly close: () => Promise<void>
+}
+
+export interface ServeOptions {
+  readonly port?: number
+  /** Requests without it are refused. */
+  readonly token?: string
+  /** Without the fields of the newest schema. */
+  readonly older?: boolean
+}
+
+/** A reactor 6.2.2 in this process. */
+export interface Reactor {
+  readonly createDrive: (name: string) => Promise<string>
+  readonly createDocument: (driveId: string) => Promise<string>
+  readonly write: (documentId: string, texts: ReadonlyArray<string>) => Promise<unknown>
+  readonly undo: (documentId: string) => Promise<unknown>
+  /** Adds the file twice: the second operation is recorded as refused by the document's reducer. */
+  readonly addTwice: (driveId: string, id: string) => Promise<unknown>
+  readonly remove: (documentId: string) => Promise<unknown>
+  /** The outbox of a channel: how many operations it holds. */
+  readonly outboxSize: (channelId: string) => number
+  /** Takes entries out of a channel's outbox, as a server does that is started anew. */
+  readonly forget: (channelId: string) => void
+  readonly close: () => Promise<void>
+}
+
+interface Module {
+  readonly open: (database: unknown, options?: { readonly concurrency?: number }) => Promise<Reactor>
+  readonly serve: (reactor: Reactor, options?: ServeOptions) => Promise<Endpoint>
+  readonly connect: (
+    database: unknown,
+    url: string,
+    driveId: string
+  ) => Promise<{ readonly close: () => Promise<void> }>
+  readonly memory: () => object
+}
+
+const real = await import(new URL("./Reactor.mjs", import.meta.url).href) as Module
+
+/** A reactor over a database: the URL of a PostgreSQL server, or one of {@link memory}. */
+export const reactor = (
+  database: unknown,
+  options: { readonly concurrency?: number } = {}
+): Effect.Effect<Reactor, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.promise(() => real.open(database, options)),
+    (opened) => Effect.promise(() => opened.close())
+  )
+
+/** Its sync endpoint. */
+export const serve = (
+  opened: Reactor,
+  options: ServeOptions = {}
+): Effect.Effect<Endpoint, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.promise(() => real.serve(opened, options)),
+    (endpoint) => Effect.promise(() => endpoint.close())
+  )
+
+/** A reactor of the real packages that follows the drive through its own client. */
+export const connect = (database: unknown, url: string, driveId: string): Effect.Effect<object, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.promise(() => real.connect(database, url, driveId)),
+    (connected) => Effect.promise(() => connected.close())
+  )
+
+/** A PGlite in memory. */
+export const memory = (): object => real.memory()
