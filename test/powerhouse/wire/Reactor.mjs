@@ -82,6 +82,20 @@ export const open = async (database, { concurrency = 1 } = {}) => {
     },
     /** A job that holds a NOOP with skip: it takes the last operation back. */
     undo: (documentId) => client.execute(documentId, "main", [model.undo(1, "global")]),
+    /** Every operation that the reactor's own delivery brings to a processor of this name, as it is brought. */
+    deliver: async (name) => {
+      const delivered = []
+      await reactorModule.processorManager.registerFactory(name, () => [{
+        filter: { branch: ["main"] },
+        processor: {
+          onOperations: async (operations) => {
+            delivered.push(...operations.map(({ context }) => context.ordinal))
+          },
+          onDisconnect: async () => {}
+        }
+      }])
+      return delivered
+    },
     remove: (documentId) => client.deleteDocument(documentId),
     close: async () => {
       await reactorModule.reactor.kill().completed

@@ -3,6 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type * as Pglite from "../../../layers/Pglite.js"
 
 /** A GraphQL endpoint on loopback. */
 export interface Endpoint {
@@ -33,12 +34,19 @@ export interface Reactor {
   readonly undo: (documentId: string) => Promise<unknown>
   /** Adds the file twice: the second operation is recorded as refused by the document's reducer. */
   readonly addTwice: (driveId: string, id: string) => Promise<unknown>
+  /** The ordinals that the reactor's own delivery brings to a processor of this name, growing as they are brought. */
+  readonly deliver: (name: string) => Promise<ReadonlyArray<number>>
   readonly remove: (documentId: string) => Promise<unknown>
   /** The outbox of a channel: how many operations it holds. */
   readonly outboxSize: (channelId: string) => number
   /** Takes entries out of a channel's outbox, as a server does that is started anew. */
   readonly forget: (channelId: string) => void
   readonly close: () => Promise<void>
+}
+
+/** A PGlite. */
+export interface Memory extends Pglite.Pglite {
+  readonly exec: (text: string) => Promise<unknown>
 }
 
 interface Module {
@@ -49,7 +57,7 @@ interface Module {
     url: string,
     driveId: string
   ) => Promise<{ readonly close: () => Promise<void> }>
-  readonly memory: () => object
+  readonly memory: () => Memory
 }
 
 const real = await import(new URL("./Reactor.mjs", import.meta.url).href) as Module
@@ -82,4 +90,4 @@ export const connect = (database: unknown, url: string, driveId: string): Effect
   )
 
 /** A PGlite in memory. */
-export const memory = (): object => real.memory()
+export const memory = (): Memory => real.memory()
