@@ -24,7 +24,7 @@ import type { JournalUnavailable } from "../journal/Journal.js"
 import * as Fault from "../process/Fault.js"
 import { turn } from "../store/Transaction.js"
 import type { AnswerTooLarge, AskError, Unauthorized } from "./Endpoint.js"
-import type { Refused } from "./Intake.js"
+import type { Refused } from "./Uptake.js"
 
 /** What ends a following: waiting does not help. */
 export type FollowError = Unauthorized | AnswerTooLarge

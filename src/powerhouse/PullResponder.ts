@@ -25,7 +25,7 @@ import type { Unplaced } from "../ingest/Source.js"
 import { Journal } from "../journal/Journal.js"
 import * as Endpoint from "./Endpoint.js"
 import * as Following from "./Following.js"
-import * as Intake from "./Intake.js"
+import * as Uptake from "./Uptake.js"
 
 export interface Options extends Endpoint.Options {
   /**
@@ -90,7 +90,7 @@ class Remote {
     Effect.gen(this, function*() {
       const registrations = yield* this.register()
       const { misfit, strands } = readAll(this.endpoint, yield* this.pull())
-      const taken = yield* Intake.take(this.journal, strands)
+      const taken = yield* Uptake.take(this.journal, strands)
       yield* this.acknowledge(revisionsOf(strands, taken.refused))
       if (misfit !== undefined) return yield* misfit
       this.gapRounds = taken.refused.some(({ refusal }) => refusal._tag === "StrandGap") ? this.gapRounds + 1 : 0
@@ -182,11 +182,11 @@ const sizeOf = (value: unknown): number => JSON.stringify(value).length
 /** How far each stream of an answer is in the journal. Where not even its first operation is, nothing is said. */
 const revisionsOf = (
   strands: ReadonlyArray<Unplaced>,
-  refused: ReadonlyArray<Intake.Refused>
+  refused: ReadonlyArray<Uptake.Refused>
 ): ReadonlyArray<Revision> => {
   const revisions = new Map<string, Revision>()
   for (const strand of strands) {
-    const stop = refused.find((one) => Intake.isSame(one, strand))
+    const stop = refused.find((one) => Uptake.isSame(one, strand))
     const taken = strand.operations.filter(({ index }) => stop === undefined || index < stop.index)
     if (taken.length === 0 && strand.operations.length > 0) continue
     const key = JSON.stringify([strand.documentId, strand.scope, strand.branch])

@@ -40,7 +40,7 @@ import type { Head } from "../journal/Journal.js"
 import * as DocumentPull from "./DocumentPull.js"
 import * as Endpoint from "./Endpoint.js"
 import * as Following from "./Following.js"
-import * as Intake from "./Intake.js"
+import * as Uptake from "./Uptake.js"
 import * as Verdicts from "./Verdicts.js"
 
 export interface Options extends Endpoint.Options {
@@ -116,7 +116,7 @@ class Remote {
   private lookedMillis: number | undefined
   private isLookDue = true
   private readonly vocabulary: DocumentPull.Vocabulary = { hasDecisions: true }
-  private leftBehind: ReadonlyArray<Intake.Refused> = []
+  private leftBehind: ReadonlyArray<Uptake.Refused> = []
 
   constructor(
     private readonly endpoint: Endpoint.Endpoint,
@@ -129,7 +129,7 @@ class Remote {
       const registrations = yield* this.touch()
       const answer = yield* this.poll()
       const { misfit, parts } = partsOf(this.endpoint, this.settings, answer.envelopes)
-      const taken = yield* Intake.take(this.journal, yield* this.confirm(parts.flatMap(({ strands }) => strands)))
+      const taken = yield* Uptake.take(this.journal, yield* this.confirm(parts.flatMap(({ strands }) => strands)))
       const counts: Counts = { appended: taken.appended, known: taken.known }
       for (const refused of taken.refused) yield* this.repair(refused, counts)
       if (misfit !== undefined) return yield* misfit
@@ -197,7 +197,7 @@ class Remote {
 
   private heads(streams: ReadonlyArray<Stream>): Effect.Effect<ReadonlyArray<Head>, JournalUnavailable> {
     return Effect.mapError(
-      this.journal.heads(streams.map(Intake.streamOf)),
+      this.journal.heads(streams.map(Uptake.streamOf)),
       (cause) => new JournalUnavailable({ journal: this.journal.name, outcome: "nothing", cause })
     )
   }
@@ -219,8 +219,8 @@ class Remote {
   }
 
   /** Asks for what is missing of a stream. One that is left behind already waits for the next look. */
-  private repair(refused: Intake.Refused, counts: Counts): Effect.Effect<void, Following.RoundError> {
-    if (this.leftBehind.some((one) => Intake.isSame(one, refused))) return Effect.void
+  private repair(refused: Uptake.Refused, counts: Counts): Effect.Effect<void, Following.RoundError> {
+    if (this.leftBehind.some((one) => Uptake.isSame(one, refused))) return Effect.void
     return refused.refusal._tag === "StrandGap"
       ? this.pull(refused, refused.refusal.expected, refused.index, counts, refused)
       : Effect.sync(() => this.leave(refused))
@@ -232,16 +232,16 @@ class Remote {
     fromIndex: number,
     throughIndex: number,
     counts: Counts,
-    refused?: Intake.Refused
+    refused?: Uptake.Refused
   ): Effect.Effect<void, Following.RoundError> {
     const { endpoint, settings: { driveId }, vocabulary } = this
-    const found = Intake.streamOf(stream)
+    const found = Uptake.streamOf(stream)
     return Effect.gen(this, function*() {
       let cursor: string | undefined
       let last = fromIndex - 1
       do {
         const page = yield* DocumentPull.operations(endpoint, vocabulary, stream, fromIndex, cursor)
-        const taken = yield* Intake.take(this.journal, page.strands.map((strand) => ({ ...strand, driveId })))
+        const taken = yield* Uptake.take(this.journal, page.strands.map((strand) => ({ ...strand, driveId })))
         counts.appended += taken.appended
         counts.known += taken.known
         const [stop] = taken.refused
@@ -249,7 +249,7 @@ class Remote {
         for (const { operations } of page.strands) for (const { index } of operations) last = Math.max(last, index)
         cursor = page.cursor
       } while (cursor !== undefined)
-      this.leftBehind = this.leftBehind.filter((one) => !Intake.isSame(one, found))
+      this.leftBehind = this.leftBehind.filter((one) => !Uptake.isSame(one, found))
       // The reactor knows no more of the stream than the journal does, and still it sent something that follows a gap.
       if (refused !== undefined && last < throughIndex) this.leave(refused)
     }).pipe(
@@ -262,8 +262,8 @@ class Remote {
     )
   }
 
-  private leave(refused: Intake.Refused): void {
-    this.leftBehind = [...this.leftBehind.filter((one) => !Intake.isSame(one, refused)), refused]
+  private leave(refused: Uptake.Refused): void {
+    this.leftBehind = [...this.leftBehind.filter((one) => !Uptake.isSame(one, refused)), refused]
   }
 
   /**

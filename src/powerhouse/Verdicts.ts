@@ -16,7 +16,7 @@ import type { Unplaced } from "../ingest/Source.js"
 import type { Head } from "../journal/Journal.js"
 import * as DocumentPull from "./DocumentPull.js"
 import type * as Endpoint from "./Endpoint.js"
-import * as Intake from "./Intake.js"
+import * as Uptake from "./Uptake.js"
 
 /** A stream of an answer, and all operations of it. */
 export interface Stretch extends Stream, Pick<Unplaced, "documentType"> {
@@ -31,7 +31,7 @@ export const streamsOf = (strands: ReadonlyArray<Unplaced>): ReadonlyArray<Stret
     const known = stretches.get(key)
     if (known === undefined) {
       const { documentType, operations } = strand
-      stretches.set(key, { ...Intake.streamOf(strand), documentType, operations: Array.from(operations) })
+      stretches.set(key, { ...Uptake.streamOf(strand), documentType, operations: Array.from(operations) })
     } else known.operations.push(...strand.operations)
   }
   for (const { operations } of stretches.values()) operations.sort((a, b) => a.index - b.index)
@@ -87,12 +87,12 @@ export const ask = (
       operations.push(...page.strands.flatMap((strand) => strand.operations))
       cursor = page.cursor
     } while (cursor !== undefined && (operations.at(-1)?.index ?? suspect.lastIndex) < suspect.lastIndex)
-    return { ...Intake.streamOf(suspect), operations }
+    return { ...Uptake.streamOf(suspect), operations }
   }).pipe(
     Effect.catchTag("QuestionRejected", (failure) =>
       Effect.as(
         Effect.logDebug(`it is not known whether operations were refused: ${failure.message}`),
-        { ...Intake.streamOf(suspect), operations: [] }
+        { ...Uptake.streamOf(suspect), operations: [] }
       ))
   )
 
@@ -107,7 +107,7 @@ export const apply = (
   })).filter(({ operations }) => operations.length > 0)
   if (refused.length === 0) return strands
   return strands.map((strand) => {
-    const mine = refused.find((one) => Intake.isSame(one, strand))
+    const mine = refused.find((one) => Uptake.isSame(one, strand))
     return mine === undefined ? strand : {
       ...strand,
       operations: strand.operations.map((operation) => {

@@ -91,3 +91,57 @@ export const connect = (database: unknown, url: string, driveId: string): Effect
 
 /** A PGlite in memory. */
 export const memory = (): Memory => real.memory()
+
+/** A strand as the real client of a pull responder has it. */
+export interface PulledStrand {
+  readonly driveId: string
+  readonly documentId: string
+  readonly documentType: string
+  readonly scope: string
+  readonly branch: string
+  readonly operations: ReadonlyArray<{
+    readonly index: number
+    readonly skip: number
+    readonly type: string
+    readonly hash: string
+    readonly input: unknown
+  }>
+}
+
+/** A server of document-drive 5.3.2 in this process. */
+export interface Drive {
+  readonly createDrive: (id: string) => Promise<string>
+  readonly createDocument: (driveId: string, id: string) => Promise<string>
+  readonly write: (documentId: string, texts: ReadonlyArray<string>) => Promise<void>
+  /** What the real client pulls as a listener of its own. */
+  readonly all: (driveId: string, url: string) => Promise<ReadonlyArray<PulledStrand>>
+  readonly forget: (driveId: string, listenerId: string) => Promise<boolean>
+  readonly pretend: (driveId: string, listenerId: string, documentId: string, revision: number) => Promise<void>
+}
+
+interface DriveModule {
+  readonly memory: () => object
+  readonly open: (storage: object) => Promise<Drive>
+  readonly serve: (drive: Drive, driveId: string, options?: ServeOptions) => Promise<Endpoint>
+}
+
+/** Loaded when it is first asked for: most tests do without. */
+const drives = Effect.promise(() => import(new URL("./Drive.mjs", import.meta.url).href) as Promise<DriveModule>)
+
+/** A storage that outlives its server. */
+export const storage: Effect.Effect<object> = Effect.map(drives, ({ memory: make }) => make())
+
+export const drive = (over: object): Effect.Effect<Drive> =>
+  Effect.flatMap(drives, ({ open }) => Effect.promise(() => open(over)))
+
+/** The endpoint of one drive. */
+export const serveDrive = (
+  opened: Drive,
+  driveId: string,
+  options: ServeOptions = {}
+): Effect.Effect<Endpoint, never, Scope.Scope> =>
+  Effect.flatMap(drives, (module) =>
+    Effect.acquireRelease(
+      Effect.promise(() => module.serve(opened, driveId, options)),
+      (endpoint) => Effect.promise(() => endpoint.close())
+    ))

@@ -1,5 +1,5 @@
 /**
- * An intake: takes what came over the wire into the journal, as far as it is in order.
+ * An uptake: takes what came over the wire into the journal, as far as it is in order.
  *
  *     strands, as they came ──▶ each stream in the order of its indexes ──▶ append ─┬─ all of it is in the journal
  *                                                                        ▲          └─ one operation is refused:
