@@ -16,7 +16,7 @@ import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as ParseResult from "effect/ParseResult"
+import type * as ParseResult from "effect/ParseResult"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -237,18 +237,56 @@ const answerOf = (desk: Desk, text: string): Effect.Effect<typeof Answer.Type, M
       try: (): unknown => JSON.parse(text),
       catch: () => new MalformedAnswer({ endpoint: desk.name, at: "the whole", reason: "it is not JSON" })
     }),
-    (value) => Effect.mapError(decodeAnswer(value), malformedAt(desk, "the whole"))
+    (value) =>
+      nestsDeeper(value, depthMax)
+        ? new MalformedAnswer({
+          endpoint: desk.name,
+          at: "the whole",
+          reason: `it nests deeper than ${depthMax} levels`
+        })
+        : Effect.mapError(decodeAnswer(value), malformedAt(desk, "the whole"))
   )
 
-/** Says where; the issue itself would print all of a hostile value. */
-const malformedAt = (desk: Desk, root: string) => (error: ParseResult.ParseError): MalformedAnswer => {
-  const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
-  const path = issue === undefined ? "" : issue.path.map((key) => `[${quote(String(key))}]`).join("")
+/** So deep an answer may nest that whatever looks into it does not run out of stack; inputs may nest far less. */
+const depthMax = 1_000
+
+/** Looks level by level, so that it does not run out of stack itself. */
+const nestsDeeper = (value: unknown, max: number): boolean => {
+  let level = [value]
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > max) return true
+    level = level.flatMap((one) => typeof one === "object" && one !== null ? Object.values(one) as Array<unknown> : [])
+  }
+  return false
+}
+
+/** Says where; the issue in words would hold all of a hostile value. */
+const malformedAt = (desk: Desk, root: string) => ({ issue }: ParseResult.ParseError): MalformedAnswer => {
+  const { isMissing, path } = firstOf(issue)
   return new MalformedAnswer({
     endpoint: desk.name,
-    at: `${root}${path}`,
-    reason: issue?._tag === "Missing" ? "it is missing" : "it is not of the kind that was asked for"
+    at: `${root}${path.map((key) => `[${quote(String(key))}]`).join("")}`,
+    reason: isMissing ? "it is missing" : "it is not of the kind that was asked for"
   })
+}
+
+/** The first place at which a value does not fit. */
+const firstOf = (
+  issue: ParseResult.ParseIssue
+): { readonly isMissing: boolean; readonly path: ReadonlyArray<PropertyKey> } => {
+  switch (issue._tag) {
+    case "Pointer": {
+      const inner = firstOf(issue.issue)
+      return { ...inner, path: [[issue.path].flat(), inner.path].flat() }
+    }
+    case "Composite":
+      return firstOf(Array.isArray(issue.issues) ? issue.issues[0] : issue.issues)
+    case "Refinement":
+    case "Transformation":
+      return firstOf(issue.issue)
+    default:
+      return { isMissing: issue._tag === "Missing", path: [] }
+  }
 }
 
 const reasonsMax = 5

@@ -67,6 +67,7 @@ export const make = (
   return Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const store: Store = {
+      deniedReason: yield* Effect.cached(Effect.suspend(() => deniedReasonOf(store))),
       sql,
       name,
       schema: options.schema ?? "reactor",
@@ -86,6 +87,8 @@ export const make = (
 
 interface Store {
   readonly sql: SqlClient.SqlClient
+  /** Where the index says why the reactor has denied an operation. */
+  readonly deniedReason: Effect.Effect<Fragment, SourceError>
   readonly name: SourceName
   readonly schema: string
   readonly constraints: ReadonlyArray<Filter.Constraint>
@@ -218,22 +221,20 @@ const read = (
   after: Position.Position,
   through: Position.Position
 ): Effect.Effect<Portion, SourceError> =>
-  Effect.flatMap(
-    ask(store, ({ constraints, sql }) =>
+  Effect.gen(function*() {
+    const denied = yield* store.deniedReason
+    const rows = yield* ask(store, ({ constraints, sql }) =>
       sql<Row>`
-        SELECT ${columns(sql)}, ${dirty(sql)} FROM ${joined(store)}
+        SELECT ${columns(sql)}, ${denied} AS denied, ${dirty(sql)} FROM ${joined(store)}
         WHERE ${
         sql.and([
           sql`i.ordinal > CAST(${after} AS BIGINT) AND i.ordinal <= CAST(${through} AS BIGINT)`,
           ...constraints.map((constraint) => condition(sql, constraint))
         ])
-      } ORDER BY i.ordinal`),
-    (rows) =>
-      Effect.map(Effect.forEach(rows, (row) => strandsOf(store, row)), (strands) => ({
-        strands: strands.flat(),
-        through
-      }))
-  )
+      } ORDER BY i.ordinal`)
+    const strands = yield* Effect.forEach(rows, (row) => strandsOf(store, row))
+    return { strands: strands.flat(), through }
+  })
 
 /** All operations of one document. Up to a position that was supplied nothing is missing. */
 const ofDocument = (
@@ -243,9 +244,10 @@ const ofDocument = (
 ): Stream.Stream<Strand, SourceError> =>
   Stream.paginateChunkEffect(Position.origin, (after) =>
     Effect.gen(function*() {
+      const denied = yield* store.deniedReason
       const rows = yield* ask(store, ({ constraints, page, sql }) =>
         sql<Row>`
-          SELECT ${columns(sql)}, ${dirty(sql)} FROM ${joined(store)}
+          SELECT ${columns(sql)}, ${denied} AS denied, ${dirty(sql)} FROM ${joined(store)}
           WHERE ${
           sql.and([
             sql`i."documentId" = ${documentId} AND i.ordinal > CAST(${after} AS BIGINT) AND i.ordinal <= CAST(${through} AS BIGINT)`,
@@ -282,13 +284,24 @@ interface Row {
   readonly timestamp: string
   readonly action: string
   readonly error: string | null
+  readonly denied: string | null
   readonly is_dirty: boolean
 }
 
 const columns = (sql: SqlClient.SqlClient): Fragment =>
   sql.literal(`CAST(i.ordinal AS TEXT) AS ordinal, i."opId" AS op_id, i."documentId" AS document_id,
     i."documentType" AS document_type, i.scope, i.branch, i."index" AS op_index, i.skip, i.hash,
-    i."timestampUtcMs" AS "timestamp", CAST(i.action AS TEXT) AS action, COALESCE(o.error, i."deniedReason") AS error`)
+    i."timestampUtcMs" AS "timestamp", CAST(i.action AS TEXT) AS action, o.error`)
+
+/** The column came with a later reactor than the rest. */
+const deniedReasonOf = (store: Store): Effect.Effect<Fragment, SourceError> =>
+  Effect.map(
+    ask(store, ({ schema, sql }) =>
+      sql<{ readonly found: number; readonly is_dirty: boolean }>`
+        SELECT CAST(COUNT(*) AS INTEGER) AS found, ${dirty(sql)} FROM information_schema.columns
+        WHERE table_schema = ${schema} AND table_name = 'operation_index_operations' AND column_name = 'deniedReason'`),
+    ([row]) => store.sql.literal(row?.found === 1 ? `i."deniedReason"` : "CAST(NULL AS TEXT)")
+  )
 
 const index = ({ schema, sql }: Store): Fragment => sql.literal(`${quoted(schema)}.operation_index_operations`)
 
@@ -331,7 +344,7 @@ const strandsOf = (store: Store, row: Row): Effect.Effect<ReadonlyArray<Strand>,
       skip: row.skip,
       hash: row.hash,
       timestampUtcMs: row.timestamp,
-      error: row.error,
+      error: row.error ?? row.denied,
       action: JSON.parse(row.action) as unknown
     },
     context: {

@@ -6,7 +6,8 @@
  *        └─────────────── now and then, and when a gap stays: the server sends everything again
  *
  * The server keeps for each stream how far it was acknowledged, in memory, and sends what is above it with every answer. So
- * what the journal refuses is kept nowhere here: it is not acknowledged, and comes again.
+ * what the journal refuses is kept nowhere here: it is not acknowledged, and comes again. A server that has stopped to let
+ * us in says so when it is registered with, and before that sends nothing.
  */
 
 import type * as HttpClient from "@effect/platform/HttpClient"

@@ -6,12 +6,15 @@ import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
 import pg from "pg"
 import { Journal, Powerhouse } from "../../src/index.js"
 import * as Home from "../journal/Home.js"
 import * as Database from "../support/Database.js"
 import * as HttpProxy from "../support/HttpProxy.js"
+import * as Mishap from "./wire/Mishap.js"
 import * as Real from "./wire/Real.js"
 
 const pauses = { min: "5 millis", max: "40 millis", failing: "40 millis" } as const
@@ -105,7 +108,7 @@ const agree = (journal: Home.Home, database: Database.PostgresDatabase, seconds 
     expect(yield* heldBy(journal)).toEqual(truth)
   })
 
-describe.each(Database.dialects)("a sync channel into a journal on $dialect", ({ fresh }) => {
+describe.each(Database.dialects)("a sync channel into a journal on $dialect", ({ dialect, fresh }) => {
   it.scopedLive("brings what was there, what comes, and which operations were refused", () =>
     Effect.gen(function*() {
       const { database, documents, driveId, endpoint, reactor } = yield* world()
@@ -145,4 +148,174 @@ describe.each(Database.dialects)("a sync channel into a journal on $dialect", ({
       }),
     60_000
   )
+
+  it.scopedLive(
+    "loses nothing and stores nothing twice when its process is killed again and again",
+    () =>
+      Effect.gen(function*() {
+        const { database, documents, driveId, endpoint, reactor } = yield* world({ documents: 4 })
+        const home = yield* fresh
+        const target = home.dialect === "sqlite" ? home.filename : home.url
+        const random = HttpProxy.chances(5)
+        const work = Effect.forEach(
+          Array.from({ length: 60 }, (_, round) => round),
+          (round) =>
+            Effect.zipRight(
+              Effect.promise(() =>
+                reactor.write(documents[Math.floor(random() * 4)]!, ["a", "b"].map((text) => text + round))
+              ),
+              Effect.sleep(50)
+            )
+        )
+        const order = { dialect, target, url: endpoint.url, remote: "channel", driveId } as const
+        const { kills } = yield* Mishap.killing(order, endpoint, HttpProxy.chances(6), work)
+        expect(kills).toBeGreaterThanOrEqual(3)
+        const context = yield* Home.open(home)
+        yield* agree(Context.get(context, Journal.Journal), database)
+      }),
+    60_000
+  )
+
+  it.scopedLive("acknowledges nothing while the journal stores nothing", () =>
+    Effect.gen(function*() {
+      const { database, documents, driveId, endpoint, reactor } = yield* world()
+      yield* Effect.promise(() => reactor.write(documents[0]!, ["a", "b"]))
+      const context = yield* Home.open(yield* fresh)
+      const journal = Context.get(context, Journal.Journal)
+      let isAway = true
+      const unavailable = new Journal.JournalUnavailable({ journal: "home", outcome: "unknown", cause: "gone" })
+      const lame: Home.Home = {
+        ...journal,
+        append: (strands) => Effect.suspend(() => isAway ? Effect.fail(unavailable) : journal.append(strands))
+      }
+      const following = yield* Powerhouse.SyncChannel.follow({ url: endpoint.url, driveId, channelId: "ours", pauses })
+        .pipe(
+          Effect.provide(FetchHttpClient.layer),
+          Effect.provideService(Journal.Journal, lame),
+          Effect.provide(Home.silent)
+        )
+      while (endpoint.requests.length < 15) yield* Effect.sleep(5)
+      const polls = endpoint.requests.flatMap(({ variables }) => variables["outboxAck"] ?? [])
+      expect(polls.length).toBeGreaterThan(3)
+      expect(new Set(polls)).toEqual(new Set([0]))
+      expect((yield* following.status.get).failure).toBe(unavailable)
+      isAway = false
+      yield* agree(journal, database)
+    }))
 })
+
+describe("a sync channel", () => {
+  const sqlite = Database.sqlite
+
+  it.scopedLive("has what a lost answer held, although it lies below what was acknowledged; the reactor's client has not", () =>
+    Effect.gen(function*() {
+      const { database, documents: [long, short], driveId, endpoint, reactor } = yield* world()
+      const names = (count: number) => Array.from({ length: count }, (_, i) => `name ${i}`)
+      yield* Effect.promise(() => reactor.write(long!, names(1)))
+      yield* Effect.promise(() => reactor.write(short!, names(3)))
+      yield* Effect.promise(() => reactor.write(long!, names(150)))
+      /** The answer with the operations of the short document, which come after higher ones. */
+      const isMeant = (text: string) => {
+        const { data } = JSON.parse(text) as {
+          readonly data?: { readonly pollSyncEnvelopes?: { readonly envelopes: ReadonlyArray<Envelope> } }
+        }
+        return data?.pollSyncEnvelopes?.envelopes.some(({ operations }) =>
+          operations.some(({ context }) => context.documentId === short && context.scope === "global")
+        ) === true
+      }
+      const ofShort = (keys: ReadonlyArray<string>) => keys.filter((text) => text.startsWith(`["${short}"`))
+
+      const theirProxy = yield* HttpProxy.make(endpoint.url, 1)
+      const lostToThem = theirProxy.loseWhere(isMeant)
+      const theirs = yield* Database.postgres
+      yield* Real.connect(theirs.url, theirProxy.url, driveId)
+      const ourProxy = yield* HttpProxy.make(endpoint.url, 1)
+      const lostToUs = ourProxy.loseWhere(isMeant)
+      const { journal } = yield* follow(yield* sqlite, ourProxy.url, driveId)
+      yield* Effect.promise(() => Promise.all([lostToThem, lostToUs]))
+      yield* agree(journal, database)
+      const truth = yield* truthOf(database)
+      const sizeOfRest = truth.length - ofShort(truth).length
+      const their = yield* Effect.repeat(Effect.delay(truthOf(theirs), "50 millis"), {
+        until: (keys) => keys.length - ofShort(keys).length >= sizeOfRest
+      })
+      yield* Effect.sleep("500 millis")
+      expect(ofShort(their).length).toBeLessThan(ofShort(truth).length)
+    }))
+
+  it.scopedLive("finds what the server's outbox has forgotten, at its next look", () =>
+    Effect.gen(function*() {
+      const { database, documents, driveId, endpoint, reactor } = yield* world()
+      const { following, journal } = yield* follow(yield* sqlite, endpoint.url, driveId, { lookEvery: "100 millis" })
+      while (!(yield* following.status.get).isCaughtUp) yield* Effect.sleep(5)
+      const proof = Effect.gen(function*() {
+        yield* Effect.promise(() => reactor.write(documents[0]!, ["a", "b", "c"]))
+        reactor.forget("ours")
+        yield* agree(journal, database)
+      })
+      yield* Effect.repeatN(proof, 4)
+    }))
+
+  it.scopedLive("makes its channel anew with a server that does not know it any more", () =>
+    Effect.gen(function*() {
+      const { database, documents, driveId, endpoint, reactor } = yield* world()
+      const { following, journal } = yield* follow(yield* sqlite, endpoint.url, driveId)
+      yield* agree(journal, database)
+      yield* Effect.promise(() => reactor.drop("ours"))
+      yield* Effect.promise(() => reactor.write(documents[0]!, ["a"]))
+      yield* agree(journal, database)
+      while ((yield* following.status.get).registrations < 2) yield* Effect.sleep(5)
+    }))
+
+  it.scopedLive("goes on with a reactor that was started anew over the same store", () =>
+    Effect.gen(function*() {
+      const database = yield* Database.postgres
+      const scope = yield* Scope.make()
+      const first = yield* Scope.extend(Real.reactor(database.url), scope)
+      const endpoint = yield* Scope.extend(Real.serve(first), scope)
+      const driveId = yield* Effect.promise(() => first.createDrive("home"))
+      const document = yield* Effect.promise(() => first.createDocument(driveId))
+      const proxy = yield* HttpProxy.make(endpoint.url, 1)
+      const { following, journal } = yield* follow(yield* sqlite, proxy.url, driveId, { lookEvery: "100 millis" })
+      yield* agree(journal, database)
+      yield* Scope.close(scope, Exit.void)
+      while ((yield* following.status.get).phase !== "waiting") yield* Effect.sleep(5)
+      const second = yield* Real.reactor(database.url)
+      yield* Effect.promise(() => second.write(document, ["while nobody followed"]))
+      proxy.setTarget((yield* Real.serve(second)).url)
+      yield* agree(journal, database)
+      yield* Effect.promise(() => second.write(document, ["after"]))
+      yield* agree(journal, database)
+    }))
+
+  it.scopedLive("asks a server of the older schema without the newer fields", () =>
+    Effect.gen(function*() {
+      const { database, documents, driveId, endpoint, reactor } = yield* world({ older: true })
+      yield* Effect.promise(() => reactor.addTwice(driveId, "file"))
+      yield* Effect.promise(() => reactor.write(documents[0]!, ["a"]))
+      const { journal } = yield* follow(yield* sqlite, endpoint.url, driveId)
+      yield* agree(journal, database)
+      const rejected = endpoint.requests.filter(({ query }) => query.includes("deniedReason"))
+      expect(rejected).toHaveLength(1)
+    }))
+
+  it.scopedLive("leaves only the streams out whose filter says so", () =>
+    Effect.gen(function*() {
+      const { documents: [one, other], driveId, endpoint, reactor } = yield* world()
+      yield* Effect.promise(() => reactor.write(one!, ["a"]))
+      yield* Effect.promise(() => reactor.write(other!, ["b"]))
+      const { following, journal } = yield* follow(yield* sqlite, endpoint.url, driveId, {
+        documentId: [one!],
+        scope: ["global"]
+      })
+      while (!(yield* following.status.get).isCaughtUp) yield* Effect.sleep(5)
+      const held = Home.flat(yield* Home.all(journal))
+      expect(held.map(({ documentId, driveId: from, scope }) => [documentId, scope, from])).toEqual([
+        [one, "global", driveId]
+      ])
+    }))
+})
+
+interface Envelope {
+  readonly operations: ReadonlyArray<{ readonly context: { readonly documentId: string; readonly scope: string } }>
+}

@@ -26,6 +26,8 @@ export interface HttpProxy {
   readonly counts: { readonly [fault in Fault]: number }
   /** How likely a request meets a fault, from 0 to 1; and which, all unless it is said. */
   readonly setTrouble: (chance: number, which?: ReadonlyArray<Fault>) => void
+  /** Loses the next answer whose text is like this, and no other. It resolves once that has happened. */
+  readonly loseWhere: (isMeant: (answer: string) => boolean) => Promise<void>
   /** Where the endpoint is now. */
   readonly setTarget: (url: string) => void
 }
@@ -46,7 +48,7 @@ export const make = (target: string, seed: number): Effect.Effect<HttpProxy, nev
   Effect.gen(function*() {
     const random = chances(seed)
     const counts = { refused: 0, lost: 0, failed: 0, torn: 0, twice: 0, stale: 0, shuffled: 0 }
-    const line: Line = { target, chance: 0, which: faults, random, counts, answers: new Map() }
+    const line: Line = { target, chance: 0, which: faults, random, counts, answers: new Map(), trap: undefined }
     const server = yield* Effect.acquireRelease(
       Effect.promise(async () => {
         const listening = createServer((request, response) => void serve(line, request, response))
@@ -69,6 +71,15 @@ export const make = (target: string, seed: number): Effect.Effect<HttpProxy, nev
         line.chance = chance
         line.which = which
       },
+      loseWhere: (isMeant) =>
+        new Promise((resolve) => {
+          line.trap = (text) => {
+            if (!isMeant(text)) return false
+            line.trap = undefined
+            resolve()
+            return true
+          }
+        }),
       setTarget: (url) => {
         line.target = url
       }
@@ -81,6 +92,7 @@ interface Line {
   which: ReadonlyArray<Fault>
   readonly random: () => number
   readonly counts: { [fault in Fault]: number }
+  trap: ((text: string) => boolean) | undefined
   /** The last answers to each question, by its text. */
   readonly answers: Map<string, Array<string>>
 }
@@ -127,7 +139,7 @@ const answer = async (line: Line, request: IncomingMessage, response: ServerResp
   if (fault === "twice") await pass()
   const passed = await pass()
   if (passed.status === 200) line.answers.set(query, [...earlier, passed.text].slice(-5))
-  if (fault === "lost") return void response.socket?.destroy()
+  if (fault === "lost" || line.trap?.(passed.text) === true) return void response.socket?.destroy()
   if (fault === "torn") return send({ ...passed, text: passed.text.slice(0, passed.text.length >> 1) })
   if (fault === "shuffled") {
     return send({ ...passed, text: JSON.stringify(shuffled(JSON.parse(passed.text) as unknown, line.random)) })

@@ -7,10 +7,15 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import * as Bundle from "../../support/Bundle.js"
 import type { Order } from "./follower.js"
+import type { Endpoint } from "./Real.js"
 
-/** Starts followers one after another while `work` goes on, kills each after a while by chance, and then lets one live. */
+/**
+ * Starts followers one after another while `work` goes on, kills each at some moment after it has begun to ask, and then
+ * lets one live.
+ */
 export const killing = <A>(
   order: Order,
+  { requests }: Pick<Endpoint, "requests">,
   random: () => number,
   work: Effect.Effect<A>
 ): Effect.Effect<{ readonly kills: number }, never, Scope.Scope> =>
@@ -28,13 +33,13 @@ export const killing = <A>(
           await ended
         })
     )
-    const round = Effect.scoped(Effect.zipRight(
-      starting,
-      Effect.suspend(() => {
-        kills++
-        return Effect.sleep(250 + random() * 500)
-      })
-    ))
+    const round = Effect.scoped(Effect.gen(function*() {
+      const before = requests.length
+      yield* starting
+      while (requests.length === before) yield* Effect.sleep(5)
+      yield* Effect.sleep(random() * 100)
+      kills++
+    }))
     const rounds = Effect.repeat(round, { while: () => !isOver })
     yield* Effect.all([
       rounds,

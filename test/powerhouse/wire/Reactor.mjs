@@ -97,6 +97,8 @@ export const open = async (database, { concurrency = 1 } = {}) => {
       return delivered
     },
     remove: (documentId) => client.deleteDocument(documentId),
+    /** Forgets a channel altogether. */
+    drop: (channelId) => sync.remove(channelId),
     close: async () => {
       await reactorModule.reactor.kill().completed
       sync.shutdown()

@@ -41,6 +41,8 @@ export interface Reactor {
   readonly outboxSize: (channelId: string) => number
   /** Takes entries out of a channel's outbox, as a server does that is started anew. */
   readonly forget: (channelId: string) => void
+  /** Forgets a channel altogether. */
+  readonly drop: (channelId: string) => Promise<void>
   readonly close: () => Promise<void>
 }
 
