@@ -26,6 +26,8 @@ import type { Namespace } from "./domain/Namespace.js"
 import { quote } from "./domain/Operation.js"
 import * as Partition from "./domain/Partition.js"
 import type { Position } from "./domain/Position.js"
+import * as Brake from "./ingest/Brake.js"
+import * as Pace from "./ingest/Pace.js"
 import * as Relay from "./ingest/Relay.js"
 import { Source } from "./ingest/Source.js"
 import type { Dispatch } from "./process/Dispatch.js"
@@ -48,6 +50,7 @@ import * as Subscription from "./Subscription.js"
 import type { SubscriptionError } from "./Subscription.js"
 import * as Couriers from "./vitals/Couriers.js"
 import * as Metrics from "./vitals/Metrics.js"
+import * as Precedence from "./vitals/Precedence.js"
 import * as Pulse from "./vitals/Pulse.js"
 import * as Wait from "./vitals/Wait.js"
 
@@ -68,7 +71,7 @@ export class Reactor extends Context.Tag("effect-processors/Reactor")<Reactor, {
   ) => Effect.Effect<Position, Wait.WaitError>
   /** How each subscription stands. */
   readonly outcomes: Effect.Effect<ReadonlyArray<Outcome>>
-  /** Waits until every subscription has ended or halted; for ever on a live source. */
+  /** Waits until every subscription has ended or halted, or waits for one that has halted; for ever on a live source. */
   readonly ended: Effect.Effect<void>
   /** Waits until every message is delivered that can be: what is left was refused, or its receiver is unavailable. */
   readonly settled: Effect.Effect<void>
@@ -177,6 +180,8 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
     const known = new Set<string>()
     const twice = names.find((name) => known.size === known.add(name).size)
     if (twice !== undefined) return yield* Effect.dieMessage(`two processors of one reactor are named ${twice}`)
+    const flaw = Precedence.flaw(processors)
+    if (flaw !== undefined) return yield* Effect.dieMessage(flaw)
     yield* migrate(processors)
 
     const settings = yield* Settings
@@ -202,49 +207,69 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
     const companies = new Map<SqlClient.SqlClient, Company.Company>()
     const lookoutOf = yield* Wait.lookouts(source.name, looks)
     const lookouts = new Map<string, Wait.Lookout>()
-    const fibers = yield* Effect.forEach(
+    const now = yield* Clock.currentTimeMillis
+    const crews = new Map(processors.map((processor) => [
+      processor.name,
+      Partition.all(processor.partitions).map((partition) =>
+        new Pulse.Pulse(
+          { processor: processor.name, source: source.name },
+          source.head,
+          now,
+          processor.namespace,
+          partition
+        )
+      )
+    ]))
+    const order = new Precedence.Order(crews)
+    const rests = yield* Effect.forEach(
       processors as ReadonlyArray<Processor<never, Services<Processors[number]>>>,
       (processor, i) =>
         Effect.gen(function*() {
-          const key = { processor: processor.name, source: source.name }
-          const now = yield* Clock.currentTimeMillis
-          const own = Partition.all(processor.partitions).map((partition) =>
-            new Pulse.Pulse(key, source.head, now, processor.namespace, partition)
-          )
-          const lookout = lookoutOf(processor, () => Pulse.phaseOf(own))
+          const crew = crews.get(processor.name)!
+          const lookout = lookoutOf(processor, () => Pulse.phaseOf(crew))
           lookouts.set(processor.name, lookout)
           // It was opened for its migrations, and is at hand since.
           const sql = yield* Effect.orDie(namespaces.open(processor.namespace))
-          const turn = permits.withPermits(1)
           const company = companies.get(sql) ??
-            (yield* Effect.provideService(Company.make(turn), SqlClient.SqlClient, sql))
+            (yield* Effect.provideService(Company.make(permits.withPermits(1)), SqlClient.SqlClient, sql))
           companies.set(sql, company)
+          const turn = yield* turnOf(processor, permits)
+          const key = { processor: processor.name, source: source.name }
           const claims = new Claims(key, processor.partitions, turn, company.claim)
+          const rate = Pace.brake(processor.pace.rate)
+          const stir = Effect.zipRight(lookout.stir, order.stir(processor.name))
           const committed = (commits: Iterable<Commit>) =>
             PubSub.publishAll(observers.commits, commits).pipe(
-              Effect.zipRight(lookout.stir),
+              Effect.zipRight(stir),
               Effect.zipRight(couriers.stir(processor.namespace, commits))
             )
-          return yield* Effect.forEach(own, (pulse, j) =>
+          return yield* Effect.forEach(crew, (pulse, j) =>
             Effect.gen(function*() {
               pulse.isDispatching = () => couriers.isUsed(processor.namespace)
               yield* pulses.add(pulse)
               const arrived = Effect.sync(arrivals[i]![j]!)
-              const share = { partition: pulse.partition, claims }
-              const shared: Subscription.Shared = {
-                mover: company.mover,
-                follow: (following) => Effect.zipLeft(relay.follow(following), arrived),
-                moved: (commit) => Effect.zipRight(PubSub.publish(observers.commits, commit), lookout.stir)
+              const precedence = order.brake(processor)
+              const options = {
+                pulse,
+                turn,
+                brake: Brake.both(precedence ?? Brake.none, rate),
+                share: { partition: pulse.partition, claims },
+                shared: {
+                  mover: company.mover,
+                  follow: (following: Relay.Following) => Effect.zipLeft(relay.follow(following), arrived),
+                  moved: (commit: Commit) => Effect.zipRight(PubSub.publish(observers.commits, commit), stir)
+                }
               }
               const fiber = yield* Effect.forkScoped(
                 Effect.provideService(
-                  supervise(processor, { pulse, turn, share, shared }, { report, committed, arrived }, settings),
+                  supervise(processor, options, { report, committed, arrived }, settings),
                   SqlClient.SqlClient,
                   sql
                 )
               )
               pulse.isGone = () => fiber.unsafePoll() !== null && pulse.phase !== "ended" && pulse.phase !== "halted"
-              return fiber
+              const ended = Effect.asVoid(Fiber.await(fiber))
+              return precedence === undefined ? ended : Effect.raceFirst(ended, precedence.stuck)
             }))
         })
     )
@@ -257,10 +282,22 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
             Effect.dieMessage(`no processor of this reactor is named ${name}`)
         ),
       outcomes: Effect.map(pulses.all, (all) => all.map(outcome)),
-      ended: Effect.asVoid(Fiber.awaitAll(fibers.flat())),
+      ended: Effect.all(rests.flat(), { concurrency: "unbounded", discard: true }),
       settled: couriers.settled
     }
   })
+
+/** Its turn to commit: the processor's own, so that who waits for it takes nobody else's, and then the reactor's. */
+const turnOf = (
+  { pace: { concurrency }, partitions }: Decided,
+  permits: Effect.Semaphore
+): Effect.Effect<NonNullable<Subscription.Options["turn"]>> =>
+  concurrency === undefined || concurrency >= partitions
+    ? Effect.succeed(permits.withPermits(1))
+    : Effect.map(
+      Effect.makeSemaphore(concurrency),
+      (own) => (commit) => own.withPermits(1)(permits.withPermits(1)(commit))
+    )
 
 /** Pauses between looks for those who wait, where commits tell when to look. */
 const looks = { minMillis: 25, maxMillis: 1_000 }

@@ -22,10 +22,13 @@ import type { Position } from "./domain/Position.js"
 import * as Slice from "./domain/Slice.js"
 import type { Strand } from "./domain/Strand.js"
 import * as Batch from "./ingest/Batch.js"
+import type * as Brake from "./ingest/Brake.js"
 import * as Filter from "./ingest/Filter.js"
+import * as Pace from "./ingest/Pace.js"
 import type * as Relay from "./ingest/Relay.js"
 import { Source } from "./ingest/Source.js"
 import type { SourceError } from "./ingest/Source.js"
+import { Tempo } from "./ingest/Tempo.js"
 import type { Dispatch } from "./process/Dispatch.js"
 import type { Processor, StartFrom } from "./process/Processor.js"
 import { Claims } from "./store/Claims.js"
@@ -69,6 +72,8 @@ export interface Options {
   readonly report?: (incident: Incident) => Effect.Effect<void>
   /** Runs around each transaction: how a reactor bounds how many subscriptions commit at once. */
   readonly turn?: <A, E, R>(commit: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** What keeps batches from being committed yet; default: the processor's own rate. */
+  readonly brake?: Brake.Brake
   /** Which partition it follows, and whom it shares the claiming of cursors with; default: all documents, alone. */
   readonly share?: { readonly partition: Partition.Partition; readonly claims: Claims }
   /** What it shares with others; without it, it reads its source by itself. */
@@ -120,6 +125,8 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     const vitals = new Vitals(pulse, new Meter(processor.name, partition), options.report)
     yield* vitals.enter("opening")
     Reach.forget(yield* SqlClient.SqlClient)
+    const brake = options.brake ?? Pace.brake(processor.pace.rate)
+    const tempo = new Tempo(mostOf(processor), processor.pace.commitMillis)
     const done: Array<Commit.Commit> = []
     const owner: Commit.Owner<R> = {
       handler: yield* processor.handler,
@@ -129,33 +136,61 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
       fenced: true,
       report: (incident) => vitals.report(incident),
       committed: (commit) => Effect.zipRight(Effect.sync(() => done.push(commit)), vitals.committed(commit)),
-      turn: (commit) => Effect.zipRight(vitals.trying, turn(commit))
+      turn: (commit) => Effect.zipRight(vitals.trying, turn(tempo.timed(commit)))
     }
     pulse.opened(owner.cursor)
-    const batches = yield* follow(processor, source, owner, vitals, options.shared)
+    const batches = yield* follow(processor, source, owner, tempo, vitals, options.shared)
     vitals.waiting = Effect.map(batches.waiting, (waiting) => waiting.oldest)
+    const held = (why: unknown) => vitals.enter("held", why)
+    /** What was taken and is not committed. */
+    let left: Batch.Batch | undefined
+    pulse.passed = Effect.suspend(() => left === undefined ? batches.passed : Effect.succeed(owner.cursor.position))
 
-    const first = Narrowing.releaseHeld(owner)
-    const next = Effect.zipRight(vitals.enter("idle"), batches.take).pipe(
-      Effect.flatMap((batch): Effect.Effect<void, SubscriptionError | typeof ended, R | SqlClient.SqlClient> =>
-        Option.isNone(batch)
-          ? Effect.zipRight(vitals.enter("ended"), Effect.fail(ended))
-          : vitals.during(batch.value, Narrowing.batch(owner, batch.value))
-      )
+    const begun = owner.cursor.parked === 0
+      ? Effect.void
+      : Effect.zipRight(brake.release(nothing(owner.cursor.position), held), Narrowing.releaseHeld(owner))
+    const take = Effect.suspend(() => left === undefined ? batches.take : Effect.succeedSome(left))
+    const next = Effect.zipRight(vitals.enter("idle"), take).pipe(
+      Effect.flatMap((batch): Effect.Effect<void, SubscriptionError | typeof ended, R | SqlClient.SqlClient> => {
+        if (Option.isNone(batch)) return Effect.zipRight(vitals.enter("ended"), Effect.fail(ended))
+        left = batch.value
+        return vitals.during(
+          left,
+          Effect.flatMap(brake.release(left, held), ({ first, rest }) =>
+            Effect.map(vitals.committing(Narrowing.batch(owner, first)), () => {
+              left = rest
+              tempo.committed(first.operations)
+            }))
+        )
+      })
     )
-    return pulling<SubscriptionError, R | SqlClient.SqlClient>(done, first, next)
+    return pulling<SubscriptionError, R | SqlClient.SqlClient>(done, begun, next)
   })
+
+/** How many operations a batch may hold: no more than may be committed in the time of a rate. */
+const mostOf = <R>({ limits, pace }: Processor<never, R>): number =>
+  Math.min(limits.operations ?? Batch.defaults.operations, pace.rate?.operations ?? Infinity)
+
+/** A batch of nothing, for what may be done up to a position. */
+const nothing = (position: Position): Batch.Batch => ({ strands: [], position, operations: 0 })
 
 /** What the subscription commits: from the relay that it shares, or read for it alone. */
 const follow = <R>(
   { filter, filterDialect, limits: own }: Processor<never, R>,
   source: Context.Tag.Service<Source>,
   owner: Commit.Owner<R>,
+  tempo: Tempo,
   vitals: Vitals,
   shared: Shared | undefined
 ) => {
   const after = owner.cursor.position
-  const limits = { ...Batch.defaults, ...own }
+  const limits = {
+    ...Batch.defaults,
+    ...own,
+    get operations() {
+      return tempo.operations
+    }
+  }
   const isNews = newsOf(owner.cursor)
   if (shared === undefined) {
     const matches = Filter.compile(filter, filterDialect)
@@ -231,13 +266,17 @@ class Vitals {
     this.pulse.phase === "retrying" ? this.enter("working") : Effect.void
   )
 
-  /** Commits a batch, during which its first operation is the oldest that waits. */
+  /** Works on a batch. */
+  committing<A, E, R>(commit: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return Effect.zipRight(this.enter("working"), commit)
+  }
+
+  /** Holds or commits a batch, during which its first operation is the oldest that waits. */
   during<A, E, R>(batch: Batch.Batch, commit: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return Effect.suspend(() => {
       this.working = batch.strands[0]?.operations[0]?.timestamp
-      return this.enter("working")
+      return this.measure
     }).pipe(
-      Effect.zipRight(this.measure),
       Effect.zipRight(commit),
       Effect.ensuring(Effect.suspend(() => {
         this.working = undefined

@@ -30,7 +30,7 @@ export interface Batch {
   readonly operations: number
 }
 
-/** The bounds of a batch and of what waits for the next one. */
+/** The bounds of a batch and of what waits for the next one; read anew each time, so that they may change. */
 export interface Limits {
   /** Operations in a batch; a longer strand is committed in pieces. At least 1. */
   readonly operations: number
@@ -64,6 +64,8 @@ export const defaults: Limits = {
 export interface Batches<E> {
   /** The next batch, as soon as there is anything to commit; `None` once the source has ended and all is taken. */
   readonly take: Effect.Effect<Option.Option<Batch>, E>
+  /** The position up to which everything wanted has been taken. */
+  readonly passed: Effect.Effect<Position>
   /** What waits to be taken. */
   readonly waiting: Effect.Effect<{ readonly operations: number; readonly oldest: string | undefined }>
 }
@@ -142,6 +144,7 @@ export const form = <E, R>(
 
     return {
       take: next,
+      passed: Effect.sync(() => room.passed),
       waiting: Effect.sync(() => ({ operations: room.operations, oldest: room.oldest }))
     }
   })

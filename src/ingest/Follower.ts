@@ -108,6 +108,11 @@ export class Follower {
     oldest: this.room.oldest
   }))
 
+  readonly passed: Batches<SourceError>["passed"] = Effect.sync(() => {
+    this.see()
+    return this.room.passed
+  })
+
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.run?.leave(this)
     const kept = this.drop()

@@ -85,7 +85,7 @@ export const make = (
             Effect.sync(() => relay.follow(following)),
             (follower) => follower.close
           ),
-          (follower) => ({ take: follower.take, waiting: follower.waiting })
+          (follower) => ({ take: follower.take, passed: follower.passed, waiting: follower.waiting })
         ),
       expect: () => relay.expect(),
       standing: Effect.sync(() => relay.standing)

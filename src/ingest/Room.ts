@@ -67,6 +67,11 @@ export class Room {
       (this.unwanted > 0 && (this.pressing || this.unwanted >= this.limits.unwanted || this.end !== undefined))
   }
 
+  /** The position up to which nothing that is wanted waits. */
+  get passed(): Position {
+    return this.isEmpty ? this.seen : this.left
+  }
+
   get oldest(): string | undefined {
     return this.strands[this.start]?.operations[this.offset]?.timestamp
   }

@@ -29,6 +29,7 @@ import type { Position } from "../domain/Position.js"
 import type { Strand } from "../domain/Strand.js"
 import * as Batch from "../ingest/Batch.js"
 import * as Filter from "../ingest/Filter.js"
+import * as Pace from "../ingest/Pace.js"
 import type { Definition } from "../table/Definition.js"
 import type { Fold } from "../table/Fold.js"
 import { foldOf } from "../table/FoldingConnection.js"
@@ -59,6 +60,9 @@ export interface Processor<out E, out R> extends Pipeable {
   readonly migrations: Migration.Migrations
   readonly startFrom: StartFrom
   readonly limits: Partial<Batch.Limits>
+  /** The processors whose tables it reads, and so never runs ahead of. */
+  readonly after: ReadonlyArray<ProcessorName>
+  readonly pace: Pace.Pace
   /** Into how many partitions its documents are divided. */
   readonly partitions: number
   /** The tables that it alone writes. */
@@ -106,6 +110,14 @@ export interface Options<E extends Policy.Tagged, R, RB> {
    */
   readonly tables?: ReadonlyArray<Owned>
   /**
+   * Processors whose tables it reads: of the same reactor, in any namespace. It commits an operation only once they have
+   * committed all that they want up to it. What they have set aside as dead letters does not hold it up, and is missing in
+   * their tables; while one of them has halted, it waits.
+   */
+  readonly after?: ReadonlyArray<{ readonly name: ProcessorName }>
+  /** How fast it may go; default: as fast as it can. */
+  readonly pace?: Pace.Pace
+  /**
    * How many subscriptions share its documents, each with a cursor of its own, so that they commit side by side on PostgreSQL;
    * default: 1, at most 64. Each document is in one partition, and its operations stay in order; those of different documents
    * do not. So no two partitions may write a row from what they have read of it, unless the database keeps them apart, as
@@ -122,8 +134,8 @@ export interface Options<E extends Policy.Tagged, R, RB> {
 
 /**
  * Declares a processor. The result can fail with whatever the handler fails with and with what the engine raises itself;
- * {@link withPolicy} decides. Throws a `ParseError` when the name, the namespace, a bound of the batch or the number of
- * partitions is not allowed.
+ * {@link withPolicy} decides. Throws a `ParseError` when the name, the namespace, a bound of the batch, the pace or the
+ * number of partitions is not allowed.
  */
 export const make = <E extends Policy.Tagged, R = never, RB = never>(
   name: string,
@@ -137,6 +149,8 @@ export const make = <E extends Policy.Tagged, R = never, RB = never>(
     migrations: options.migrations ?? Migration.none,
     startFrom: options.startFrom ?? "beginning",
     limits: Batch.checked(options.batch ?? {}),
+    after: (options.after ?? []).map(({ name }) => name),
+    pace: Pace.checked(options.pace ?? {}),
     partitions: Schema.decodeUnknownSync(Partition.Count)(options.partitions ?? 1),
     tables: options.tables ?? [],
     policy: new Map(),

@@ -34,6 +34,7 @@ import * as Cursors from "../store/Cursors.js"
 import * as Namespaces from "../store/Namespaces.js"
 import * as Outbox from "../store/Outbox.js"
 import * as Metrics from "./Metrics.js"
+import { Behind } from "./Precedence.js"
 import { Pulses } from "./Pulse.js"
 import type { Phase, Pulse } from "./Pulse.js"
 
@@ -350,6 +351,8 @@ const examinePulse = (
     )
     const forMillis = now - pulse.sinceMillis
     const stuck = pulse.phase === "working" && now - pulse.beatMillis > limits.stalledAfterMillis
+    const isHeldUp = pulse.phase === "held" && pulse.failure instanceof Behind
+    const isForGood = pulse.failure instanceof Behind && pulse.failure.isForGood
     const why = pulse.failure === undefined ? "" : `: ${Fault.describe(pulse.failure)}`
     const complaints = [
       ...(pulse.isGone() ? ["has a dead loop"] : []),
@@ -359,12 +362,15 @@ const examinePulse = (
       ...(pulse.phase === "retrying" && forMillis > limits.stalledAfterMillis
         ? [`has been waiting ${forMillis} ms to try an operation again${why}`]
         : []),
+      ...(isHeldUp && (isForGood || forMillis > limits.waitingMaxMillis)
+        ? [`has been held up for ${forMillis} ms${why}`]
+        : []),
       ...(stuck ? [`has been working on one commit for ${now - pulse.beatMillis} ms`] : []),
       ...(pulse.phase === "idle" && behindPositions !== undefined && behindPositions > 0n &&
           forMillis > limits.waitingMaxMillis
         ? [`is idle ${behindPositions} positions behind its source`]
         : []),
-      ...(oldestWaitingMillis !== undefined && pulse.phase !== "halted" &&
+      ...(oldestWaitingMillis !== undefined && pulse.phase !== "halted" && !isHeldUp &&
           forMillis > limits.waitingMaxMillis && oldestWaitingMillis > limits.waitingMaxMillis
         ? [`has had an operation waiting for ${oldestWaitingMillis} ms`]
         : [])

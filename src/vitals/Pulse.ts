@@ -2,7 +2,7 @@
  * A pulse: what a subscription tells of itself while it runs, and the last thing it told when it does not.
  *
  *     opening ─▶ idle ⇄ working ─▶ ended
- *        ▲                │ an operation failed: retrying · the database is away: waiting
+ *        ▲    └▶ held ─┘  │ an operation failed: retrying · the database is away: waiting
  *        └── reopening ◀──┴──▶ halted
  */
 
@@ -17,7 +17,7 @@ import type { SourceError } from "../ingest/Source.js"
 import type { Commit } from "../store/Commit.js"
 import type { Cursor, Key } from "../store/Cursors.js"
 
-export type Phase = "opening" | "idle" | "working" | "retrying" | "waiting" | "reopening" | "ended" | "halted"
+export type Phase = "opening" | "idle" | "held" | "working" | "retrying" | "waiting" | "reopening" | "ended" | "halted"
 
 /** Counts since the subscription was started, over all its re-openings. */
 export interface Totals {
@@ -51,10 +51,12 @@ export class Pulse {
   /** Dead letters that wait. */
   parked = 0
   totals: Totals = nothing
-  /** Why it is not working, in the phases `retrying`, `waiting`, `reopening` and `halted`. */
+  /** Why it is not working, in the phases `held`, `retrying`, `waiting`, `reopening` and `halted`. */
   failure: unknown = undefined
   /** The timestamp of the oldest operation that was read and is not committed. */
   oldestWaiting: Effect.Effect<string | undefined> = Effect.succeed(undefined)
+  /** The position up to which it has committed all that it wants: where its cursor is, or further. */
+  passed: Effect.Effect<Position | undefined> = Effect.sync(() => this.position)
   /** The highest position of its source, where the source knows. */
   head: Effect.Effect<Option.Option<Position>, SourceError>
   /** Whether messages were ever sent from its namespace. */
