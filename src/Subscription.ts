@@ -156,10 +156,10 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
         left = batch.value
         return vitals.during(
           left,
-          Effect.flatMap(brake.release(left, held), ({ first, rest }) =>
-            Effect.map(vitals.committing(Narrowing.batch(owner, first)), () => {
-              left = rest
-              tempo.committed(first.operations)
+          Effect.flatMap(brake.release(left, held), (released) =>
+            Effect.map(vitals.committing(Narrowing.batch(owner, released.first)), () => {
+              left = released.rest
+              tempo.committed(released.first.operations)
             }))
         )
       })

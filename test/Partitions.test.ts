@@ -47,11 +47,11 @@ const keyOf = (name: string, source = "feed"): Cursors.Key => ({
   source: Source.name(source)
 })
 
-const position = (value: number) => Position.make(BigInt(value))
+const upTo = (value: number) => Position.make(BigInt(value))
 
 /** Until the processor has come to a position, in all its partitions. */
 const at = (name: string, value: number) =>
-  Effect.flatMap(Reactor.Reactor, (reactor) => reactor.waitFor(Ledger.make(name), { position: position(value) }))
+  Effect.flatMap(Reactor.Reactor, (reactor) => reactor.waitFor(Ledger.make(name), { position: upTo(value) }))
 
 /** Until a partition is in this phase, however long that takes. */
 const partitionIs = (number: number, phase: Pulse.Phase) =>
@@ -171,7 +171,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           yield* partitionIs(1, "halted")
           const { waitFor } = yield* Reactor.Reactor
           expect(yield* waitFor(halting, { ...global, documentId: documentIn(2, 2), index: 0 })).toBe(2n)
-          const late = yield* Effect.flip(waitFor(halting, { position: position(2) }, { timeout: 50 }))
+          const late = yield* Effect.flip(waitFor(halting, { position: upTo(2) }, { timeout: 50 }))
           expect(late).toMatchObject({ _tag: "WaitTimedOut", position: 0n, phase: "halted" })
           expect(yield* Namespace.query("p", Cursors.all(keyOf("p")))).toMatchObject([{ position: 0n }, {
             position: 2n
@@ -238,7 +238,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         const documents = Array.from({ length: 20 }, (_, i) => `doc-${i}`)
         const { waitFor } = yield* Reactor.Reactor
         const waits = yield* Effect.fork(Effect.forEach(
-          [...documents.map((documentId) => ({ ...global, documentId, index: 0 })), { position: position(20) }],
+          [...documents.map((documentId) => ({ ...global, documentId, index: 0 })), { position: upTo(20) }],
           (place) => waitFor(Ledger.make("p"), place),
           { concurrency: "unbounded" }
         ))
@@ -286,6 +286,6 @@ it.scoped("of one processor are told apart in health and metrics", () =>
 it("are a whole number from 1 to 64", () => {
   for (const partitions of [0, 65, 1.5, Number.NaN]) {
     expect(() => Processor.make("p", { namespace: "p", partitions, handler: Processor.onBatch(() => Effect.void) }))
-      .toThrow()
+      .toThrow(/Expected/)
   }
 })

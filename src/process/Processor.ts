@@ -149,7 +149,7 @@ export const make = <E extends Policy.Tagged, R = never, RB = never>(
     migrations: options.migrations ?? Migration.none,
     startFrom: options.startFrom ?? "beginning",
     limits: Batch.checked(options.batch ?? {}),
-    after: (options.after ?? []).map(({ name }) => name),
+    after: (options.after ?? []).map((before) => before.name),
     pace: Pace.checked(options.pace ?? {}),
     partitions: Schema.decodeUnknownSync(Partition.Count)(options.partitions ?? 1),
     tables: options.tables ?? [],

@@ -104,8 +104,9 @@ export const upTo = (batch: Batch, position: Position): Brake.Released | undefin
   // The last strand may be the beginning of one that is longer than the batch, whose position is beyond.
   const last = strands.at(-1)?.position ?? to
   if (to <= position && last <= position) return { first: batch, rest: undefined }
-  const at = strands.findIndex((strand) => strand.position > position)
-  if (at < 1) return undefined
+  const beyond = strands.findIndex((strand) => strand.position > position)
+  const at = beyond < 0 ? strands.length : beyond
+  if (at === 0) return undefined
   const operations = strands.slice(0, at).reduce((sum, strand) => sum + strand.operations.length, 0)
   return {
     first: { strands: strands.slice(0, at), operations, position: to < position ? to : position },
