@@ -53,14 +53,7 @@ const second = (
   name: string,
   after: ReadonlyArray<Pick<Processor.Processor<unknown, unknown>, "name">>,
   at: (position: number) => Effect.Effect<unknown, never, Namespace.Namespaces>
-) => {
-  const { after: names } = Processor.make(name, {
-    namespace: name,
-    after,
-    handler: Processor.onBatch(() => Effect.void)
-  })
-  return { ...Ledger.make(name, (text) => at(Number(text))), after: names }
-}
+) => Ledger.make(name, (text) => at(Number(text)), { after })
 
 /** The positions that a processor has written. */
 const written = (name: string) => Effect.map(Effect.orDie(Ledger.applied(name)), (texts) => texts.map(Number))
@@ -194,19 +187,15 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       const isBroken = { now: true }
       const read: Array<ReadonlyArray<number>> = []
       const b = (after: ReadonlyArray<typeof a>, count: number) => {
-        const processor = second("b", after, () => Effect.void)
         return Reactor.run(
           ...after,
-          {
-            ...Ledger.undecided("b", (text) =>
-              text === "2" && isBroken.now
-                ? Effect.fail(new Refused("no"))
-                : Effect.map(written("a"), (found) => read.push(found)).pipe(
-                  Effect.when(() => after.length > 0),
-                  Effect.orDie
-                )).pipe(Processor.withPolicy({ ...Policy.standard, Refused: Policy.park })),
-            after: processor.after
-          }
+          Ledger.undecided("b", (text) =>
+            text === "2" && isBroken.now
+              ? Effect.fail(new Refused("no"))
+              : Effect.map(written("a"), (found) => read.push(found)).pipe(Effect.when(() => after.length > 0)), {
+            after
+          })
+            .pipe(Processor.withPolicy({ ...Policy.standard, Refused: Policy.park }))
         ).pipe(
           Effect.provide(Layer.mergeAll(
             Source.layerIterable("s", strandsOf(documents).slice(0, count)),

@@ -44,7 +44,7 @@ export const write = (name: string, text: string | null): Effect.Effect<void, Sq
 export const undecided = <E extends Policy.Tagged = never, R = never>(
   name: string,
   before: (text: string) => Effect.Effect<unknown, E, R> = () => Effect.void,
-  options: Pick<Processor.Options<E, R, R>, "filter" | "filterDialect" | "batch"> = {}
+  options: Pick<Processor.Options<E, R, R>, "filter" | "filterDialect" | "batch" | "partitions" | "after" | "pace"> = {}
 ): Processor.Processor<E | Failure.UnknownOperation | Policy.EngineFailure, R | SqlClient.SqlClient> =>
   Processor.make(name, {
     ...options,
@@ -59,7 +59,7 @@ export const undecided = <E extends Policy.Tagged = never, R = never>(
 export const make = <R = never>(
   name: string,
   before?: (text: string) => Effect.Effect<unknown, never, R>,
-  options?: Pick<Processor.Options<never, R, R>, "filter" | "filterDialect" | "batch">
+  options?: Pick<Processor.Options<never, R, R>, "filter" | "filterDialect" | "batch" | "partitions" | "after" | "pace">
 ): Processor.Processor<never, R | SqlClient.SqlClient> =>
   undecided(name, before, options).pipe(Processor.withPolicy(Policy.standard))
 
