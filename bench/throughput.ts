@@ -32,6 +32,19 @@ const pages = { ...powerhouse, name: "Powerhouse, pages of 500", how: "pages" }
 const relaxed = { name: "Emmett, its defaults", how: "default" }
 const tuned = { name: "Emmett, batches of 1,000 without rest", how: "tuned" }
 
+const backfill = { program: "subjects/journal-ours.js", prefilled: true } as const
+const backfillByHand = { program: "subjects/journal-by-hand.js", prefilled: true } as const
+const many = "one statement a batch"
+const one = "one statement a row"
+const from1 = { ...backfill, name: `ours, from a journal, ${many}`, how: "1 many" }
+const from4 = { ...backfill, name: `ours, from a journal, 4 partitions, ${many}`, how: "4 many" }
+const hand1 = { ...backfillByHand, name: `by hand, from a journal, ${many}`, how: "1 many" }
+const hand4 = { ...backfillByHand, name: `by hand, from a journal, 4 writers, ${many}`, how: "4 many" }
+const from1One = { ...backfill, name: `ours, from a journal, ${one}`, how: "1 one" }
+const from4One = { ...backfill, name: `ours, from a journal, 4 partitions, ${one}`, how: "4 one" }
+const hand1One = { ...backfillByHand, name: `by hand, from a journal, ${one}`, how: "1 one" }
+const hand4One = { ...backfillByHand, name: `by hand, from a journal, 4 writers, ${one}`, how: "4 one" }
+
 const contenders: ReadonlyArray<Contest.Contender> = [
   { ...oursTable, dialect: "sqlite" },
   { ...oursMany, dialect: "sqlite" },
@@ -41,6 +54,7 @@ const contenders: ReadonlyArray<Contest.Contender> = [
   { ...loopOne, dialect: "sqlite" },
   { ...emmettSqlite, ...relaxed, dialect: "sqlite" },
   { ...emmettSqlite, ...tuned, dialect: "sqlite" },
+  ...[from1, from4, hand1].map((contender) => ({ ...contender, dialect: "sqlite" as const })),
   { ...live, dialect: "pglite" },
   { ...pages, dialect: "pglite" },
   { ...oursTable, dialect: "pg" },
@@ -51,6 +65,8 @@ const contenders: ReadonlyArray<Contest.Contender> = [
   { ...loopOne, dialect: "pg", mayStopEarly: true },
   { ...emmettPg, ...relaxed, dialect: "pg" },
   { ...emmettPg, ...tuned, dialect: "pg" },
+  ...[from1, from4, hand1, hand4, from1One, from4One, hand1One, hand4One]
+    .map((contender) => ({ ...contender, dialect: "pg" as const })),
   { ...live, dialect: "pg" },
   { ...pages, dialect: "pg" }
 ]
@@ -62,6 +78,7 @@ const notes = [
   "PostgreSQL: one server for all, as it comes: fsync and synchronous_commit on.",
   "PGlite: Powerhouse's embedded store on its own AtomicNodeFs, which writes snapshots now and then: less durable than ours.",
   "Ours and by hand: batches of 1,000, the cursor in the batch's transaction, parsing the file included.",
+  "From a journal: appended before, into the same database. By hand, one loop reads the journal's table, and parses it once for all writers.",
   "Powerhouse 6.2.2: each row a transaction of its own; its cursor, an ordinal, is upserted after each call in another, and the manager's state in a third. Parsing, migrations and registration are not counted; it is handed operations as the file is read, so that its memory is its own.",
   "Emmett 0.42: a checkpoint after each event, all events of a batch in one transaction. Appending is not counted; its events leave out the state that ours parses."
 ]
@@ -96,6 +113,16 @@ const ratiosOf = (entries: ReadonlyArray<Contest.Entry>) => {
     ratio(dialect, oursMany, handMany),
     ratio(dialect, oursOne, handOne),
     ratio(dialect, oursOne, loopOne),
+    ratio(dialect, from1, hand1),
+    ratio(dialect, from4, hand1),
+    ratio(dialect, from4, from1),
+    ...(dialect === "sqlite" ? [] : [
+      ratio(dialect, from4, hand4),
+      ratio(dialect, from1One, hand1One),
+      ratio(dialect, from4One, hand1One),
+      ratio(dialect, from4One, hand4One),
+      ratio(dialect, from4One, from1One)
+    ]),
     ...[relaxed, tuned].flatMap((to) => [ratio(dialect, oursTable, to), ratio(dialect, oursOne, to)]),
     ...[live, pages].flatMap((to) => [ratio(powerhouseOn, oursTable, to), ratio(powerhouseOn, oursOne, to)])
   ]

@@ -15,17 +15,17 @@ export interface Loop {
 }
 
 const createCursor = "CREATE TABLE cursor (source TEXT PRIMARY KEY, line INTEGER NOT NULL)"
-const firstCursor = "INSERT INTO cursor VALUES ('bench', 0)"
+const firstCursor = (source: string) => `INSERT INTO cursor VALUES ('${source}', 0)`
 
-/** Opens a URL or a file's path, a fresh one. */
-export const open = (database: string, how: "many" | "one"): Promise<Loop> =>
-  isPostgres(database) ? openPostgres(database, how) : Promise.resolve(openSqlite(database, how))
+/** Opens a URL or a file's path, a fresh one; on PostgreSQL there may be several writers, of which the first, 0, makes the tables. */
+export const open = (database: string, how: "many" | "one", writer = 0): Promise<Loop> =>
+  isPostgres(database) ? openPostgres(database, how, writer) : Promise.resolve(openSqlite(database, how))
 
 const openSqlite = (filename: string, how: "many" | "one"): Loop => {
   const database = new Database(filename)
   database.pragma("journal_mode = WAL")
   database.pragma("synchronous = FULL")
-  database.exec(`${Search.sqlite.createTable}; ${createCursor}; ${firstCursor}`)
+  database.exec(`${Search.sqlite.createTable}; ${createCursor}; ${firstCursor("bench")}`)
   const many = database.prepare(Search.sqlite.upsertMany)
   const one = database.prepare(Search.sqlite.upsertOne)
   const moveCursor = database.prepare("UPDATE cursor SET line = ? WHERE source = 'bench'")
@@ -47,10 +47,11 @@ const openSqlite = (filename: string, how: "many" | "one"): Loop => {
   }
 }
 
-const openPostgres = async (url: string, how: "many" | "one"): Promise<Loop> => {
+const openPostgres = async (url: string, how: "many" | "one", writer: number): Promise<Loop> => {
+  const source = writer === 0 ? "bench" : `bench ${writer}`
   const client = new pg.Client({ connectionString: url })
   await client.connect()
-  await client.query(`${Search.pg.createTable}; ${createCursor}; ${firstCursor}`)
+  await client.query(`${writer === 0 ? `${Search.pg.createTable}; ${createCursor};` : ""} ${firstCursor(source)}`)
   return {
     commit: async (rows, line) => {
       await client.query("BEGIN")
@@ -61,7 +62,8 @@ const openPostgres = async (url: string, how: "many" | "one"): Promise<Loop> => 
           await client.query({ name: "one", text: Search.pg.upsertOne, values: [...Search.one(row)] })
         }
       }
-      await client.query({ name: "cursor", text: "UPDATE cursor SET line = $1 WHERE source = 'bench'", values: [line] })
+      const text = "UPDATE cursor SET line = $1 WHERE source = $2"
+      await client.query({ name: "cursor", text, values: [line, source] })
       await client.query("COMMIT")
     },
     find: async (id) => {

@@ -40,7 +40,7 @@ export const hold = async (
     : stream
   const templates = await fill(contenders, beginning, databases)
   const compete = async (contender: Contender, file: Strands.File) => {
-    const database = await databases.make(contender.dialect, templates.get(contender.program))
+    const database = await databases.make(contender.dialect, templates.find((each) => isFor(each, contender))?.database)
     const reading = await Subject.run(contender, [file.path, database, contender.how])
     await databases.remove(contender.dialect, database)
     verify(contender, reading, file)
@@ -86,14 +86,23 @@ const guessesMax = 4
 /** Events that are appended for subjects that read them; the subject reads no more. */
 const fillOperations = 40_000
 
-/** The databases of the subjects that read what was appended before, by their programs. */
+/** A database that was filled for the subjects of a program. */
+interface Template extends Pick<Contender, "program" | "dialect"> {
+  readonly database: string
+}
+
+const isFor = ({ dialect, program }: Template, contender: Contender) =>
+  program === contender.program && dialect === contender.dialect
+
+/** The databases of the subjects that read what was appended before. */
 const fill = async (contenders: ReadonlyArray<Contender>, beginning: Strands.File, databases: Databases) => {
-  const templates = new Map<string, string>()
+  const templates: Array<Template> = []
   for (const contender of contenders) {
-    if (contender.prefilled === undefined || templates.has(contender.program)) continue
-    const template = await databases.make(contender.dialect)
-    await Subject.run<undefined>(contender, [beginning.path, template, "fill"])
-    templates.set(contender.program, template)
+    if (contender.prefilled === undefined || templates.some((each) => isFor(each, contender))) continue
+    const { dialect, program } = contender
+    const database = await databases.make(dialect)
+    await Subject.run<undefined>(contender, [beginning.path, database, "fill"])
+    templates.push({ program, dialect, database })
   }
   return templates
 }
