@@ -144,7 +144,10 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     const held = (why: unknown) => vitals.enter("held", why)
     /** What was taken and is not committed. */
     let left: Batch.Batch | undefined
-    pulse.passed = Effect.suspend(() => left === undefined ? batches.passed : Effect.succeed(owner.cursor.position))
+    pulse.passed = Effect.map(
+      batches.passed,
+      (passed) => passed > owner.cursor.position ? passed : owner.cursor.position
+    )
 
     const begun = owner.cursor.parked === 0
       ? Effect.void

@@ -78,7 +78,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
             operations: FastCheck.integer({ min: 1, max: 7 }),
             concurrency: FastCheck.integer({ min: 1, max: 3 })
           }),
-          { numRuns: dialect === "sqlite" ? 25 : 12, seed: 3 }
+          { numRuns: dialect === "sqlite" ? 20 : 8, seed: 3 }
         )
         for (const { concurrency, documents, operations, partitions, pauses, wanted } of scripts) {
           const database = yield* fresh

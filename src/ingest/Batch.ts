@@ -64,7 +64,7 @@ export const defaults: Limits = {
 export interface Batches<E> {
   /** The next batch, as soon as there is anything to commit; `None` once the source has ended and all is taken. */
   readonly take: Effect.Effect<Option.Option<Batch>, E>
-  /** The position up to which everything wanted has been taken. */
+  /** The position up to which nothing wanted is left: who takes a batch has committed the one before. */
   readonly passed: Effect.Effect<Position>
   /** What waits to be taken. */
   readonly waiting: Effect.Effect<{ readonly operations: number; readonly oldest: string | undefined }>
@@ -143,7 +143,10 @@ export const form = <E, R>(
     })
 
     return {
-      take: next,
+      take: Effect.suspend(() => {
+        room.outstandingFrom = undefined
+        return next
+      }),
       passed: Effect.sync(() => room.passed),
       waiting: Effect.sync(() => ({ operations: room.operations, oldest: room.oldest }))
     }

@@ -100,6 +100,7 @@ export class Follower {
 
   readonly take: Batches<SourceError>["take"] = Effect.suspend(() => {
     this.letGo()
+    this.room.outstandingFrom = undefined
     return this.next
   })
 

@@ -31,6 +31,8 @@ export class Room {
   private left: Position
   /** The position up to which everything wanted has come. */
   seen: Position
+  /** Where the batch began that was taken last, until the next one is asked for. */
+  outstandingFrom: Position | undefined = undefined
   operations = 0
   unwanted = 0
   /** Whether unwanted strands have waited long enough for the cursor to move past them. */
@@ -67,9 +69,9 @@ export class Room {
       (this.unwanted > 0 && (this.pressing || this.unwanted >= this.limits.unwanted || this.end !== undefined))
   }
 
-  /** The position up to which nothing that is wanted waits. */
+  /** Where everything wanted has left, and is not outstanding. */
   get passed(): Position {
-    return this.isEmpty ? this.seen : this.left
+    return this.outstandingFrom ?? (this.isEmpty ? this.seen : this.left)
   }
 
   get oldest(): string | undefined {
@@ -95,6 +97,7 @@ export class Room {
     let operations = 0
     let bytes = 0
     let weight = 0
+    this.outstandingFrom = this.left
     while (
       !this.isEmpty && operations < limits.operations && (bytes === 0 || bytes < limits.bytes) &&
       (strands.length === 0 || weight < weightMax)

@@ -111,7 +111,7 @@ export interface Options<E extends Policy.Tagged, R, RB> {
   readonly tables?: ReadonlyArray<Owned>
   /**
    * Processors whose tables it reads: of the same reactor, in any namespace. It commits an operation only once they have
-   * committed all that they want up to it. What they have set aside as dead letters does not hold it up, and is missing in
+   * committed all that they want up to it; they may be ahead of it. What they have set aside as dead letters does not hold it up, and is missing in
    * their tables; while one of them has halted, it waits.
    */
   readonly after?: ReadonlyArray<{ readonly name: ProcessorName }>

@@ -164,7 +164,8 @@ export const everyStatement = (
   }).pipe(Effect.orDie)
 
 /**
- * Kills one run after another of a world at times nobody chose, and goes on with other worlds until `kills` have hit. A run
+ * Kills one run after another of a world at times nobody chose, each in other partitions than the one before, and goes on
+ * with other worlds until `kills` have hit. A run
  * that ended before its time makes the times shorter, so that fast machines are hit as well.
  */
 export const anyTime = (
@@ -187,6 +188,7 @@ export const anyTime = (
             ...options,
             seed,
             program: "reactor",
+            partitions: 1 + (seed + time) % 4,
             target: targetOf(database),
             killAt: 0,
             moment: "before"

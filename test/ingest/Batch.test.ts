@@ -54,6 +54,54 @@ const drain = <E>(batches: Batch.Batches<E>) =>
     return shapes
   })
 
+describe("what is passed", () => {
+  it.scoped("is what was looked at and not wanted, and of what was taken only what is committed, told by the next take", () =>
+    Effect.gen(function*() {
+      const queue = yield* Queue.unbounded<Strand>()
+      const batches = yield* form(Stream.fromQueue(queue), { operations: 2 }, ({ position }) => position % 10n === 0n)
+      const passed = Effect.zipRight(Eventually.settled, batches.passed)
+      expect(yield* passed).toBe(0n)
+      yield* Queue.offerAll(queue, [strand(1), strand(2)])
+      expect(yield* passed).toBe(2n)
+      yield* Queue.offerAll(queue, [strand(10, 3), strand(11)])
+      expect(yield* passed).toBe(0n)
+      expect(shape(yield* next(batches))).toEqual(["10:01", 0])
+      expect(yield* passed).toBe(0n)
+      expect(shape(yield* next(batches))).toEqual(["10:2", 11])
+      expect(yield* passed).toBe(0n)
+      const waiting = yield* Effect.fork(next(batches))
+      expect(yield* passed).toBe(11n)
+      yield* Queue.offer(queue, strand(12))
+      expect(yield* passed).toBe(12n)
+      yield* Queue.offer(queue, strand(20))
+      expect(shape(yield* Fiber.join(waiting))).toEqual(["20:0", 20])
+      expect(yield* passed).toBe(11n)
+    }))
+})
+
+describe("limits that change", () => {
+  it.scoped("count from the next batch on", () =>
+    Effect.gen(function*() {
+      let operations = 4
+      const limits = {
+        ...Batch.defaults,
+        get operations() {
+          return operations
+        }
+      }
+      const batches = yield* Batch.form(Stream.fromIterable(many(12)), { after: origin, wanted: () => true, limits })
+      const sizes: Array<number> = []
+      for (const size of [4, 1, 2, 3]) {
+        operations = size
+        sizes.push((yield* next(batches)).operations)
+        yield* Eventually.settled
+      }
+      expect(sizes).toEqual([4, 1, 2, 3])
+      operations = 100
+      expect(yield* drain(batches)).toEqual([["11:0 12:0", 12]])
+    }))
+})
+
 describe("a batch", () => {
   it.scoped("has a lone strand in it at once, which waits for nobody and on no clock", () =>
     Effect.gen(function*() {

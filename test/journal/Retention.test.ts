@@ -7,7 +7,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FastCheck from "effect/FastCheck"
 import * as Stream from "effect/Stream"
-import { Cursors, Journal, Position, Reactor, Source } from "../../src/index.js"
+import { Cursors, Journal, Partition, Position, Reactor, Source } from "../../src/index.js"
 import type { Namespace } from "../../src/index.js"
 import type { ProcessorName } from "../../src/process/Processor.js"
 import * as Database from "../support/Database.js"
@@ -68,6 +68,22 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         expect(yield* journal.truncate({ through: at(9) })).toBe(9n)
         expect(yield* journal.truncate()).toBe(12n)
         expect(yield* count("processor_journal_strand")).toBe(0)
+      })
+    ))
+
+  it.scopedLive("the partition of a processor that is furthest behind holds what is above it", () =>
+    provided((journal) =>
+      Effect.gen(function*() {
+        yield* fill(journal)
+        const sql = yield* SqlClient.SqlClient
+        const key = { processor: "divided" as ProcessorName, source: Source.name("home") }
+        yield* Cursors.claimAll(key, Partition.all(3).map(Partition.slices))
+        yield* sql`UPDATE processor_cursor SET position = 12`
+        yield* sql`UPDATE processor_cursor SET position = 6 WHERE first_slice > 0 AND last_slice < 1023`
+        expect(yield* journal.truncate()).toBe(6n)
+        // Put together they begin at the lowest, and what is kept is enough.
+        yield* Cursors.claim(key)
+        expect(yield* journal.truncate()).toBe(6n)
       })
     ))
 
