@@ -106,7 +106,13 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
     )
 
   describe("a place", () => {
-    const own = ["processor_cursor", "processor_dead_letter", "processor_manifest", "processor_migration"]
+    const own = [
+      "processor_courier",
+      "processor_cursor",
+      "processor_dead_letter",
+      "processor_manifest",
+      "processor_migration"
+    ]
 
     test("holds the namespace's tables and the framework's, and is the only one that does", (database) =>
       Effect.gen(function*() {
@@ -119,7 +125,13 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         }
         for (const name of ["red", "blue"]) {
           expect(yield* query(name, (sql) => sql`SELECT a FROM t`)).toEqual([{ a: name }])
-          expect(yield* Namespace.query(name, tables)).toEqual([...own, "processor_namespace", "processor_stream", "t"])
+          expect(yield* Namespace.query(name, tables)).toEqual([
+            ...own,
+            "processor_namespace",
+            "processor_outbox",
+            "processor_stream",
+            "t"
+          ])
         }
         if (database.dialect === "sqlite") {
           const files = readdirSync(Store.directoryOf(database)).filter((file) => file.endsWith(".db"))
