@@ -16,6 +16,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type * as Pg from "pg"
+import type { Carrier, Sent } from "../../src/store/Flight.js"
 import * as Int8 from "./Int8.js"
 import * as Prepared from "./Prepared.js"
 import * as SearchPath from "./SearchPath.js"
@@ -31,10 +32,12 @@ const parametersMax = 65_535
 const tooComplex = "54000"
 
 /** Statements on it are not interrupted. Those sent after it was given back fail. */
-export class Session implements Connection {
+export class Session implements Carrier {
   private awaited = 0
   private ended = false
   private cursors = 0
+  /** Whether a transaction is to begin with the next statement. */
+  private isBeginning = false
   private readonly client: Pg.PoolClient
   private readonly prepared: Prepared.Prepared
   private readonly socketMillis: number
@@ -100,43 +103,93 @@ export class Session implements Connection {
   }
 
   private send(text: string, values: ReadonlyArray<unknown>, rowMode?: "array"): Effect.Effect<Answer, SqlError> {
+    const sent = Effect.uninterruptible(Effect.withFiberRuntime<Answer, SqlError>((fiber) => {
+      const safeIntegers = Context.get(fiber.currentContext, SqlClient.SafeIntegers)
+      return Effect.async<Answer, SqlError>((resume) =>
+        this.ask(
+          [text, values],
+          { rowMode, safeIntegers },
+          (error, answer) => resume(error === undefined ? Effect.succeed(answer!) : Effect.fail(error))
+        )
+      )
+    }))
+    return Effect.suspend(() => this.isBeginning ? Effect.zipRight(this.begin, sent) : sent)
+  }
+
+  /** Begins a transaction that was to begin with the next statement. */
+  private readonly begin: Effect.Effect<void, SqlError> = Effect.suspend(() => {
+    if (!this.isBeginning) return Effect.void
+    this.isBeginning = false
+    return Effect.asVoid(this.send("BEGIN", []))
+  })
+
+  /**
+   * Sends all before the first is answered. What goes wrong with one does not keep the others from being sent; in a
+   * transaction they fail as well, and the first failure is the one that tells.
+   */
+  private sendTogether(statements: ReadonlyArray<Sent>): Effect.Effect<ReadonlyArray<Answer>, SqlError> {
     return Effect.uninterruptible(Effect.withFiberRuntime((fiber) => {
       const safeIntegers = Context.get(fiber.currentContext, SqlClient.SafeIntegers)
-      return Effect.async<Answer, SqlError>((resume) => {
-        const fail = (cause: unknown) =>
-          resume(Effect.fail(new SqlError({ cause, message: "Failed to execute statement" })))
-        if (this.ended) return fail(new Error("the connection was used after it had been given back"))
-        if (values.length > parametersMax) {
-          return fail(Object.assign(new Error(`more than ${parametersMax} parameters`), { code: tooComplex }))
-        }
-        this.path.sent(this.client, text)
-        const ask = (name: string | undefined) => {
-          const query = {
-            text,
-            values: values as Array<unknown>,
-            ...(name === undefined ? {} : { name }),
-            ...(rowMode === undefined ? {} : { rowMode }),
-            ...(safeIntegers ? { types: Int8.typesSafe } : {})
-          }
-          this.await()
-          let isTold = false
-          this.client.query(query, (error: Error | null, answer: unknown) => {
-            // `pg` reports a parameter that it cannot write as an error, and then once more as a success.
-            if (isTold) return
-            isTold = true
-            this.settle(() => {
-              this.answered()
-              if (!error) return resume(Effect.succeed(answer as Answer))
-              if (name === undefined || !Prepared.isStale(error)) return fail(error)
-              this.prepared.forget()
-              if (this.isIdle()) ask(undefined)
-              else fail(Prepared.overtaken(error))
-            })
+      return Effect.async<ReadonlyArray<Answer>, SqlError>((resume) => {
+        const errors: Array<SqlError | undefined> = []
+        const answers: Array<Answer> = []
+        let left = statements.length
+        this.pipeline(true)
+        statements.forEach((statement, i) =>
+          this.ask(statement, { safeIntegers }, (error, answer) => {
+            errors[i] = error
+            if (answer !== undefined) answers[i] = answer
+            if (--left > 0) return
+            this.pipeline(false)
+            const first = errors.find((each) => each !== undefined)
+            resume(first === undefined ? Effect.succeed(answers) : Effect.fail(first))
           })
-        }
-        ask(this.prepared.nameOf(text, values.length))
+        )
       })
     }))
+  }
+
+  /** Whether `pg` sends what it is given at once, or waits for the answer to what it was given before. */
+  private pipeline(isOn: boolean): void {
+    ;(this.client as unknown as { pipeline: boolean }).pipeline = isOn
+  }
+
+  private ask(
+    [text, values]: Sent,
+    { rowMode, safeIntegers }: { readonly rowMode?: "array" | undefined; readonly safeIntegers: boolean },
+    told: (error: SqlError | undefined, answer?: Answer) => void
+  ): void {
+    const fail = (cause: unknown) => told(new SqlError({ cause, message: "Failed to execute statement" }))
+    if (this.ended) return fail(new Error("the connection was used after it had been given back"))
+    if (values.length > parametersMax) {
+      return fail(Object.assign(new Error(`more than ${parametersMax} parameters`), { code: tooComplex }))
+    }
+    this.path.sent(this.client, text)
+    const ask = (name: string | undefined) => {
+      const query = {
+        text,
+        values: values as Array<unknown>,
+        ...(name === undefined ? {} : { name }),
+        ...(rowMode === undefined ? {} : { rowMode }),
+        ...(safeIntegers ? { types: Int8.typesSafe } : {})
+      }
+      this.await()
+      let isTold = false
+      this.client.query(query, (error: Error | null, answer: unknown) => {
+        // `pg` reports a parameter that it cannot write as an error, and then once more as a success.
+        if (isTold) return
+        isTold = true
+        this.settle(() => {
+          this.answered()
+          if (!error) return told(undefined, answer as Answer)
+          if (name === undefined || !Prepared.isStale(error)) return fail(error)
+          this.prepared.forget()
+          if (this.isIdle()) ask(undefined)
+          else fail(Prepared.overtaken(error))
+        })
+      })
+    }
+    ask(this.prepared.nameOf(text, values.length))
   }
 
   /** An error is reported before the server is ready for more, and in which state; so its word is waited for. */
@@ -161,15 +214,39 @@ export class Session implements Connection {
   }
 
   execute: Connection["execute"] = (text, params, transformRows) => {
-    const rows = Effect.map(this.executeRaw(text, params) as Effect.Effect<Answer, SqlError>, rowsOf)
+    const rows = Effect.map(this.run(text, params), rowsOf)
     return transformRows === undefined ? rows : Effect.map(rows, transformRows)
   }
 
+  /** BEGIN goes with the first statement behind it; a transaction without one is not begun, and there is nothing to end. */
   executeRaw: Connection["executeRaw"] = (text, params) =>
-    isCommit(text) ? Effect.zipRight(this.stays, this.send(text, params)) : this.send(text, params)
+    Effect.suspend((): Effect.Effect<unknown, SqlError> => {
+      if (text === "BEGIN") {
+        this.isBeginning = true
+        return Effect.void
+      }
+      if (!this.isBeginning || !isEnd(text)) return this.run(text, params)
+      this.isBeginning = false
+      return Effect.void
+    })
+
+  private run(text: string, params: ReadonlyArray<unknown>): Effect.Effect<Answer, SqlError> {
+    return isCommit(text) ? Effect.zipRight(this.stays, this.send(text, params)) : this.send(text, params)
+  }
 
   executeValues: Connection["executeValues"] = (text, params) =>
     Effect.map(this.send(text, params, "array"), (answer) => rowsOf(answer) as ReadonlyArray<ReadonlyArray<unknown>>)
+
+  /** The BEGIN before them goes along if they only ask: if that fails, what came of them is nothing. */
+  executeTogether: Carrier["executeTogether"] = (statements) =>
+    Effect.suspend(() => {
+      if (!this.isBeginning) return this.sendTogether(statements)
+      if (!statements.every(([text]) => isQuestion(text))) {
+        return Effect.zipRight(this.begin, this.sendTogether(statements))
+      }
+      this.isBeginning = false
+      return Effect.map(this.sendTogether([["BEGIN", []], ...statements]), (answers) => answers.slice(1))
+    }).pipe(Effect.map((answers) => answers.map(rowsOf)))
 
   executeUnprepared: Connection["executeUnprepared"] = (text, params, transformRows) =>
     this.execute(text, params, transformRows)
@@ -177,6 +254,7 @@ export class Session implements Connection {
   executeStream: Connection["executeStream"] = (text, params, transformRows) =>
     Stream.unwrapScoped(Effect.gen(this, function*() {
       const name = `effect_processors_${++this.cursors}`
+      yield* this.begin
       const isOwn = this.client.getTransactionStatus() === "I"
       if (isOwn) yield* this.send("BEGIN", [])
       // Ending the transaction, or the session, ends the cursor; that of somebody else's transaction is closed alone.
@@ -194,6 +272,11 @@ export class Session implements Connection {
 
 /** `sql.withTransaction` and the engine send it like this. */
 const isCommit = (text: string): boolean => text === "COMMIT"
+
+const isEnd = (text: string): boolean => isCommit(text) || text === "ROLLBACK"
+
+/** Whether it locks or reads rows, and does nothing else. */
+const isQuestion = (text: string): boolean => /^\s*SELECT\b/i.test(text)
 
 /** SQLSTATE 3F000, invalid schema name: the code and the database disagree about where its tables are. */
 const strayed = (schema: string, path: string | undefined) =>

@@ -13,7 +13,7 @@
  * outcome is looked up, drift halts, and poison is handed back, for `Narrowing` to find the operation that is to blame.
  */
 
-import type * as SqlClient from "@effect/sql/SqlClient"
+import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -37,6 +37,7 @@ import type { Handler } from "../process/Processor.js"
 import type { Fold } from "../table/Fold.js"
 import { folding } from "../table/FoldingConnection.js"
 import * as Cursors from "./Cursors.js"
+import * as Flight from "./Flight.js"
 import * as Incident from "./Incident.js"
 import * as Letters from "./Letters.js"
 import { Outgoing } from "./Outgoing.js"
@@ -223,8 +224,8 @@ const isCommitted = <R>(owner: Owner<R>, { cursor }: Written) =>
 /** The body of the transaction. */
 const write = <R>(owner: Owner<R>, segment: Segment.Segment, decided: Sentence | undefined, trial: Trial) =>
   Effect.gen(function*() {
-    const held = yield* holdFor(owner, segment)
-    const progress = yield* Progress.load(held, segment.strands)
+    const sql = yield* SqlClient.SqlClient
+    const [held, progress] = yield* holdFor(owner, segment, Progress.loading(sql, owner.cursor, segment.strands))
     const fromLetters = Segment.isFromLetters(segment)
     const queues = held.parked === 0 || fromLetters
       ? new Map<string, Letters.Queue>()
@@ -237,13 +238,14 @@ const write = <R>(owner: Owner<R>, segment: Segment.Segment, decided: Sentence |
     }
     const outgoing = new Outgoing(held, trial.attempt)
     if (sifted.operations > 0) yield* handle(owner, sifted, trial, outgoing)
-    yield* Progress.save(held, progress)
     yield* Letters.append(held, sifted.drafts)
     const released = yield* Letters.remove(held, sifted.done)
     for (const { failure, ordinal } of sifted.failedAgain) yield* Letters.failedAgain(held, ordinal, failure)
+    const saving = Progress.saving(sql, held, progress)
+    if (!owner.fenced) yield* Flight.send(saving)
     const position = fromLetters ? held.position : segment.position
     const cursor = owner.fenced
-      ? yield* Cursors.advance(held, position, { written: sifted.drafts.length, removed: released })
+      ? yield* Cursors.advance(held, position, { written: sifted.drafts.length, removed: released }, saving)
       : yield* Cursors.countParked(held, -released)
     trial.done = { cursor, sifted, released, dispatched: outgoing.messages }
     return trial.done
@@ -262,15 +264,26 @@ const handle = <R>(owner: Owner<R>, { strands }: Sifted, trial: Trial, outgoing:
   >
 }
 
-/** The owner's cursor or, beside a running owner, that of the document whose letters these are. */
-const holdFor = <R>(owner: Owner<R>, { strands: [first] }: Segment.Segment) =>
-  owner.fenced ? Cursors.hold(owner.cursor) : Effect.flatMap(
-    Cursors.settled(owner.cursor, first === undefined ? owner.cursor.slices.first : Slice.of(first.documentId)),
-    (found) =>
-      found === undefined
-        ? Effect.fail(new Cursors.CursorConflict({ ...keyOf(owner), expected: "a cursor", found: "nothing" }))
-        : Effect.succeed(found)
-  )
+/**
+ * The owner's cursor or, beside a running owner, that of the document whose letters these are; and the progress as it is
+ * once that is held: both are asked for at once.
+ */
+const holdFor = <R>(
+  owner: Owner<R>,
+  { strands: [first] }: Segment.Segment,
+  { progressOf, statements }: ReturnType<typeof Progress.loading>
+) =>
+  Effect.gen(function*() {
+    if (owner.fenced) {
+      const [held, answers] = yield* Cursors.holdAnd(owner.cursor, statements)
+      return [held, progressOf(answers)] as const
+    }
+    const slice = first === undefined ? owner.cursor.slices.first : Slice.of(first.documentId)
+    const found = yield* Cursors.settled(owner.cursor, slice)
+    return found === undefined
+      ? yield* new Cursors.CursorConflict({ ...keyOf(owner), expected: "a cursor", found: "nothing" })
+      : [found, progressOf(yield* Flight.send(statements))] as const
+  })
 
 /** Takes the transaction's outcome as done: moves the owner's cursor and tells what happened. */
 const settle = <R>(

@@ -20,6 +20,7 @@
 
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
+import type { Statement } from "@effect/sql/Statement"
 import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -29,6 +30,7 @@ import type { SourceName } from "../ingest/Source.js"
 import type { ProcessorName } from "../process/Processor.js"
 import * as Bulk from "../table/Bulk.js"
 import type { Kind } from "../table/Column.js"
+import * as Flight from "./Flight.js"
 import * as Ranges from "./Ranges.js"
 import * as Transaction from "./Transaction.js"
 
@@ -95,17 +97,19 @@ const columns = `first_slice, last_slice, CAST(start_position AS TEXT) AS start_
   CAST(letters AS TEXT) AS letters, ahead`
 
 /** The cursors of these slices, or those that have any of them, in their order. */
-const select = (key: Key, { first, last }: Slice.Range, lock: boolean) =>
-  Effect.flatMap(SqlClient.SqlClient, (sql) =>
-    Effect.map(
-      sql<Row>`
-        SELECT ${sql.literal(columns)}
-        FROM processor_cursor
-        WHERE processor = ${key.processor} AND source = ${key.source} AND first_slice <= ${last} AND last_slice >= ${first}
-        ORDER BY first_slice
-        ${sql.literal(sql.onDialectOrElse({ sqlite: () => "", orElse: () => lock ? "FOR UPDATE" : "" }))}`,
-      (rows) => rows.map((row) => fromRow(key, row))
-    ))
+const selection = (sql: SqlClient.SqlClient, key: Key, { first, last }: Slice.Range, lock: boolean) =>
+  sql<Row>`
+    SELECT ${sql.literal(columns)}
+    FROM processor_cursor
+    WHERE processor = ${key.processor} AND source = ${key.source} AND first_slice <= ${last} AND last_slice >= ${first}
+    ORDER BY first_slice
+    ${sql.literal(sql.onDialectOrElse({ sqlite: () => "", orElse: () => lock ? "FOR UPDATE" : "" }))}`
+
+const select = (key: Key, slices: Slice.Range, lock: boolean) =>
+  Effect.flatMap(
+    SqlClient.SqlClient,
+    (sql) => Effect.map(selection(sql, key, slices, lock), (rows) => rows.map((row) => fromRow(key, row)))
+  )
 
 const selectOne = (key: Key, slice: number, lock: boolean) =>
   Effect.map(select(key, { first: slice, last: slice }, lock), ([found]) => found)
@@ -362,31 +366,52 @@ const pg = statements((kinds, write) => Bulk.pg(kinds, kinds.map((_, i) => `colu
 export const hold = (
   expected: Cursor
 ): Effect.Effect<Cursor, SqlError | Fenced | CursorConflict, SqlClient.SqlClient> =>
-  Effect.flatMap(selectOne(expected, expected.slices.first, true), (found) => {
-    if (found !== undefined && found.epoch === expected.epoch && isSame(found, expected)) return Effect.succeed(found)
-    return Effect.flatMap(refusal(expected, found), Effect.fail)
+  Effect.map(holdAnd(expected, []), ([held]) => held)
+
+/** {@link hold}, with the answers to `others`: questions that are asked as soon as it is locked, wherever it may be. */
+export const holdAnd = (
+  expected: Cursor,
+  others: ReadonlyArray<Statement<object>>
+): Effect.Effect<
+  readonly [held: Cursor, answers: ReadonlyArray<ReadonlyArray<object>>],
+  SqlError | Fenced | CursorConflict,
+  SqlClient.SqlClient
+> =>
+  Effect.gen(function*() {
+    const { first } = expected.slices
+    const [rows, ...answers] = yield* Flight.send([
+      selection(yield* SqlClient.SqlClient, expected, { first, last: first }, true),
+      ...others
+    ])
+    const row = (rows as ReadonlyArray<Row> | undefined)?.[0]
+    const found = row === undefined ? undefined : fromRow(expected, row)
+    return found !== undefined && found.epoch === expected.epoch && isSame(found, expected)
+      ? [found, answers]
+      : yield* Effect.flatMap(refusal(expected, found), Effect.fail)
   })
 
 /**
  * Moves the cursor to `position` and counts dead letters that came and went, if it is still where `held` says. The last
- * statement of a commit: a transaction that has failed without anyone noticing fails here.
+ * statement of a commit: a transaction that has failed without anyone noticing fails here. `others` are sent right before it.
  */
 export const advance = (
   held: Cursor,
   position: Position.Position,
-  letters: { readonly written: number; readonly removed: number }
+  letters: { readonly written: number; readonly removed: number },
+  others: ReadonlyArray<Statement<object>> = []
 ): Effect.Effect<Cursor, SqlError | Fenced | CursorConflict, SqlClient.SqlClient> =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const now = yield* Clock.currentTimeMillis
-    const rows = yield* sql<{ readonly parked: number }>`
+    const moved = sql<{ readonly parked: number }>`
       UPDATE processor_cursor
       SET position = ${position}, sequence = sequence + 1, parked = parked + ${letters.written - letters.removed},
         letters = letters + ${letters.written}, updated_at_ms = ${now}
       WHERE processor = ${held.processor} AND source = ${held.source} AND first_slice = ${held.slices.first}
         AND epoch = ${held.epoch} AND sequence = ${held.sequence} AND position = ${held.position}
       RETURNING parked`
-    const row = rows[0]
+    const answers = yield* Flight.send([...others, moved])
+    const row = (answers.at(-1) as ReadonlyArray<{ readonly parked: number }> | undefined)?.[0]
     if (row === undefined) {
       const found = yield* selectOne(held, held.slices.first, false)
       return yield* Effect.flatMap(refusal(held, found), Effect.fail)

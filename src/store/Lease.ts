@@ -14,8 +14,9 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { Dialect } from "../domain/Dialect.js"
 import * as Statements from "../process/Statements.js"
+import * as Flight from "./Flight.js"
 
-export class Lease implements Connection {
+export class Lease implements Flight.Carrier {
   /** Why nothing of the transaction may be committed any more: the database rolled it back, or the body meddled with it. */
   lost: SqlError | undefined = undefined
   private ended = false
@@ -67,6 +68,17 @@ export class Lease implements Connection {
 
   executeUnprepared: Connection["executeUnprepared"] = (sql, params, transformRows) =>
     this.guard(sql, () => this.connection.executeUnprepared(sql, params, transformRows))
+
+  executeTogether: Flight.Carrier["executeTogether"] = (statements) =>
+    Effect.uninterruptible(Effect.suspend(() => {
+      const { connection } = this
+      const refusal = statements.map(([text]) => this.refusal(text)).find((refused) => refused !== undefined)
+      if (refusal !== undefined) return Effect.fail(refusal)
+      const sent = Flight.isCarrier(connection)
+        ? connection.executeTogether(statements)
+        : Effect.forEach(statements, ([text, parameters]) => connection.execute(text, parameters, undefined))
+      return Effect.catchAllCause(sent, this.broken)
+    }))
 
   executeStream: Connection["executeStream"] = (sql, params, transformRows) =>
     Stream.suspend(() => {

@@ -13,6 +13,7 @@
 
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
+import type { Statement } from "@effect/sql/Statement"
 import * as Effect from "effect/Effect"
 import type { Operation } from "../domain/Operation.js"
 import { origin } from "../domain/Position.js"
@@ -162,53 +163,80 @@ export type Follower = Key & Partial<Pick<Cursor, "start">>
 /** Reads the newest page of each stream of `strands` and those that their operations lie in: a thousand a statement. */
 export const load = (
   key: Follower,
-  strands: ReadonlyArray<Stream & { readonly operations: ReadonlyArray<Identity> }>
+  strands: ReadonlyArray<Operating>
 ): Effect.Effect<Progress, SqlError, SqlClient.SqlClient> =>
   Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    const progress = new Progress((key.start ?? origin) > origin)
-    const touched = new Map<StreamProgress, { readonly stream: Stream; page: number; last_page: number }>()
-    for (const strand of strands) {
-      const stream = progress.of(strand)
-      const entry = touched.get(stream) ?? { stream: strand, page: newest, last_page: 0 }
-      for (const operation of strand.operations) {
-        entry.page = Math.min(entry.page, pageOf(operation.index))
-        entry.last_page = Math.max(entry.last_page, pageOf(operation.index))
-      }
-      touched.set(stream, entry)
-    }
-    const wanted = Array.from(touched.values(), ({ last_page, page, stream }) => [
-      key.processor,
-      key.source,
-      stream.documentId,
-      stream.scope,
-      stream.branch,
-      page,
-      last_page
-    ])
-    const answers = yield* Bulk.run(statementsOf(sql).load, wanted, (text, cells) => sql.unsafe<Row>(text, cells))
-    for (const rows of answers) for (const row of rows) progress.restore(row)
-    return progress
+    const { progressOf, statements: wanted } = loading(yield* SqlClient.SqlClient, key, strands)
+    return progressOf(yield* Effect.forEach(wanted, (statement) => statement))
   })
+
+/** A stream and operations of it. */
+type Operating = Stream & { readonly operations: ReadonlyArray<Identity> }
+
+/** The statements of {@link load}, and what their answers come to. */
+export const loading = (
+  sql: SqlClient.SqlClient,
+  key: Follower,
+  strands: ReadonlyArray<Operating>
+): {
+  readonly statements: ReadonlyArray<Statement<object>>
+  readonly progressOf: (answers: ReadonlyArray<ReadonlyArray<object>>) => Progress
+} => {
+  const progress = new Progress((key.start ?? origin) > origin)
+  const touched = new Map<StreamProgress, { readonly stream: Stream; page: number; last_page: number }>()
+  for (const strand of strands) {
+    const stream = progress.of(strand)
+    const entry = touched.get(stream) ?? { stream: strand, page: newest, last_page: 0 }
+    for (const operation of strand.operations) {
+      entry.page = Math.min(entry.page, pageOf(operation.index))
+      entry.last_page = Math.max(entry.last_page, pageOf(operation.index))
+    }
+    touched.set(stream, entry)
+  }
+  const wanted = Array.from(touched.values(), ({ last_page, page, stream }) => [
+    key.processor,
+    key.source,
+    stream.documentId,
+    stream.scope,
+    stream.branch,
+    page,
+    last_page
+  ])
+  return {
+    statements: Bulk.calls(statementsOf(sql).load, wanted).map(([text, cells]) => sql.unsafe(text, cells)),
+    progressOf: (answers) => {
+      for (const rows of answers) for (const row of rows as ReadonlyArray<Row>) progress.restore(row)
+      return progress
+    }
+  }
+}
 
 /** Writes back what changed. One statement for a thousand pages, or none. */
 export const save = (key: Key, progress: Progress): Effect.Effect<void, SqlError, SqlClient.SqlClient> =>
-  Effect.flatMap(SqlClient.SqlClient, (sql) => {
-    const changed = progress.changes().map((row) => [
-      key.processor,
-      key.source,
-      row.document_id,
-      row.scope,
-      row.branch,
-      row.page,
-      row.last_index,
-      row.last_skip,
-      row.slots
-    ])
-    return changed.length === 0
-      ? Effect.void
-      : Effect.asVoid(Bulk.run(statementsOf(sql).save, changed, (text, cells) => sql.unsafe(text, cells)))
-  })
+  Effect.flatMap(
+    SqlClient.SqlClient,
+    (sql) => Effect.forEach(saving(sql, key, progress), (statement) => statement, { discard: true })
+  )
+
+/** The statements of {@link save}. */
+export const saving = (
+  sql: SqlClient.SqlClient,
+  key: Key,
+  progress: Progress
+): ReadonlyArray<Statement<object>> => {
+  const changed = progress.changes().map((row) => [
+    key.processor,
+    key.source,
+    row.document_id,
+    row.scope,
+    row.branch,
+    row.page,
+    row.last_index,
+    row.last_skip,
+    row.slots
+  ])
+  return Bulk.calls(statementsOf(sql).save, changed).map(([text, cells]) => sql.unsafe(text, cells))
+}
 
 /** In texts that stay the same, with a parameter for each column: of a row as JSON, SQLite reads all for each of them. */
 interface Statements {

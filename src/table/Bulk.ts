@@ -45,6 +45,20 @@ export const run = <A>(
   return Effect.suspend(() => from(0))
 }
 
+/** The calls that {@link run} makes. */
+export const calls = (
+  bulk: Bulk,
+  rows: ReadonlyArray<Cells>
+): ReadonlyArray<readonly [text: string, parameters: ReadonlyArray<unknown>]> => {
+  const made: Array<readonly [string, ReadonlyArray<unknown>]> = []
+  for (let at = 0; at < rows.length;) {
+    const count = bulk.take(rows.length - at)
+    made.push([bulk.text(count), bulk.parameters(rows, at, Math.min(count, rows.length - at))])
+    at += count
+  }
+  return made
+}
+
 /** Where the rows of a call are written into its text, as a list or as a table named `v`. */
 export type Write = (rows: { readonly list: string; readonly table: string }) => string
 

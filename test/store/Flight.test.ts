@@ -1,0 +1,153 @@
+/**
+ * A flight: statements that are sent together fare as they would one after another, and save the ways in between.
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import type * as Scope from "effect/Scope"
+import pg from "pg"
+import * as Fault from "../../src/process/Fault.js"
+import * as Flight from "../../src/store/Flight.js"
+import * as Transaction from "../../src/store/Transaction.js"
+import * as Follow from "../guarantees/Follow.js"
+import * as Database from "../support/Database.js"
+import * as Senders from "../support/Senders.js"
+import * as Store from "../support/Store.js"
+
+const silent = Logger.remove(Logger.defaultLogger)
+
+/** What PostgreSQL is sent from now on, as often as nothing else was awaited on that connection; `change` may send another text. */
+const flights = (
+  change: (text: string) => string = (text) => text
+): Effect.Effect<Array<Array<string>>, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const sent: Array<Array<string>> = []
+      const inFlight = new WeakMap<object, number>()
+      const client = pg.Client.prototype as unknown as { query: (...args: Array<unknown>) => unknown }
+      const query = client.query
+      client.query = function(config, ...rest) {
+        const callback = rest.at(-1)
+        const { text } = typeof config === "object" && config !== null ? config as { readonly text?: string } : {}
+        if (typeof callback !== "function" || text === undefined) return query.call(this, config, ...rest)
+        const awaited = inFlight.get(this) ?? 0
+        if (awaited === 0) sent.push([])
+        sent.at(-1)?.push(text.trim().split(/\s+/).slice(0, 2).join(" "))
+        inFlight.set(this, awaited + 1)
+        return query.call(this, { ...config as object, text: change(text) }, (...answer: Array<unknown>) => {
+          inFlight.set(this, inFlight.get(this)! - 1)
+          ;(callback as (...answer: Array<unknown>) => void)(...answer)
+        })
+      }
+      return { sent, restore: () => void (client.query = query) }
+    }),
+    ({ restore }) => Effect.sync(restore)
+  ).pipe(Effect.map(({ sent }) => sent))
+
+describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
+  const kept = <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient | Scope.Scope>) =>
+    Effect.flatMap(fresh, (database) => Effect.provide(effect, Layer.merge(Store.layer(database), silent)))
+
+  const table = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`CREATE TABLE t (a INTEGER PRIMARY KEY)`)
+  const rows = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`SELECT a FROM t ORDER BY a`)
+
+  it.scopedLive("each sees what those before it have written, and the answers come in order", () =>
+    kept(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* table
+      const answers = yield* Transaction.run(Flight.send([
+        sql`SELECT 7 AS a`,
+        sql`INSERT INTO t (a) VALUES (${1}) RETURNING a`,
+        sql`SELECT a FROM t WHERE a = ${1}`,
+        sql`UPDATE t SET a = 2 RETURNING a`
+      ]))
+      expect(answers).toEqual([[{ a: 7 }], [{ a: 1 }], [{ a: 1 }], [{ a: 2 }]])
+      expect(yield* rows).toEqual([{ a: 2 }])
+    })))
+
+  it.scopedLive.each([0, 1, 2])(
+    "one that fails tells, at place %i, nothing of the transaction stays, and the connection goes on",
+    (place) =>
+      kept(Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        yield* table
+        yield* sql`INSERT INTO t (a) VALUES (1)`
+        const statements = [2, 3].map((a) => sql`INSERT INTO t (a) VALUES (${a})`)
+        const failing = statements.toSpliced(place, 0, sql`INSERT INTO t (a) VALUES (${1})`)
+        const failure = yield* Effect.flip(Transaction.run(Flight.send(failing)))
+        expect(Fault.codeOf(failure)).toMatch(/^(23505|SQLITE_CONSTRAINT.*)$/)
+        expect(yield* rows).toEqual([{ a: 1 }])
+        yield* Transaction.run(Flight.send(statements))
+        expect(yield* rows).toEqual([{ a: 1 }, { a: 2 }, { a: 3 }])
+      }))
+  )
+
+  it.scopedLive("the same statement again and again in one flight is prepared once, and answers each time", () =>
+    kept(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const ask = (a: number) => sql`SELECT CAST(${a} AS INTEGER) + 1 AS a`
+      for (let round = 0; round < 5; round++) {
+        const answers = yield* Transaction.run(Flight.send([ask(1), ask(2), ask(3), ask(4)]))
+        expect(answers.flat()).toEqual([{ a: 2 }, { a: 3 }, { a: 4 }, { a: 5 }])
+      }
+    })))
+
+  it.scopedLive("outside of a transaction they go one after another", () =>
+    kept(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      expect(yield* Flight.send([sql`SELECT 1 AS a`, sql`SELECT 2 AS a`])).toEqual([[{ a: 1 }], [{ a: 2 }]])
+    })))
+
+  it.scopedLive("a transaction without a statement, and one that fails before its first, leave nothing open", () =>
+    kept(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* table
+      yield* Transaction.run(Effect.void)
+      yield* Effect.ignore(Transaction.run(Effect.fail("early")))
+      yield* Transaction.run(sql`INSERT INTO t (a) VALUES (1)`)
+      expect(yield* rows).toEqual([{ a: 1 }])
+    })))
+})
+
+describe("on PostgreSQL", () => {
+  const kept = <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient | Scope.Scope>) =>
+    Effect.flatMap(Database.postgres, (database) => Effect.provide(effect, Layer.merge(Store.layer(database), silent)))
+
+  it.scopedLive("a commit goes to the server and back four times", () =>
+    kept(Effect.gen(function*() {
+      const processor = Senders.make<SqlClient.SqlClient>({ handle: ({ n }) => Senders.note(n), batch: 1 })
+      yield* Follow.prepare(processor)
+      const sent = yield* flights()
+      yield* Follow.follow(processor, "s", [Senders.orders("d", 0, "a", "b")])
+      const last = sent.slice(sent.findLastIndex((flight) => flight[0] === "BEGIN"))
+      expect(last).toEqual([
+        ["BEGIN", "SELECT CAST(start_position", "SELECT s.document_id,"],
+        ["INSERT INTO"],
+        ["INSERT INTO", "UPDATE processor_cursor"],
+        ["COMMIT"]
+      ])
+    })))
+
+  it.scopedLive("where BEGIN fails nothing is done, whatever was sent with it", () =>
+    kept(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`CREATE TABLE t (a INTEGER PRIMARY KEY)`
+      const sent = yield* flights((text) => text === "BEGIN" ? "SELECT 1 / 0" : text)
+      for (
+        const body of [
+          Effect.zipRight(Flight.send([sql`SELECT 1`, sql`SELECT a FROM t`]), sql`INSERT INTO t (a) VALUES (1)`),
+          Flight.send([sql`INSERT INTO t (a) VALUES (2)`, sql`SELECT 1`]),
+          sql`INSERT INTO t (a) VALUES (3)`
+        ]
+      ) {
+        const exit = yield* Effect.exit(Transaction.run(Effect.asVoid<unknown, SqlError, never>(body)))
+        expect(Exit.isFailure(exit)).toBe(true)
+      }
+      expect(sent.flat().filter((text) => text.startsWith("INSERT"))).toEqual([])
+      expect(yield* sql`SELECT a FROM t`).toEqual([])
+    })))
+})
