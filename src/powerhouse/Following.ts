@@ -88,8 +88,10 @@ export interface Round {
   readonly appended: number
   readonly known: number
   readonly registrations: number
-  /** Whether the remote is known to have more. */
+  /** Whether the remote is known, or likely, to have more. */
   readonly isMore: boolean
+  /** Whether the next round will not be the same one again. */
+  readonly gotOn: boolean
   /** All streams that are refused now. */
   readonly refused: ReadonlyArray<Refused>
 }
@@ -142,9 +144,9 @@ const forEver = (
       const outcome = yield* Effect.either(round)
       if (outcome._tag === "Right") {
         failedRounds = 0
-        quietRounds = outcome.right.appended > 0 ? 0 : quietRounds + 1
+        quietRounds = outcome.right.gotOn ? 0 : quietRounds + 1
         yield* answered(status, outcome.right)
-        yield* outcome.right.isMore && outcome.right.appended > 0
+        yield* outcome.right.isMore && outcome.right.gotOn
           ? turn
           : pause(limits.minMillis, limits.maxMillis, quietRounds)
       } else if (outcome.left._tag === "Unauthorized" || outcome.left._tag === "AnswerTooLarge") {

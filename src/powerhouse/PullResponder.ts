@@ -96,7 +96,7 @@ class Remote {
       if (misfit !== undefined) return yield* misfit
       this.gapRounds = taken.refused.some(({ refusal }) => refusal._tag === "StrandGap") ? this.gapRounds + 1 : 0
       if (this.gapRounds === gapRoundsMax) this.isRegistered = false
-      return { ...taken, registrations, isMore: taken.appended > 0 }
+      return { ...taken, registrations, isMore: taken.appended > 0, gotOn: taken.appended > 0 }
     })
   )
 

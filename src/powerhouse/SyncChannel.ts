@@ -12,7 +12,7 @@
  * nothing again after a restart unless something was acknowledged before. Three rules keep every operation in spite of it:
  *
  * - both numbers are those of what the journal has committed, never of what has only arrived;
- * - after an answer that may have been lost the next question says that we have nothing;
+ * - after an answer that may have been lost, or is not in the journal, the next question says that we have nothing;
  * - now and then, at the start and whenever an answer was lost or the channel made anew, each document's end at the
  *   reactor is compared with its end in the journal, and what is missing is asked for by document.
  *
@@ -133,15 +133,21 @@ class Remote {
       const counts: Counts = { appended: taken.appended, known: taken.known }
       for (const refused of taken.refused) yield* this.repair(refused, counts)
       if (misfit !== undefined) return yield* misfit
-      this.committed = parts.reduce((highest, { ordinal }) => Math.max(highest, ordinal), this.committed)
+      const before = this.committed
+      this.committed = parts.reduce((highest, { ordinal }) => Math.max(highest, ordinal), before)
       yield* this.look(!answer.hasMore && counts.appended === 0, counts)
-      return { ...counts, registrations, isMore: answer.hasMore || counts.appended > 0, refused: this.leftBehind }
+      return {
+        ...counts,
+        registrations,
+        isMore: answer.hasMore || counts.appended > 0,
+        gotOn: counts.appended > 0 || this.committed > before,
+        refused: this.leftBehind
+      }
     }).pipe(Effect.tapError((failure) => Effect.sync(() => this.doubt(failure))))
   )
 
-  /** The server may have sent what never came. */
+  /** The server may have sent what never came, or is not in the journal. */
   private doubt(failure: Following.RoundError): void {
-    if (failure._tag === "JournalUnavailable") return
     if (failure._tag === "QuestionRejected" && failure.reasons.some((reason) => reason.includes("Channel not found"))) {
       this.isTouched = false
     }
