@@ -50,18 +50,43 @@ export const ask = <A, I>(
     )
   )
 
-/** One answer of many. */
-export interface Page {
+const operationsMax = 100
+const documentsMax = 50
+/** Pages of documents; a drive has fewer than a million. */
+const documentPagesMax = 20_000
+
+/**
+ * Asks for the operations of a stream from an index on, and hands them on a page at a time, until there are no more or
+ * `use` wants none. Returns the highest index that it has seen, or the one before the first where it has seen none.
+ */
+export const operations = <E>(
+  endpoint: Endpoint.Endpoint,
+  vocabulary: Vocabulary,
+  stream: Stream & Pick<Unplaced, "documentType">,
+  fromIndex: number,
+  use: (strands: ReadonlyArray<Unplaced>, lastIndex: number) => Effect.Effect<boolean, E>
+): Effect.Effect<number, Endpoint.AskError | E> =>
+  Effect.gen(function*() {
+    let last = fromIndex - 1
+    let cursor: string | undefined
+    do {
+      const page = yield* operationsPage(endpoint, vocabulary, stream, fromIndex, cursor)
+      const before = last
+      for (const strand of page.strands) for (const { index } of strand.operations) last = Math.max(last, index)
+      if (!(yield* use(page.strands, last))) return last
+      cursor = page.cursor
+      if (cursor !== undefined && last === before) return yield* astray(endpoint, "documentOperations")
+    } while (cursor !== undefined)
+    return last
+  })
+
+interface Page {
   readonly strands: ReadonlyArray<Unplaced>
   /** Where to go on; `undefined` after the last. */
   readonly cursor: string | undefined
 }
 
-const operationsMax = 100
-const documentsMax = 50
-
-/** The operations of a stream from an index on, a page at a time. */
-export const operations = (
+const operationsPage = (
   endpoint: Endpoint.Endpoint,
   vocabulary: Vocabulary,
   { branch, documentId, documentType, scope }: Stream & Pick<Unplaced, "documentType">,
@@ -81,34 +106,31 @@ export const operations = (
       return Either.match(Envelope.decode(values, JSON.stringify(values).length), {
         onLeft: ({ field, reason }) =>
           new Endpoint.MalformedAnswer({ endpoint: endpoint.name, at: `documentOperations${field}`, reason }),
-        onRight: (strands) => onwards(endpoint, "documentOperations", { strands, cursor: next }, hasNextPage, cursor)
+        onRight: (strands) =>
+          Effect.map(onwards(endpoint, "documentOperations", hasNextPage, next), (to) => ({ strands, cursor: to }))
       })
     })
   )
 
-/** A server that says that there is more has to say where, and somewhere else than the last time. */
-const onwards = <A extends { readonly cursor: string | null | undefined }>(
+/** Where the next page is. A server that says that there is one has to say where. */
+const onwards = (
   endpoint: Endpoint.Endpoint,
   at: string,
-  page: A,
   hasNextPage: boolean,
-  last: string | undefined
-): Effect.Effect<A & { readonly cursor: string | undefined }, Endpoint.MalformedAnswer> =>
+  cursor: string | null | undefined
+): Effect.Effect<string | undefined, Endpoint.MalformedAnswer> =>
   !hasNextPage
-    ? Effect.succeed({ ...page, cursor: undefined })
-    : typeof page.cursor === "string" && page.cursor !== "" && page.cursor !== last
-    ? Effect.succeed({ ...page, cursor: page.cursor })
-    : new Endpoint.MalformedAnswer({
-      endpoint: endpoint.name,
-      at: `${at}.cursor`,
-      reason: "it does not lead to the next page"
-    })
+    ? Effect.succeed(undefined)
+    : typeof cursor === "string" && cursor !== ""
+    ? Effect.succeed(cursor)
+    : astray(endpoint, at)
 
-/** Some documents of a drive, and where to go on. */
-export interface Documents {
-  readonly standings: ReadonlyArray<Standing>
-  readonly cursor: string | undefined
-}
+const astray = (endpoint: Endpoint.Endpoint, at: string): Endpoint.MalformedAnswer =>
+  new Endpoint.MalformedAnswer({
+    endpoint: endpoint.name,
+    at: `${at}.cursor`,
+    reason: "it leads to no further page"
+  })
 
 /** How far the drive's own streams go. */
 export const drive = (
@@ -121,31 +143,30 @@ export const drive = (
     ({ document }) => document === null ? [] : standingsOf(document.document, branch)
   )
 
-/** How far the streams of the drive's documents go, a page at a time. */
-export const documents = (
+/** Asks how far the streams of the drive's documents go, and hands it on a page at a time. */
+export const documents = <E>(
   endpoint: Endpoint.Endpoint,
   driveId: string,
   branch: Branch,
-  cursor: string | undefined
-): Effect.Effect<Documents, Endpoint.AskError> =>
-  endpoint.ask({
-    ...questions.documents,
-    variables: {
-      search: { parentId: driveId },
-      view: { branch },
-      paging: { limit: documentsMax, ...(cursor === undefined ? undefined : { cursor }) }
+  use: (standings: ReadonlyArray<Standing>) => Effect.Effect<void, E>
+): Effect.Effect<void, Endpoint.AskError | E> =>
+  Effect.gen(function*() {
+    let cursor: string | undefined
+    for (let pages = 0; pages < documentPagesMax; pages++) {
+      const { findDocuments: { cursor: next, hasNextPage, items } } = yield* endpoint.ask({
+        ...questions.documents,
+        variables: {
+          search: { parentId: driveId },
+          view: { branch },
+          paging: { limit: documentsMax, ...(cursor === undefined ? undefined : { cursor }) }
+        }
+      })
+      yield* use(items.flatMap((document) => standingsOf(document, branch)))
+      cursor = yield* onwards(endpoint, "findDocuments", hasNextPage, next)
+      if (cursor === undefined) return
     }
-  }).pipe(
-    Effect.flatMap(({ findDocuments: { cursor: next, hasNextPage, items } }) =>
-      onwards(
-        endpoint,
-        "findDocuments",
-        { standings: items.flatMap((document) => standingsOf(document, branch)), cursor: next },
-        hasNextPage,
-        cursor
-      )
-    )
-  )
+    return yield* astray(endpoint, "findDocuments")
+  })
 
 const standingsOf = (
   { documentType, id, revisionsList }: typeof Document.Type,

@@ -16,6 +16,9 @@
  * - now and then, at the start and whenever an answer was lost or the channel made anew, each document's end at the
  *   reactor is compared with its end in the journal, and what is missing is asked for by document.
  *
+ * A document that is deleted leaves its drive first, and what happens to it then is sent to nobody: the drive's own
+ * `REMOVE_RELATIONSHIP` is the last that is told of it. The `OperationStore` has its `DELETE_DOCUMENT`.
+ *
  * A stream that the journal refuses, and that the reactor's store cannot complete, is told in the status and left behind:
  * its operations are acknowledged so that others are not held up by it, stay in the reactor's store, and are asked for again
  * by document at each look.
@@ -242,23 +245,22 @@ class Remote {
   ): Effect.Effect<void, Following.RoundError> {
     const { endpoint, settings: { driveId }, vocabulary } = this
     const found = Uptake.streamOf(stream)
-    return Effect.gen(this, function*() {
-      let cursor: string | undefined
-      let last = fromIndex - 1
-      do {
-        const page = yield* DocumentPull.operations(endpoint, vocabulary, stream, fromIndex, cursor)
-        const taken = yield* Uptake.take(this.journal, page.strands.map((strand) => ({ ...strand, driveId })))
-        counts.appended += taken.appended
-        counts.known += taken.known
-        const [stop] = taken.refused
-        if (stop !== undefined) return this.leave(stop)
-        for (const { operations } of page.strands) for (const { index } of operations) last = Math.max(last, index)
-        cursor = page.cursor
-      } while (cursor !== undefined)
-      this.leftBehind = this.leftBehind.filter((one) => !Uptake.isSame(one, found))
-      // The reactor knows no more of the stream than the journal does, and still it sent something that follows a gap.
-      if (refused !== undefined && last < throughIndex) this.leave(refused)
-    }).pipe(
+    const takeIn = (strands: ReadonlyArray<Unplaced>) =>
+      Effect.map(
+        Uptake.take(this.journal, strands.map((strand) => ({ ...strand, driveId }))),
+        ({ appended, known, refused: [stop] }) => {
+          counts.appended += appended
+          counts.known += known
+          this.settle(found)
+          if (stop !== undefined) this.leave(stop)
+          return stop === undefined
+        }
+      )
+    return DocumentPull.operations(endpoint, vocabulary, stream, fromIndex, takeIn).pipe(
+      Effect.map((last) => {
+        // The reactor knows no more of the stream than the journal does, and still it sent something that follows a gap.
+        if (refused !== undefined && last < throughIndex) this.leave(refused)
+      }),
       // It may have been deleted, or be none of ours to read.
       Effect.catchTag(
         "QuestionRejected",
@@ -269,7 +271,12 @@ class Remote {
   }
 
   private leave(refused: Uptake.Refused): void {
-    this.leftBehind = [...this.leftBehind.filter((one) => !Uptake.isSame(one, refused)), refused]
+    this.settle(refused)
+    this.leftBehind = [...this.leftBehind, refused]
+  }
+
+  private settle(stream: Stream): void {
+    this.leftBehind = this.leftBehind.filter((one) => !Uptake.isSame(one, stream))
   }
 
   /**
@@ -286,12 +293,12 @@ class Remote {
       if (!isDue) return Effect.void
       return Effect.gen(this, function*() {
         yield* this.compare(yield* DocumentPull.drive(this.endpoint, driveId, branch), counts)
-        let cursor: string | undefined
-        do {
-          const page = yield* DocumentPull.documents(this.endpoint, driveId, branch, cursor)
-          yield* this.compare(page.standings, counts)
-          cursor = page.cursor
-        } while (cursor !== undefined)
+        yield* DocumentPull.documents(
+          this.endpoint,
+          driveId,
+          branch,
+          (standings) => this.compare(standings, counts)
+        )
         this.isLookDue = false
         this.lookedMillis = now
       })

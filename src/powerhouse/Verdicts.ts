@@ -79,15 +79,18 @@ export const ask = (
   vocabulary: DocumentPull.Vocabulary,
   suspect: Suspect
 ): Effect.Effect<Found, Endpoint.AskError> =>
-  Effect.gen(function*() {
+  Effect.suspend(() => {
     const operations: Array<Operation> = []
-    let cursor: string | undefined
-    do {
-      const page = yield* DocumentPull.operations(endpoint, vocabulary, suspect, suspect.firstIndex, cursor)
-      operations.push(...page.strands.flatMap((strand) => strand.operations))
-      cursor = page.cursor
-    } while (cursor !== undefined && (operations.at(-1)?.index ?? suspect.lastIndex) < suspect.lastIndex)
-    return { ...Uptake.streamOf(suspect), operations }
+    return Effect.as(
+      DocumentPull.operations(endpoint, vocabulary, suspect, suspect.firstIndex, (strands, lastIndex) =>
+        Effect.sync(() => {
+          operations.push(...strands.flatMap((strand) =>
+            strand.operations
+          ))
+          return lastIndex < suspect.lastIndex
+        })),
+      { ...Uptake.streamOf(suspect), operations }
+    )
   }).pipe(
     Effect.catchTag("QuestionRejected", (failure) =>
       Effect.as(

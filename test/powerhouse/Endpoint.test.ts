@@ -244,6 +244,30 @@ describe("a sync channel", () => {
     action: { id: "a", type: "PUT", timestampUtcMs: "2026-11-22T00:00:00.000Z", input: {}, scope: "global" }
   })
 
+  it.scopedLive("follows no server from page to page that leads nowhere", () =>
+    Effect.gen(function*() {
+      let pages = 0
+      const server = yield* Scripted.make(({ body: { operationName, variables } }) => {
+        const reply = (data: unknown) => ({ body: { data } })
+        if (operationName === "DocumentOperations") {
+          const items = [operation("a", 0)]
+          return reply({ documentOperations: { items, hasNextPage: true, cursor: String(++pages) } })
+        }
+        if (variables["input"] !== undefined) return reply({ touchChannel: { success: true } })
+        return reply({
+          pollSyncEnvelopes: { envelopes: [{ type: "OPERATIONS", operations: [item("a", 1, 1)] }], hasMore: false }
+        })
+      })
+      const context = yield* Home.open(yield* Database.sqlite)
+      const following = yield* SyncChannel.follow({ url: server.url, channelId: "ours", driveId: "home", pauses }).pipe(
+        Effect.provide(FetchHttpClient.layer),
+        Effect.provide(context),
+        Effect.provide(Home.silent)
+      )
+      while ((yield* following.status.get).failure === undefined) yield* Effect.sleep(2)
+      expect((yield* following.status.get).failure?.message).toContain("it leads to no further page")
+    }))
+
   it.scopedLive("leaves a stream behind that cannot go on, tells so, and takes it up once the reactor can complete it", () =>
     Effect.gen(function*() {
       let isWhole = false

@@ -299,6 +299,21 @@ describe("a sync channel", () => {
       expect(rejected).toHaveLength(1)
     }))
 
+  it.scopedLive("tells of a deleted document by what the drive says, since the deletion itself is sent to nobody", () =>
+    Effect.gen(function*() {
+      const { database, documents, driveId, endpoint, reactor } = yield* world()
+      const { following, journal } = yield* follow(yield* sqlite, endpoint.url, driveId)
+      yield* agree(journal, database)
+      yield* Effect.promise(() => reactor.remove(documents[0]!))
+      const told = Effect.map(Home.all(journal), (strands) => Home.flat(strands).map(({ type }) => type as string))
+      while (!(yield* told).includes("REMOVE_RELATIONSHIP")) yield* Effect.sleep(5)
+      const truth = yield* truthOf(database)
+      const deletion = truth.filter((text) => text.includes("DELETE_DOCUMENT"))
+      expect(deletion).toHaveLength(1)
+      expect(yield* heldBy(journal)).toEqual(truth.filter((text) => !deletion.includes(text)))
+      expect((yield* following.status.get).refused).toEqual([])
+    }))
+
   it.scopedLive("leaves only the streams out whose filter says so", () =>
     Effect.gen(function*() {
       const { documents: [one, other], driveId, endpoint, reactor } = yield* world()
