@@ -3,17 +3,21 @@
  * whatever happens to requests and answers on the way.
  */
 import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
+import * as SqlClient from "@effect/sql/SqlClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import pg from "pg"
-import { Journal, Powerhouse } from "../../src/index.js"
+import { DocumentModel, Journal, Policy, Powerhouse, Processor, Reactor } from "../../src/index.js"
 import * as Home from "../journal/Home.js"
 import * as Database from "../support/Database.js"
 import * as HttpProxy from "../support/HttpProxy.js"
+import * as Store from "../support/Store.js"
 import * as Mishap from "./wire/Mishap.js"
 import * as Real from "./wire/Real.js"
 
@@ -97,7 +101,7 @@ const heldBy = (journal: Home.Home) =>
   Effect.map(Home.all(journal), (strands) => Home.flat(strands).map((one) => key({ ...one })).sort())
 
 /** Waits until the journal holds as much as the reactor, and compares. */
-const agree = (journal: Home.Home, database: Database.PostgresDatabase, seconds = 20) =>
+const agree = (journal: Home.Home, database: Database.PostgresDatabase, seconds = 40) =>
   Effect.gen(function*() {
     const truth = yield* truthOf(database)
     yield* heldBy(journal).pipe(
@@ -108,103 +112,138 @@ const agree = (journal: Home.Home, database: Database.PostgresDatabase, seconds 
     expect(yield* heldBy(journal)).toEqual(truth)
   })
 
-describe.each(Database.dialects)("a sync channel into a journal on $dialect", ({ dialect, fresh }) => {
-  it.scopedLive("brings what was there, what comes, and which operations were refused", () =>
-    Effect.gen(function*() {
-      const { database, documents, driveId, endpoint, reactor } = yield* world()
-      yield* Effect.promise(() => reactor.write(documents[0]!, Array.from({ length: 130 }, (_, i) => `name ${i}`)))
-      const { following, journal } = yield* follow(yield* fresh, endpoint.url, driveId)
-      yield* agree(journal, database)
-      yield* Effect.promise(() => reactor.addTwice(driveId, "file"))
-      yield* Effect.promise(() => reactor.write(documents[1]!, ["a", "b", "c"]))
-      yield* Effect.promise(() => reactor.undo(documents[1]!))
-      yield* agree(journal, database)
-      const refused = Home.flat(yield* Home.all(journal)).filter(({ error }) => error !== undefined)
-      expect(refused.map(({ type }) => type)).toEqual(["ADD_FILE"])
-      expect((yield* following.status.get).refused).toEqual([])
-    }))
-
-  it.scopedLive(
-    "loses nothing and stores nothing twice while requests and answers are lost, torn and doubled",
-    () =>
+describe.each(Database.dialects)(
+  "a sync channel into a journal on $dialect",
+  { timeout: 60_000 },
+  ({ dialect, fresh }) => {
+    it.scopedLive("brings what was there, what comes, and which operations were refused", () =>
       Effect.gen(function*() {
-        const { database, documents, driveId, endpoint, reactor } = yield* world({ documents: 6 })
-        const proxy = yield* HttpProxy.make(endpoint.url, 20261122)
-        proxy.setTrouble(0.35)
-        const { journal } = yield* follow(yield* fresh, proxy.url, driveId, { lookEvery: "200 millis" })
-        const random = HttpProxy.chances(7)
-        for (let round = 0; round < 60; round++) {
-          const document = documents[Math.floor(random() * documents.length)]!
-          const count = 1 + Math.floor(random() * 12)
-          yield* Effect.promise(() =>
-            random() < 0.15
-              ? reactor.undo(document).catch(() => undefined)
-              : reactor.write(document, Array.from({ length: count }, (_, i) => `${round} ${i}`))
-          )
-        }
+        const { database, documents, driveId, endpoint, reactor } = yield* world()
+        yield* Effect.promise(() => reactor.write(documents[0]!, Array.from({ length: 130 }, (_, i) => `name ${i}`)))
+        const { following, journal } = yield* follow(yield* fresh, endpoint.url, driveId)
         yield* agree(journal, database)
-        const kinds = Object.values(proxy.counts).filter((count) => count > 0)
-        expect(kinds).toHaveLength(HttpProxy.faults.length)
-      }),
-    60_000
-  )
+        yield* Effect.promise(() => reactor.addTwice(driveId, "file"))
+        yield* Effect.promise(() => reactor.write(documents[1]!, ["a", "b", "c"]))
+        yield* Effect.promise(() => reactor.undo(documents[1]!))
+        yield* agree(journal, database)
+        const refused = Home.flat(yield* Home.all(journal)).filter(({ error }) => error !== undefined)
+        expect(refused.map(({ type }) => type)).toEqual(["ADD_FILE"])
+        expect((yield* following.status.get).refused).toEqual([])
+      }))
 
-  it.scopedLive(
-    "loses nothing and stores nothing twice when its process is killed again and again",
-    () =>
-      Effect.gen(function*() {
-        const { database, documents, driveId, endpoint, reactor } = yield* world({ documents: 4 })
-        const home = yield* fresh
-        const target = home.dialect === "sqlite" ? home.filename : home.url
-        const random = HttpProxy.chances(5)
-        const work = Effect.forEach(
-          Array.from({ length: 60 }, (_, round) => round),
-          (round) =>
-            Effect.zipRight(
-              Effect.promise(() =>
-                reactor.write(documents[Math.floor(random() * 4)]!, ["a", "b"].map((text) => text + round))
-              ),
-              Effect.sleep(50)
+    it.scopedLive(
+      "loses nothing and stores nothing twice while requests and answers are lost, torn and doubled",
+      () =>
+        Effect.gen(function*() {
+          const { database, documents, driveId, endpoint, reactor } = yield* world({ documents: 6 })
+          const proxy = yield* HttpProxy.make(endpoint.url, 20261122)
+          proxy.setTrouble(0.35)
+          const { journal } = yield* follow(yield* fresh, proxy.url, driveId, { lookEvery: "200 millis" })
+          const random = HttpProxy.chances(7)
+          for (let round = 0; round < 40; round++) {
+            const document = documents[Math.floor(random() * documents.length)]!
+            const count = 1 + Math.floor(random() * 12)
+            yield* Effect.promise(() =>
+              random() < 0.15
+                ? reactor.undo(document).catch(() => undefined)
+                : reactor.write(document, Array.from({ length: count }, (_, i) => `${round} ${i}`))
             )
-        )
-        const order = { dialect, target, url: endpoint.url, remote: "channel", driveId } as const
-        const { kills } = yield* Mishap.killing(order, endpoint, HttpProxy.chances(6), work)
-        expect(kills).toBeGreaterThanOrEqual(3)
-        const context = yield* Home.open(home)
-        yield* agree(Context.get(context, Journal.Journal), database)
-      }),
-    60_000
-  )
+          }
+          yield* agree(journal, database)
+          const kinds = Object.values(proxy.counts).filter((count) => count > 0)
+          expect(kinds).toHaveLength(HttpProxy.faults.length)
+        })
+    )
 
-  it.scopedLive("acknowledges nothing while the journal stores nothing", () =>
-    Effect.gen(function*() {
-      const { database, documents, driveId, endpoint, reactor } = yield* world()
-      yield* Effect.promise(() => reactor.write(documents[0]!, ["a", "b"]))
-      const context = yield* Home.open(yield* fresh)
-      const journal = Context.get(context, Journal.Journal)
-      let isAway = true
-      const unavailable = new Journal.JournalUnavailable({ journal: "home", outcome: "unknown", cause: "gone" })
-      const lame: Home.Home = {
-        ...journal,
-        append: (strands) => Effect.suspend(() => isAway ? Effect.fail(unavailable) : journal.append(strands))
-      }
-      const following = yield* Powerhouse.SyncChannel.follow({ url: endpoint.url, driveId, channelId: "ours", pauses })
-        .pipe(
-          Effect.provide(FetchHttpClient.layer),
-          Effect.provideService(Journal.Journal, lame),
-          Effect.provide(Home.silent)
-        )
-      while (endpoint.requests.length < 15) yield* Effect.sleep(5)
-      const polls = endpoint.requests.flatMap(({ variables }) => variables["outboxAck"] ?? [])
-      expect(polls.length).toBeGreaterThan(3)
-      expect(new Set(polls)).toEqual(new Set([0]))
-      expect((yield* following.status.get).failure).toBe(unavailable)
-      isAway = false
-      yield* agree(journal, database)
-    }))
-})
+    it.scopedLive(
+      "loses nothing and stores nothing twice when its process is killed again and again",
+      () =>
+        Effect.gen(function*() {
+          const { database, documents, driveId, endpoint, reactor } = yield* world({ documents: 4 })
+          const home = yield* fresh
+          const target = home.dialect === "sqlite" ? home.filename : home.url
+          const random = HttpProxy.chances(5)
+          const work = Effect.forEach(
+            Array.from({ length: 30 }, (_, round) => round),
+            (round) =>
+              Effect.zipRight(
+                Effect.promise(() =>
+                  reactor.write(documents[Math.floor(random() * 4)]!, ["a", "b"].map((text) => text + round))
+                ),
+                Effect.sleep(50)
+              )
+          )
+          const order = { dialect, target, url: endpoint.url, remote: "channel", driveId } as const
+          const { kills } = yield* Mishap.killing(order, endpoint, HttpProxy.chances(6), work)
+          expect(kills).toBeGreaterThanOrEqual(3)
+          const context = yield* Home.open(home)
+          yield* agree(Context.get(context, Journal.Journal), database)
+        })
+    )
 
-describe("a sync channel", () => {
+    it.scopedLive("acknowledges nothing while the journal stores nothing", () =>
+      Effect.gen(function*() {
+        const { database, documents, driveId, endpoint, reactor } = yield* world()
+        yield* Effect.promise(() => reactor.write(documents[0]!, ["a", "b"]))
+        const context = yield* Home.open(yield* fresh)
+        const journal = Context.get(context, Journal.Journal)
+        let isAway = true
+        const unavailable = new Journal.JournalUnavailable({ journal: "home", outcome: "unknown", cause: "gone" })
+        const lame: Home.Home = {
+          ...journal,
+          append: (strands) => Effect.suspend(() => isAway ? Effect.fail(unavailable) : journal.append(strands))
+        }
+        const following = yield* Powerhouse.SyncChannel.follow({
+          url: endpoint.url,
+          driveId,
+          channelId: "ours",
+          pauses
+        })
+          .pipe(
+            Effect.provide(FetchHttpClient.layer),
+            Effect.provideService(Journal.Journal, lame),
+            Effect.provide(Home.silent)
+          )
+        while (endpoint.requests.length < 15) yield* Effect.sleep(5)
+        const polls = endpoint.requests.flatMap(({ variables }) => variables["outboxAck"] ?? [])
+        expect(polls.length).toBeGreaterThan(3)
+        expect(new Set(polls)).toEqual(new Set([0]))
+        expect((yield* following.status.get).failure).toBe(unavailable)
+        isAway = false
+        yield* agree(journal, database)
+      }))
+
+    it.scopedLive("is followed by a processor, whose tables are up to date with the drive", () =>
+      Effect.gen(function*() {
+        const { documents, driveId, endpoint, reactor } = yield* world()
+        yield* Effect.promise(() => reactor.write(documents[0]!, ["draft", "about", "final"]))
+        const remote = Powerhouse.SyncChannel.layer({ url: endpoint.url, driveId, channelId: "ours", pauses })
+        yield* Effect.gen(function*() {
+          const sql = yield* SqlClient.SqlClient
+          const names = sql<{ readonly name: string }>`SELECT name FROM model_names ORDER BY name`
+          const become = (wanted: ReadonlyArray<string>) =>
+            Effect.repeat(Effect.zipRight(Effect.sleep("10 millis"), Effect.orElseSucceed(names, () => [])), {
+              until: (rows) => JSON.stringify(rows.map(({ name }) => name)) === JSON.stringify(wanted)
+            })
+          yield* become(["final"])
+          yield* Effect.promise(() => reactor.write(documents[1]!, ["another"]))
+          yield* become(["another", "final"])
+        }).pipe(
+          Effect.provide(
+            Reactor.layer(Names).pipe(
+              Layer.provideMerge(remote),
+              Layer.provideMerge(Journal.layer("home")),
+              Layer.provide(FetchHttpClient.layer),
+              Layer.provideMerge(Store.layer(yield* fresh)),
+              Layer.provide(Home.silent)
+            )
+          )
+        )
+      }))
+  }
+)
+
+describe("a sync channel", { timeout: 60_000 }, () => {
   const sqlite = Database.sqlite
 
   it.scopedLive("has what a lost answer held, although it lies below what was acknowledged; the reactor's client has not", () =>
@@ -330,6 +369,33 @@ describe("a sync channel", () => {
       ])
     }))
 })
+
+const Model = DocumentModel.make("powerhouse/document-model", {
+  SET_MODEL_NAME: Schema.Struct({ name: Schema.String }),
+  SET_MODEL_DESCRIPTION: Schema.Struct({ description: Schema.String })
+})
+
+/** What each document model is called. */
+const Names = Processor.make("names", {
+  namespace: "names",
+  filter: { documentType: [Model.type], scope: ["global"] },
+  migrations: {
+    "0001_names": {
+      up: Effect.flatMap(
+        SqlClient.SqlClient,
+        (sql) => sql`CREATE TABLE model_names (id TEXT PRIMARY KEY, name TEXT NOT NULL)`
+      ),
+      down: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`DROP TABLE model_names`)
+    }
+  },
+  handler: Effect.map(SqlClient.SqlClient, (sql) =>
+    Processor.onOperations(Model, {
+      SET_MODEL_NAME: ({ input, strand }) =>
+        sql`INSERT INTO model_names ${sql.insert({ id: strand.documentId, name: input.name })}
+            ON CONFLICT (id) DO UPDATE SET name = excluded.name`,
+      SET_MODEL_DESCRIPTION: () => Effect.void
+    }))
+}).pipe(Processor.withPolicy(Policy.standard))
 
 interface Envelope {
   readonly operations: ReadonlyArray<{ readonly context: { readonly documentId: string; readonly scope: string } }>

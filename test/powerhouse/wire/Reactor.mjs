@@ -100,8 +100,9 @@ export const open = async (database, { concurrency = 1 } = {}) => {
     /** Forgets a channel altogether. */
     drop: (channelId) => sync.remove(channelId),
     close: async () => {
-      await reactorModule.reactor.kill().completed
       sync.shutdown()
+      await reactorModule.reactor.kill().completed
+      await quiet(reactorModule)
       await close()
     }
   }
@@ -109,6 +110,13 @@ export const open = async (database, { concurrency = 1 } = {}) => {
 
 const setName = (name) => model.setModelName({ name })
 const setDescription = (description) => model.setModelDescription({ description })
+
+/** Waits until its read models have done what they have begun. */
+const quiet = async ({ readModelCoordinator }) => {
+  for (let tries = 0; tries < 200 && readModelCoordinator.getChainDepth() > 0; tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+}
 
 /** The endpoint of a reactor. */
 export const serve = (opened, { older = false, ...options } = {}) =>
@@ -282,6 +290,7 @@ export const connect = async (database, url, driveId, { name = randomUUID(), pol
     close: async () => {
       module.syncModule.syncManager.shutdown()
       await module.reactor.kill().completed
+      await quiet(module)
       await close()
     }
   }
