@@ -21,6 +21,7 @@ import type { Connection } from "@effect/sql/SqlConnection"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
@@ -85,6 +86,8 @@ export type Unawaited = "fail" | "wait"
 /** How the calls of one processor are made. */
 export interface Manner {
   readonly unawaited: Unawaited
+  /** How long a method may take. */
+  readonly within: Duration.DurationInput
   /** Whether each statement has a savepoint of its own; set once a method has swallowed a failure on PostgreSQL. */
   isCareful: boolean
 }
@@ -101,6 +104,8 @@ const everybody = 1_000_000_000
 /** One connection as Kysely holds it: it has the call to itself while it is in a transaction. */
 export class Line {
   inTransaction = false
+  /** Whether its transaction is inside another one. */
+  isNested = false
 }
 
 export interface Rows {
@@ -134,52 +139,68 @@ export const insideTransaction = <A>(body: () => A): A => {
   return place === undefined ? body() : places.run({ ...place, inTransaction: true }, body)
 }
 
-/** Makes the call, in the transaction that is open around it. */
+/** A method went on after a statement of it had failed, on a PostgreSQL that takes no more statements. */
+class WentOn extends Data.TaggedError("WentOn")<{ readonly method: string }> {}
+
+/** Makes calls, in the transaction that is open around them, and again with care where the first time they went on. */
+export const all = <A, E, R>(
+  manner: Manner,
+  calls: Effect.Effect<A, E | WentOn, R>
+): Effect.Effect<A, Exclude<E, WentOn> | SqlError, R | SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) => {
+    // With care nothing is swallowed that PostgreSQL would mind.
+    const again = Effect.catchIf(calls, isWentOn, Effect.die)
+    if (dialectOf(sql) === "sqlite" || manner.isCareful) return again
+    return KyselyDialect.withConnection((connection) =>
+      Effect.zipRight(connection.executeRaw("SAVEPOINT legacy_calls", []), calls).pipe(
+        Effect.catchIf(
+          isWentOn,
+          ({ method }) =>
+            Effect.logDebug(`${method} went on after a failed statement; it is called again, with savepoints`).pipe(
+              Effect.zipRight(connection.executeRaw("ROLLBACK TO SAVEPOINT legacy_calls", [])),
+              Effect.zipRight(Effect.sync(() => {
+                manner.isCareful = true
+              })),
+              Effect.zipRight(again)
+            )
+        )
+      )
+    )
+  })
+
+const isWentOn = (failure: unknown): failure is WentOn => failure instanceof WentOn
+
+/** Makes one call; to be run in {@link all}. */
 export const run = <A>(
   method: string,
   invoke: () => A | PromiseLike<A>,
   manner: Manner
-): Effect.Effect<A, CallError, SqlClient.SqlClient> =>
+): Effect.Effect<A, CallError | WentOn, SqlClient.SqlClient> =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
-    KyselyDialect.withConnection((connection) => {
-      const dialect = dialectOf(sql)
-      const make = Effect.suspend(() => once(method, invoke, manner, connection))
-      if (dialect === "sqlite" || manner.isCareful) return Effect.flatMap(make, ([, exit]) => exit)
-      return Effect.gen(function*() {
-        yield* connection.executeRaw("SAVEPOINT legacy_call", [])
-        const [call, exit] = yield* make
-        if (!call.wentOn(exit)) return yield* exit
-        yield* Effect.logDebug(`${method} went on after a failed statement; it is called again, with savepoints`)
-        yield* connection.executeRaw("ROLLBACK TO SAVEPOINT legacy_call", [])
-        manner.isCareful = true
-        return yield* Effect.flatMap(make, ([, again]) => again)
+    KyselyDialect.withConnection((connection) =>
+      Effect.gen(function*() {
+        const call = new Call(method, connection, yield* Effect.runtime(), manner.isCareful)
+        const exit = yield* Effect.tryPromise({
+          try: () => places.run({ call, inTransaction: false }, () => Promise.resolve(invoke())),
+          catch: identity
+        }).pipe(
+          Effect.timeoutFail({ duration: manner.within, onTimeout: () => new Error("it did not end in time") }),
+          Effect.exit,
+          Effect.tap(manner.unawaited === "wait" ? call.quiet : call.close),
+          Effect.map((ended) => call.judge(ended)),
+          Effect.ensuring(call.end)
+        )
+        return dialectOf(sql) === "pg" && call.wentOn(exit) ? yield* new WentOn({ method }) : yield* exit
       })
-    }))
-
-const once = <A>(
-  method: string,
-  invoke: () => A | PromiseLike<A>,
-  manner: Manner,
-  connection: Connection
-): Effect.Effect<readonly [Call, Exit.Exit<A, CallError>], never, SqlClient.SqlClient> =>
-  Effect.gen(function*() {
-    const call = new Call(method, connection, yield* Effect.runtime(), manner.isCareful)
-    return yield* Effect.tryPromise({
-      try: () => places.run({ call, inTransaction: false }, () => Promise.resolve(invoke())),
-      catch: identity
-    }).pipe(
-      Effect.exit,
-      Effect.tap(manner.unawaited === "wait" ? call.quiet : call.close),
-      Effect.map((exit) => [call, call.judge(exit)] as const),
-      Effect.ensuring(call.end)
-    )
-  })
+    ))
 
 export class Call {
   private isOver = false
   /** Statements and transactions that were begun and have not ended. */
   private open = 0
-  private readonly arrived: Array<string> = []
+  /** How many statements came, and the last of them. */
+  private arrived = 0
+  private last = ""
   /** The first query that came, or was not answered, when the method's promise had settled. */
   private stray: string | undefined = undefined
   /** The first failure that waiting or trying again may cure. */
@@ -212,6 +233,8 @@ export class Call {
   /** Rows as they come, beside other statements: SQLite reads all at once, PostgreSQL through a cursor. */
   stream(text: string, parameters: ReadonlyArray<unknown>): AsyncIterable<Rows> {
     if (this.isOver) throw this.refused(text)
+    this.arrived++
+    this.last = text
     this.open++
     const rows = Stream.chunks(this.connection.executeStream(text, parameters, undefined)).pipe(
       Stream.map((chunk): Rows => ({ rows: [...chunk] as Array<never> })),
@@ -222,13 +245,17 @@ export class Call {
   }
 
   begin(line: Line): Promise<void> {
-    const begun = Effect.map(this.send("SAVEPOINT legacy_transaction", [], false), () => {
+    const isNested = places.getStore()?.inTransaction === true
+    const begun = Effect.map(this.send("SAVEPOINT legacy_transaction", [], isNested), () => {
       line.inTransaction = true
+      line.isNested = isNested
       this.open++
     })
     return this.promise(
       "BEGIN",
-      Effect.zipRight(this.turn.take(1), Effect.tapErrorCause(begun, () => this.turn.release(1)))
+      isNested
+        ? begun
+        : Effect.zipRight(this.turn.take(1), Effect.tapErrorCause(begun, () => this.turn.release(1)))
     )
   }
 
@@ -252,18 +279,23 @@ export class Call {
 
   /** Nothing may come any more, and whatever is still to come shows within a turn of the event loop. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
-    if (this.open > 0) this.stray ??= this.arrived.at(-1)
+    if (this.open > 0) this.stray ??= this.last
     this.isOver = true
     return Transaction.turn
   })
 
   /** Waits until nothing is open and a turn of the event loop brings nothing new. */
-  readonly quiet: Effect.Effect<void> = Effect.suspend(() => {
-    const seen = this.arrived.length
+  private readonly settled: Effect.Effect<void> = Effect.suspend(() => {
+    const seen = this.arrived
     return Effect.zipRight(this.allAnswered, Transaction.turn).pipe(
-      Effect.flatMap(() => this.open === 0 && this.arrived.length === seen ? Effect.void : this.quiet)
+      Effect.flatMap(() => this.open === 0 && this.arrived === seen ? Effect.void : this.settled)
     )
-  }).pipe(Effect.timeoutOption(waitMax), Effect.flatMap(() => this.close))
+  })
+
+  /** Waits for what the method has not awaited. */
+  readonly quiet: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.zipRight(Effect.timeoutOption(this.settled, waitMax), this.close)
+  )
 
   /** Waits for the statement that is being answered; those that wait for their turn are refused. */
   readonly end: Effect.Effect<void> = Effect.suspend(() => {
@@ -341,7 +373,8 @@ export class Call {
     statement: Effect.Effect<A, SqlError | QueryOutsideCall>
   ): Promise<A> {
     const refused = this.isOver ? this.refused(text) : Effect.void
-    this.arrived.push(text)
+    this.arrived++
+    this.last = text
     this.open++
     return Runtime.runPromiseExit(this.runtime)(Effect.zipRight(refused, statement)).then((exit) => {
       this.left()
@@ -375,7 +408,7 @@ export class Call {
     if (!line.inTransaction) return
     line.inTransaction = false
     this.left()
-    Effect.runSync(this.turn.release(1))
+    if (!line.isNested) Effect.runSync(this.turn.release(1))
   }
 
   private left(): void {

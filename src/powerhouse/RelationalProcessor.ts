@@ -17,6 +17,7 @@
 
 import * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { pipe } from "effect/Function"
 import * as Predicate from "effect/Predicate"
@@ -31,7 +32,6 @@ import type { Filter } from "../ingest/Filter.js"
 import * as Filters from "../ingest/Filter.js"
 import { Source } from "../ingest/Source.js"
 import type { Attempt } from "../process/Attempt.js"
-import { Defect } from "../process/Failure.js"
 import * as Fault from "../process/Fault.js"
 import * as KyselyDialect from "../process/KyselyDialect.js"
 import * as Policy from "../process/Policy.js"
@@ -95,6 +95,8 @@ export interface Options {
   readonly models?: Modules
   /** What becomes of queries that it does not await; see `Call`. Default: `"fail"`. */
   readonly unawaited?: Unawaited
+  /** How long one call of it may take, after which it counts as having thrown; 1 minute when left out. */
+  readonly within?: Duration.DurationInput
   /** Where it begins when it has no cursor yet; default: `"beginning"`. */
   readonly startFrom?: Processor.StartFrom
   readonly batch?: Partial<Batch.Limits>
@@ -238,7 +240,11 @@ const open = (
       KyselyDialect.load,
       (cause) => new SqlError({ cause, message: "A relational processor needs the package kysely" })
     )
-    const manner: Call.Manner = { unawaited: parts.unawaited ?? "fail", isCareful: false }
+    const manner: Call.Manner = {
+      unawaited: parts.unawaited ?? "fail",
+      within: parts.within ?? "1 minute",
+      isCareful: false
+    }
     const dialect = dialectOf(sql)
     const db = LegacyDb.make(kysely, {
       dialect,
@@ -247,10 +253,13 @@ const open = (
       hasSchemas: () => dialect === "pg" && parts.tables !== "ours",
       hasPlaces: false
     })
-    const begin = Call.run(
-      `${title}.initAndUpgrade`,
-      () => parts.build(db).then((instance) => Promise.resolve(instance.initAndUpgrade?.()).then(() => instance)),
-      manner
+    const begin = Call.all(
+      manner,
+      Call.run(
+        `${title}.initAndUpgrade`,
+        () => parts.build(db).then((instance) => Promise.resolve(instance.initAndUpgrade?.()).then(() => instance)),
+        manner
+      )
     )
     const instance = yield* pipe(
       Transaction.run(Effect.zipRight(lock(sql, parts.namespace), begin)),
@@ -264,7 +273,7 @@ const open = (
       })
     )
     yield* complain(title, generation, parts, instance)
-    yield* Effect.addFinalizer(() => disconnect(title, instance))
+    yield* Effect.addFinalizer(() => disconnect(title, instance, manner))
     const states = parts.models === undefined ? undefined : new States(parts.models, yield* Source)
     return handler({ title, instance, manner, states }, generation, parts)
   })
@@ -303,13 +312,18 @@ const textOf = (filter: object, field: (typeof fields)[number]): string => {
   return JSON.stringify(Array.isArray(wanted) ? wanted.map(String).sort((a, b) => (a < b ? -1 : 1)) : wanted)
 }
 
-/** Told that it is over; what it throws is told, and stops nobody. Without a call around it, its queries are refused. */
-const disconnect = (title: string, instance: Instance): Effect.Effect<void> =>
+/**
+ * Told that it is over, and given 5 seconds, or what a call is given if that is less; what it throws is told, and stops
+ * nobody. Without a call around it, its queries are refused.
+ */
+const disconnect = (title: string, instance: Instance, { within }: Call.Manner): Effect.Effect<void> =>
   Effect.tryPromise({
     try: () => Promise.resolve(Call.outside(() => instance.onDisconnect())),
     catch: (thrown) => thrown
   }).pipe(
-    Effect.timeout("5 seconds"),
+    // A finalizer is not interruptible by itself, and could not be given up.
+    Effect.interruptible,
+    Effect.timeout(Duration.min(within, "5 seconds")),
     Effect.catchAll((thrown) => Effect.logWarning(`${title}.onDisconnect: ${Fault.describe(thrown)}`)),
     Effect.asVoid
   )
@@ -322,12 +336,14 @@ const handler = (
   run: (strands, attempt) => {
     const wanted = strands.filter((strand) => Delivery.isDelivered(generation, strand))
     if (wanted.length === 0) return Effect.void
-    if (generation === "G3") {
-      return Effect.forEach(wanted, (strand) => strandByStrand(processor, strand, attempt), { discard: true })
-    }
-    return Effect.flatMap(
-      Effect.forEach(wanted, (strand) => update(processor, generation, parts.driveId, strand)),
-      (updates) => call(processor, "onStrands", () => updates)
+    return Call.all(
+      processor.manner,
+      generation === "G3"
+        ? Effect.forEach(wanted, (strand) => strandByStrand(processor, strand, attempt), { discard: true })
+        : Effect.flatMap(
+          Effect.forEach(wanted, (strand) => update(processor, generation, parts.driveId, strand)),
+          (updates) => call(processor, "onStrands", () => updates)
+        )
     )
   }
 })
@@ -356,10 +372,10 @@ const call = (
   { instance, manner, title }: Open,
   method: "onOperations" | "onStrands",
   delivery: () => unknown
-): Effect.Effect<void, Call.CallError, SqlClient.SqlClient> => {
+) => {
   const handle = instance[method] as ((given: unknown) => PromiseLike<unknown>) | undefined
   return handle === undefined
-    ? Effect.die(new Defect({ cause: new Error(`${title} has no ${method}`) }))
+    ? Effect.die(new Call.LegacyRefused({ reason: `${title} has no ${method}` }))
     : Effect.asVoid(Call.run(`${title}.${method}`, () => handle.call(instance, delivery()), manner))
 }
 

@@ -18,7 +18,7 @@ import * as Database from "../support/Database.js"
 import * as Proxy from "../support/Proxy.js"
 import * as Store from "../support/Store.js"
 import { Balances, TodoIndexer } from "./Legacy.js"
-import type { OperationWithContext } from "./Legacy.js"
+import type { OperationWithContext, TodoDatabase } from "./Legacy.js"
 import { processors } from "./Real.js"
 import * as Run from "./Run.js"
 
@@ -157,6 +157,61 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       expect(outcome).toMatchObject({ phase: "ended", waiting: 1 })
     }))
 
+  it.scopedLive("a method that does not end in time has failed, and writes nothing more", () =>
+    Effect.gen(function*() {
+      const database = yield* fresh
+      class Endless extends TodoIndexer {
+        override async onOperations(operations: ReadonlyArray<OperationWithContext>): Promise<void> {
+          await super.onOperations(operations)
+          if (operations[0]?.context.documentId === "d1") await new Promise(() => undefined)
+        }
+      }
+      const strands = [strand("d1", [1]), strand("d2", [2])]
+      const [outcome] = yield* Run.run(database, strands, Run.decided("endless", Endless, { within: "200 millis" }))
+      expect(outcome).toMatchObject({ phase: "ended", waiting: 1 })
+      const rows = yield* Run.rows(database, Endless.getNamespace(driveId), "todo")
+      expect(rows.map(({ task }) => task)).toEqual(["d2-0: ADD"])
+    }))
+
+  it.scopedLive("a transaction inside another is a part of it, however it is begun", () =>
+    Effect.gen(function*() {
+      const database = yield* fresh
+      class Nested extends TodoIndexer {
+        override async onOperations(): Promise<void> {
+          const add = (db: Kysely<TodoDatabase>, task: string) =>
+            db.insertInto("todo").values({ task, status: null }).execute()
+          await this.relationalDb.transaction().execute(async (outer) => {
+            await add(outer, "outer")
+            await this.relationalDb.transaction().execute((inner) => add(inner, "inner"))
+            await this.relationalDb.transaction().execute(async (inner) => {
+              await add(inner, "taken back")
+              throw new Error("no")
+            }).catch(() => undefined)
+          })
+          await add(this.relationalDb, "after")
+        }
+      }
+      const [outcome] = yield* Run.run(database, [strand("d1", [1])], Run.decided("nested", Nested))
+      expect(outcome).toMatchObject({ phase: "ended", waiting: 0 })
+      const rows = yield* Run.rows(database, Nested.getNamespace(driveId), "todo")
+      expect(rows.map(({ task }) => task)).toEqual(["after", "inner", "outer"])
+    }))
+
+  it.scopedLive("a stream that is left in the middle is let go of", () =>
+    Effect.gen(function*() {
+      const database = yield* fresh
+      class Leaving extends TodoIndexer {
+        override async onOperations(operations: ReadonlyArray<OperationWithContext>): Promise<void> {
+          await super.onOperations(operations)
+          for await (const _ of this.relationalDb.selectFrom("todo").selectAll().stream()) break
+          await this.relationalDb.insertInto("todo").values({ task: "z", status: null }).execute()
+        }
+      }
+      const [outcome] = yield* Run.run(database, [strand("d1", [1, 2])], Run.decided("leaving", Leaving))
+      expect(outcome).toMatchObject({ phase: "ended", waiting: 0 })
+      expect(yield* Run.rows(database, Leaving.getNamespace(driveId), "todo")).toHaveLength(3)
+    }))
+
   it.scopedLive("a COMMIT of its own is refused, and nothing of the call is there", () =>
     Effect.gen(function*() {
       const database = yield* fresh
@@ -233,6 +288,14 @@ describe("what could be overlooked is warned of", () => {
       }
       const lines = yield* runLogged(yield* Database.sqlite, Run.decided("throwing", Throwing))
       expect(lines).toContain("Throwing.onDisconnect: not now")
+      class Endless extends TodoIndexer {
+        override onDisconnect(): Promise<void> {
+          return new Promise(() => undefined)
+        }
+      }
+      const endless = Run.decided("endless", Endless, { within: "100 millis" })
+      const told = yield* runLogged(yield* Database.sqlite, endless)
+      expect(told.filter((line) => line.startsWith("Endless.onDisconnect"))).toHaveLength(1)
     }))
 })
 
