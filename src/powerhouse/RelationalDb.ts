@@ -17,15 +17,18 @@ import * as KyselyDialect from "../process/KyselyDialect.js"
 import * as Namespaces from "../store/Namespaces.js"
 import { LegacyRefused } from "./Call.js"
 import * as LegacyDb from "./LegacyDb.js"
+import type { RelationalDb } from "./RelationalDbProcessor.js"
 import { legacyOf } from "./RelationalProcessor.js"
 import type { Legacy } from "./RelationalProcessor.js"
+
+export type { QueryBuilder, RelationalDb } from "./RelationalDbProcessor.js"
 
 /**
  * The database for the tables of these processors of `RelationalProcessor`, typed as the subgraphs have it:
  * `RelationalDb.make<IRelationalDb>(TodoList, Search)`. Opens the first one's namespace, and the others' when they are asked.
  * Dies with a `LegacyRefused` for a processor that is none of theirs, and without the package kysely.
  */
-export const make = <Db = object>(
+export const make = <Db = RelationalDb>(
   ...processors: readonly [object, ...ReadonlyArray<object>]
 ): Effect.Effect<Db, Namespaces.OpenError, Namespaces.Namespaces> =>
   Effect.gen(function*() {

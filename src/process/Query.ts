@@ -52,6 +52,15 @@ export interface Query<Database> {
   ) => Stream.Stream<A, SqlError, SqlClient.SqlClient>
 }
 
+/** All of Kysely over the tables of `Database`, for what was written for it and brings no connection of its own. */
+export type Full<Database> = Kysely.Kysely<Database>
+
+/** What of it reads, over the tables of `Database`. */
+export type Reading<Database> = Pick<
+  Kysely.QueryCreator<Database>,
+  "selectFrom" | "selectNoFrom" | "with" | "withRecursive"
+>
+
 export interface Options {
   /** Of Kysely, such as its `CamelCasePlugin`. */
   readonly plugins?: ReadonlyArray<Kysely.KyselyPlugin> | undefined
