@@ -20,7 +20,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         expect(violations).toEqual([])
         expect(kills).toBeGreaterThan(60)
       }),
-    300_000
+    600_000
   )
 })
 
@@ -37,5 +37,5 @@ it.scopedLive(
       expect(kills).toBeGreaterThan(20)
       expect(violations.length).toBeGreaterThan(0)
     }),
-  300_000
+  600_000
 )
