@@ -10,6 +10,7 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import type { Protocol } from "../src/domain/History.js"
 import { OperationType, Timestamp } from "../src/domain/Operation.js"
 import type { Operation } from "../src/domain/Operation.js"
 import { Branch, DocumentId, DocumentType, DriveId, Scope } from "../src/domain/Strand.js"
@@ -34,6 +35,8 @@ export interface StrandOptions {
   readonly driveId?: string
   readonly scope?: string
   readonly branch?: string
+  /** The rule by which its operations take others back; 2, the reactor's, when left out. */
+  readonly protocol?: Protocol
   /** The index of the first operation; 0 when left out. The others count on from it. */
   readonly from?: number
 }
@@ -55,6 +58,7 @@ export const strand = (options: StrandOptions): Source.Unplaced => ({
   documentType: decode(DocumentType)(options.documentType),
   scope: decode(Scope)(options.scope ?? "global"),
   branch: decode(Branch)(options.branch ?? "main"),
+  protocol: options.protocol ?? 2,
   bytes: 256 * options.operations.length,
   operations: options.operations.map((operation, i): Operation => {
     const index = operation.index ?? (options.from ?? 0) + i

@@ -4,7 +4,8 @@
  * processor_journal         one row a journal: its name, the position of its last operation, and the position up to which
  *                           strands were removed. Whoever appends or truncates holds this row
  * processor_journal_strand  one row per strand that was appended; `position` is that of its last operation, `last_hash` the
- *                           hash of it, `first_index` the index of its first one, and `operations` a JSON list
+ *                           hash of it, `first_index` the index of its first one, `protocol` the rule by which its operations
+ *                           take others back, and `operations` a JSON list
  */
 
 import * as SqlClient from "@effect/sql/SqlClient"
@@ -32,6 +33,7 @@ export const up = Effect.gen(function*() {
       last_hash TEXT NOT NULL,
       operation_count INTEGER NOT NULL,
       bytes INTEGER NOT NULL,
+      protocol INTEGER NOT NULL,
       operations TEXT NOT NULL,
       PRIMARY KEY (journal, position)
     )`

@@ -10,7 +10,9 @@
  *                        when it was made of others
  * processor_stream       one row per (processor, source, document, scope, branch) and page of 32 indexes: which operation was
  *                        applied at each of them, as 8 characters, blank where none was. The page with the highest index
- *                        goes by the number 2147483647 and has that index and its skip; on other pages these two are stale
+ *                        goes by the number 2147483647 and has that index and its skip; on other pages these two are stale.
+ *                        An operation that was left out has `!` for its first character. `history` says what survives of
+ *                        the stream, on the newest page, where the processor asks for it
  * processor_dead_letter  one row per operation that was set aside. Its ordinal is n * 1,024 + s, s being the slice of its
  *                        document and n counting letters in the order of arrival at their range of slices
  * processor_outbox       one row per message that a handler has sent, by the id that its key gives it: the operation that it
@@ -50,6 +52,7 @@ export const up = Effect.gen(function*() {
       page INTEGER NOT NULL,
       last_index INTEGER NOT NULL,
       last_skip INTEGER NOT NULL,
+      history TEXT,
       slots TEXT NOT NULL,
       PRIMARY KEY (processor, source, document_id, scope, branch, page)
     ) ${sql.literal(sql.onDialectOrElse({ sqlite: () => "WITHOUT ROWID", orElse: () => "" }))}`
@@ -67,6 +70,7 @@ export const up = Effect.gen(function*() {
       op_index INTEGER NOT NULL,
       op_skip INTEGER NOT NULL,
       op_hash TEXT NOT NULL,
+      protocol INTEGER NOT NULL,
       operation TEXT NOT NULL,
       cause TEXT NOT NULL,
       reason TEXT NOT NULL,

@@ -32,7 +32,7 @@ import { Tempo } from "./ingest/Tempo.js"
 import type { Dispatch } from "./process/Dispatch.js"
 import type { Processor, StartFrom } from "./process/Processor.js"
 import { Claims } from "./store/Claims.js"
-import type * as Commit from "./store/Commit.js"
+import * as Commit from "./store/Commit.js"
 import type { Company } from "./store/Company.js"
 import type * as Cursors from "./store/Cursors.js"
 import type { Incident } from "./store/Incident.js"
@@ -131,6 +131,7 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     const owner: Commit.Owner<R> = {
       handler: yield* processor.handler,
       policy: processor.policy,
+      coping: Commit.copingOf(processor, source),
       partition,
       cursor: yield* claims.claim(partition, begin(key, processor.startFrom, source)),
       fenced: true,

@@ -101,22 +101,36 @@ export class History {
   /** Takes in the stream's next operation and says what that changes about those before it. */
   take(operation: Trace): Either.Either<Step, HistoryTooBroken> {
     if (!this.isNext(operation)) return Either.right(nothing)
-    const { error, index, type } = operation
+    const { error, index } = operation
     const skip = error === undefined ? operation.skip : 0
-    const isMark = type === "NOOP" && skip > 0
+    const mark = isMark(operation)
     this.head = index
     this.headSkip = operation.skip
     const step = this.protocol === 1
       ? taken(cut(this.standing, index - skip))
-      : isMark
+      : mark
       ? taken(cutLast(this.standing))
       : skip > 0
       ? this.rebuild(index - skip)
       : nothing
-    if (!isMark) append(this.standing, index, 0)
+    if (!mark) append(this.standing, index, 0)
     if (this.protocol === 1) this.kept = this.standing
-    else append(this.kept, index, isMark ? skip : 0)
+    else append(this.kept, index, mark ? skip : 0)
     return this.kept.length > runsMax ? Either.left(new HistoryTooBroken({ index })) : Either.right(step)
+  }
+
+  /** Whether the index survives. */
+  survives(index: number): boolean {
+    let low = 0
+    let high = this.standing.length - 1
+    while (low <= high) {
+      const middle = (low + high) >> 1
+      const { from, to } = this.standing[middle]!
+      if (index < from) high = middle - 1
+      else if (index > to) low = middle + 1
+      else return true
+    }
+    return false
   }
 
   /** The indexes that survive, lowest first. */
@@ -207,6 +221,10 @@ export const protocolOf = ({ input, type }: Pick<Operation, "type" | "input">): 
   const version = Option.getOrUndefined(readProtocol(input))
   return version === undefined || version < 2 ? 1 : 2
 }
+
+/** Whether an operation only undoes others, and nothing itself. */
+export const isMark = ({ error, skip, type }: Pick<Trace, "skip" | "type" | "error">): boolean =>
+  type === "NOOP" && skip > 0 && error === undefined
 
 const readProtocol = (input: unknown): Option.Option<number> =>
   Option.map(

@@ -8,6 +8,7 @@
  */
 
 import * as Schema from "effect/Schema"
+import { Protocol } from "./History.js"
 import { Received } from "./Name.js"
 import { Operation } from "./Operation.js"
 import { Position } from "./Position.js"
@@ -36,6 +37,11 @@ export const Strand = Schema.Struct({
   scope: Scope,
   branch: Branch,
   operations: Schema.Array(Operation),
+  /**
+   * The rule by which its operations take others back, as the generation that delivered it implies: 1 for document-drive,
+   * 2 for the reactor and where nothing is said. What the document's own CREATE_DOCUMENT says goes before it.
+   */
+  protocol: Schema.optionalWith(Protocol, { exact: true }),
   /** What the strand occupies, in bytes, as its source estimates it: the text it was read from. */
   bytes: Schema.NonNegativeInt
 })

@@ -22,6 +22,7 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
+import type { Protocol } from "../domain/History.js"
 import { receivedMax } from "../domain/Name.js"
 import {
   Index,
@@ -80,12 +81,13 @@ interface Drafts {
 }
 
 interface Draft extends Header {
+  readonly protocol: Protocol
   readonly operations: Array<Operation>
   bytes: number
 }
 
 /** A draft whose header is yet to be looked at. */
-type Undecided = { readonly [Name in keyof Header]: unknown } & Pick<Draft, "operations" | "bytes">
+type Undecided = { readonly [Name in keyof Header]: unknown } & Pick<Draft, "operations" | "bytes" | "protocol">
 
 const Header = Schema.Struct({
   driveId: Schema.UndefinedOr(DriveId),
@@ -180,6 +182,7 @@ const addOne = (drafts: Drafts, value: unknown): Misfit | undefined => {
 const addStrand = (drafts: Drafts, strand: Fields, sent: ReadonlyArray<unknown>): Misfit | undefined => {
   const driveId = strand["driveId"] ?? undefined
   const candidate: Undecided = {
+    protocol: 1,
     driveId,
     // The pull responder of document-drive 4 names the drive itself by an empty id.
     documentId: strand["documentId"] === "" && driveId !== undefined ? driveId : strand["documentId"],
@@ -212,6 +215,7 @@ const joinable = ({ context: last, strands }: Drafts, context: Fields): Draft | 
 
 const open = (drafts: Drafts, context: Fields): Draft | Misfit => {
   const candidate: Undecided = {
+    protocol: 2,
     driveId: undefined,
     documentId: context["documentId"],
     documentType: context["documentType"],

@@ -331,8 +331,8 @@ const placeStrands = (reading: Reading, strands: ReadonlyArray<Omit<Strand, "pos
     // Within the bounds that were just checked, and exact: line and strand together are 53 bits.
     const position = (reading.base + BigInt(reading.line * strandsPerLineMax + i)) as Position
     if (position <= reading.after) continue
-    const { branch, bytes, documentId, documentType, driveId, operations, scope } = strands[i]!
-    reading.strands.push({ position, driveId, documentId, documentType, scope, branch, operations, bytes })
+    const { branch, bytes, documentId, documentType, driveId, operations, protocol = 2, scope } = strands[i]!
+    reading.strands.push({ position, driveId, documentId, documentType, scope, branch, operations, bytes, protocol })
   }
   return undefined
 }

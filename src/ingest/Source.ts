@@ -109,6 +109,25 @@ export const documentOf = (
       Stream.filter((strand) => strand.documentId === documentId && strand.position <= through)
     )
 
+/** {@link documentOf} for several documents, in one pass where the source has to be read through. */
+export const documentsOf = (
+  source: Context.Tag.Service<Source>,
+  documentIds: ReadonlySet<DocumentId>,
+  after: Position,
+  through: Position
+): Stream.Stream<Strand, SourceError> =>
+  source.document !== undefined
+    ? Stream.fromIterable(documentIds).pipe(
+      Stream.flatMap((documentId) => documentOf(source, documentId, through)),
+      Stream.filter((strand) => strand.position > after)
+    )
+    : through <= after
+    ? Stream.empty
+    : source.strands(after).pipe(
+      Stream.takeUntil((strand) => strand.position >= through),
+      Stream.filter((strand) => documentIds.has(strand.documentId) && strand.position <= through)
+    )
+
 /** Brands a source's name; throws a `ParseError` when it is empty, too long or not clean text. */
 export const name: (text: string) => SourceName = Schema.decodeUnknownSync(SourceName)
 

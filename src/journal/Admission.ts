@@ -196,6 +196,7 @@ const entriesOf = ({ strand, texts }: Draft, fresh: ReadonlyArray<number>): Read
       texts: piece.map((i) => texts[i]!),
       firstIndex: strand.operations[piece[0]!]!.index,
       lastHash: strand.operations[piece.at(-1)!]!.hash,
+      protocol: strand.protocol ?? 2,
       bytes
     })
     piece = []

@@ -14,6 +14,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import type { Fragment } from "@effect/sql/Statement"
 import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
+import type { Protocol } from "../domain/History.js"
 import { isClean } from "../domain/Name.js"
 import { indexMax } from "../domain/Operation.js"
 import type { Operation } from "../domain/Operation.js"
@@ -42,7 +43,8 @@ export interface Bounds {
 }
 
 /** A strand as it is stored, before it has a position. */
-export interface Entry extends Omit<Strand, "position" | "operations"> {
+export interface Entry extends Omit<Strand, "position" | "operations" | "protocol"> {
+  readonly protocol: Protocol
   readonly operationCount: number
   /** The operations, each as JSON. */
   readonly texts: ReadonlyArray<string>
@@ -123,6 +125,7 @@ const columns = {
   last_hash: "text",
   operation_count: "integer",
   bytes: "integer",
+  protocol: "integer",
   operations: "text"
 } as const
 
@@ -140,6 +143,7 @@ const rowOf = (log: Log, position: Position.Position, entry: Entry): Row => ({
   last_hash: entry.lastHash,
   operation_count: entry.operationCount,
   bytes: entry.bytes,
+  protocol: entry.protocol,
   operations: `[${entry.texts.join(",")}]`
 })
 
@@ -221,7 +225,7 @@ export const read = (
       SELECT CAST(j.head AS TEXT) AS head, CAST(j.floor AS TEXT) AS floor,
         CASE WHEN page.strands < (SELECT COUNT(*) FROM wanted) OR page.strands = ${limits.operations}
           THEN 1 ELSE 0 END AS more,
-        CAST(s.position AS TEXT) AS position, s.drive_id, s.document_id, s.document_type, s.scope, s.branch, s.bytes,
+        CAST(s.position AS TEXT) AS position, s.drive_id, s.document_id, s.document_type, s.scope, s.branch, s.bytes, s.protocol,
         s.operations
       FROM processor_journal AS j CROSS JOIN page
       LEFT JOIN (SELECT * FROM processor_journal_strand WHERE ${wanted}) AS s ON s.position <= page.last
@@ -253,6 +257,7 @@ interface Found {
   readonly scope: string
   readonly branch: string
   readonly bytes: number
+  readonly protocol: Protocol
   readonly operations: string
 }
 
@@ -267,6 +272,7 @@ const strandOf = (row: Found): ReadonlyArray<Strand> =>
       scope: row.scope,
       branch: row.branch,
       operations: JSON.parse(row.operations) as ReadonlyArray<Operation>,
+      protocol: row.protocol,
       bytes: row.bytes
     } as Strand
   ]

@@ -6,6 +6,7 @@
  */
 
 import type { Operation } from "../domain/Operation.js"
+import type { Retraction } from "../domain/Retraction.js"
 import type { Stream } from "../domain/Strand.js"
 
 export class Attempt {
@@ -13,6 +14,8 @@ export class Attempt {
   current: Operation | undefined = undefined
   /** The stream of the operation being handled. */
   stream: Stream | undefined = undefined
+  /** The operation of each retraction that the handler may be given: it is to blame where that cannot be carried out. */
+  readonly by = new Map<Retraction, Operation>()
   /** Handler times by operation type, in milliseconds. */
   readonly handled = new Map<string, Array<number>>()
 

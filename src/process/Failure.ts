@@ -64,6 +64,18 @@ export class HistoryRewritten extends Data.TaggedError("HistoryRewritten")<Subje
   }
 }
 
+/**
+ * The operation takes others back, and the document's rows cannot be made what is left: `reason` says why. Only processors
+ * that cope with rewritten history can fail so.
+ */
+export class HistoryLost extends Data.TaggedError("HistoryLost")<
+  Subject & { readonly reason: string; readonly cause?: unknown }
+> {
+  override get message(): string {
+    return `${show(this)}: ${this.reason}`
+  }
+}
+
 /** The handler has a bug: it threw, or died. No policy is asked; the subscription halts before the operation. */
 export class Defect extends Data.TaggedError("Defect")<{ readonly cause: unknown }> {
   override get message(): string {

@@ -12,7 +12,7 @@
 import type { SqlError } from "@effect/sql/SqlError"
 import type * as Schedule from "effect/Schedule"
 import type { MalformedAction } from "./Dispatch.js"
-import type { HistoryRewritten, MalformedOperation, StrandGap, UnknownOperation } from "./Failure.js"
+import type { HistoryLost, HistoryRewritten, MalformedOperation, StrandGap, UnknownOperation } from "./Failure.js"
 
 /** Leave the operation out, count and log it, and go on. */
 export interface Skip {
@@ -59,13 +59,19 @@ export interface Tagged {
 }
 
 /** Failures that are the same however often the operation is tried. A policy gives them a verdict, never a retry. */
-export type Lasting = MalformedOperation | UnknownOperation | StrandGap | HistoryRewritten | MalformedAction
+export type Lasting =
+  | MalformedOperation
+  | UnknownOperation
+  | StrandGap
+  | HistoryRewritten
+  | HistoryLost
+  | MalformedAction
 
 /** Failures that the engine itself can raise for an operation of any processor. */
 export type EngineFailure = MalformedOperation | StrandGap | HistoryRewritten | SqlError
 
 /** Failures that {@link standard} decides; a policy may name them whether or not the processor can fail so. */
-export type StandardFailure = EngineFailure | UnknownOperation | MalformedAction
+export type StandardFailure = EngineFailure | UnknownOperation | HistoryLost | MalformedAction
 
 /** What a policy may say about a failure `E`. */
 export type Answer<E> = E extends Lasting ? Verdict | ((failure: E) => Verdict)
@@ -96,6 +102,7 @@ export const standard = {
   UnknownOperation: park,
   StrandGap: park,
   HistoryRewritten: park,
+  HistoryLost: park,
   MalformedAction: park
 } as const
 

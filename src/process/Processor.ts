@@ -26,6 +26,7 @@ import * as Namespace from "../domain/Namespace.js"
 import type { Operation } from "../domain/Operation.js"
 import * as Partition from "../domain/Partition.js"
 import type { Position } from "../domain/Position.js"
+import type { Retraction, Told } from "../domain/Retraction.js"
 import type { Strand } from "../domain/Strand.js"
 import * as Batch from "../ingest/Batch.js"
 import * as Filter from "../ingest/Filter.js"
@@ -37,6 +38,7 @@ import { Forecast } from "../table/Forecast.js"
 import type { Attempt } from "./Attempt.js"
 import type { Handling } from "./Dispatch.js"
 import { MalformedOperation, subject, UnknownOperation } from "./Failure.js"
+import type { HistoryLost } from "./Failure.js"
 import * as Migration from "./Migration.js"
 import type * as Policy from "./Policy.js"
 
@@ -45,7 +47,9 @@ export type ProcessorName = typeof ProcessorName.Type
 
 /** What turns the strands of one commit into writes. Built by {@link onStrands}, {@link onBatch} or {@link onOperations}. */
 export interface Handler<out E, out R> {
-  readonly run: (strands: ReadonlyArray<Strand>, attempt: Attempt) => Effect.Effect<void, E, R>
+  readonly run: (strands: ReadonlyArray<Told>, attempt: Attempt) => Effect.Effect<void, E, R>
+  /** Set where it has nothing that undoes what a retraction takes back. */
+  readonly isForwardOnly?: boolean
 }
 
 const TypeId: unique symbol = Symbol.for("effect-processors/Processor")
@@ -65,6 +69,7 @@ export interface Processor<out E, out R> extends Pipeable {
   readonly pace: Pace.Pace
   /** Into how many partitions its documents are divided. */
   readonly partitions: number
+  readonly history: History
   /** The tables that it alone writes. */
   readonly tables: ReadonlyArray<Owned>
   readonly policy: Policy.Table
@@ -90,7 +95,25 @@ export type Services<P> = P extends Processor<unknown, infer R> ? R : never
  */
 export type StartFrom = "beginning" | "current" | Position
 
-export interface Options<E extends Policy.Tagged, R, RB> {
+/**
+ * How a processor copes with documents that take operations back (a skip, an undo, a merge with another history):
+ *
+ * - `recorded`: it is given every operation as it was recorded, in index order, those too that are taken back later;
+ * - `append`: it is told by a `Retraction`, before the operation that takes back, which of the operations that it was given
+ *   are to be undone;
+ * - `replay`: where an operation takes back what it was given, the rows of the document are removed from its
+ *   {@link Options.tables}, and the operations that survive are given to it again, `Replaying`, in the same transaction.
+ *   What is taken back in the very commit that brings it is never given.
+ *
+ * With the latter two it is never given a mark, a `NOOP` that only undoes. What is in the scope `document` is never taken
+ * back.
+ */
+export type History = "recorded" | "append" | "replay"
+
+/** What a processor can fail with because it copes with rewritten history. */
+type Lost<H extends History> = H extends "recorded" ? never : HistoryLost
+
+export interface Options<E extends Policy.Tagged, R, RB, H extends History = History> {
   /** Where its tables are: letters, digits, `_` and `-`, a letter first, at most 128 characters. `Shop` is not `shop`. */
   readonly namespace: string
   /** The strands that are wanted; all of them when left out. */
@@ -104,9 +127,12 @@ export interface Options<E extends Policy.Tagged, R, RB> {
    * stream's beginning, whatever its index; gaps behind that one are gaps.
    */
   readonly startFrom?: StartFrom
+  /** How it copes with documents that take operations back; default: `"recorded"`, not at all. */
+  readonly history?: H
   /**
    * The tables that this processor writes, and nobody else. They are what is emptied when it is projected anew; a processor
-   * that names none cannot be.
+   * that names none cannot be. With `history: "replay"` each names the column of its `document`; rows are removed from the
+   * last table first.
    */
   readonly tables?: ReadonlyArray<Owned>
   /**
@@ -135,13 +161,17 @@ export interface Options<E extends Policy.Tagged, R, RB> {
 /**
  * Declares a processor. The result can fail with whatever the handler fails with and with what the engine raises itself;
  * {@link withPolicy} decides. Throws a `ParseError` when the name, the namespace, a bound of the batch, the pace or the
- * number of partitions is not allowed.
+ * number of partitions is not allowed, and a `TypeError` when its tables or its handler do not suit its `history`.
  */
-export const make = <E extends Policy.Tagged, R = never, RB = never>(
+export const make = <E extends Policy.Tagged, R = never, RB = never, H extends History = "recorded">(
   name: string,
-  options: Options<E, R, RB>
-): Processor<E | Policy.EngineFailure, R | Exclude<RB, Scope.Scope> | SqlClient.SqlClient> =>
-  fromParts({
+  options: Options<E, R, RB, H>
+): Processor<E | Policy.EngineFailure | Lost<H>, R | Exclude<RB, Scope.Scope> | SqlClient.SqlClient> => {
+  const history = options.history ?? "recorded"
+  const tables = options.tables ?? []
+  if (history === "replay") checkTables(name, tables)
+  const suiting = (handler: Handler<E, R>) => history === "append" ? checkHandler(name, handler) : handler
+  return fromParts({
     name: Schema.decodeUnknownSync(ProcessorName)(name),
     namespace: Namespace.make(options.namespace),
     filter: options.filter ?? Filter.all,
@@ -152,10 +182,31 @@ export const make = <E extends Policy.Tagged, R = never, RB = never>(
     after: (options.after ?? []).map((before) => before.name),
     pace: Pace.checked(options.pace ?? {}),
     partitions: Schema.decodeUnknownSync(Partition.Count)(options.partitions ?? 1),
-    tables: options.tables ?? [],
+    history,
+    tables,
     policy: new Map(),
-    handler: Effect.isEffect(options.handler) ? options.handler : Effect.succeed(options.handler)
+    handler: Effect.isEffect(options.handler)
+      ? Effect.map(options.handler, suiting)
+      : Effect.succeed(suiting(options.handler))
   })
+}
+
+/** Throws a `TypeError` that names the table whose rows of a document could not be removed. */
+const checkTables = (name: string, tables: ReadonlyArray<Owned>): void => {
+  if (tables.length === 0) throw new TypeError(`${name} replays documents and has to name its tables`)
+  const other = tables.find(({ definition }) => definition.document === undefined)
+  if (other !== undefined) {
+    throw new TypeError(
+      `${name} replays documents, and its table ${other.name} does not name the column of the document's id: ` +
+        "Table.make(…, { document: \"document_id\" })"
+    )
+  }
+}
+
+const checkHandler = <E, R>(name: string, handler: Handler<E, R>): Handler<E, R> => {
+  if (handler.isForwardOnly !== true) return handler
+  throw new TypeError(`${name} is told what is taken back, and its handler has no \`retract\``)
+}
 
 type Parts<R> = Omit<Processor<unknown, R>, typeof TypeId | "pipe">
 
@@ -191,14 +242,14 @@ export const withPolicy = <
  * inside the batch's transaction; whatever it fails with, the policy decides.
  */
 export const onStrands = <E, R>(
-  handle: (strands: Stream.Stream<Strand>) => Stream.Stream<unknown, E, R>
+  handle: (strands: Stream.Stream<Told>) => Stream.Stream<unknown, E, R>
 ): Handler<E, R> => ({
   run: (strands) => Stream.runDrain(handle(Stream.fromChunk(Chunk.unsafeFromArray(strands))))
 })
 
 /** A handler that takes the whole batch at once, for bulk statements. Never called with no strands. */
 export const onBatch = <E, R>(
-  handle: (strands: ReadonlyArray<Strand>) => Effect.Effect<unknown, E, R>
+  handle: (strands: ReadonlyArray<Told>) => Effect.Effect<unknown, E, R>
 ): Handler<E, R> => ({ run: (strands) => Effect.asVoid(handle(strands)) })
 
 /** What an operation's handler is given. */
@@ -217,7 +268,13 @@ type Handlers<Ops extends DocumentModel.Operations> = {
 }
 
 /** What may be said of a model's operations beside how they are handled. */
-export interface OperationsOptions<Ops extends DocumentModel.Operations> {
+export interface OperationsOptions<Ops extends DocumentModel.Operations, E, R> {
+  /**
+   * Undoes what a `Retraction` takes back, in a processor with `history: "append"`: called before the operation `by` is
+   * handled, in its place where that is a mark. Operations that the document refused are among the indexes; nothing was
+   * handled for them.
+   */
+  readonly retract?: (received: Retracted) => Effect.Effect<unknown, E, R>
   /**
    * By operation type, the rows that its handler will ask tables for: `({ input }) => Todos.prefetch([{ id: input.id }])`.
    * Called for each operation of a batch before the first is handled, so that all are read together. Most need not be
@@ -228,6 +285,12 @@ export interface OperationsOptions<Ops extends DocumentModel.Operations> {
       received: Received<Type, Schema.Schema.Type<Ops[Type]>>
     ) => Effect.Effect<void>
   }
+}
+
+/** What undoes is given. */
+export interface Retracted {
+  readonly retraction: Retraction
+  readonly strand: Strand
 }
 
 /** What a handler would have to hold under the name of an operation that its model does not have. Nothing is of this type. */
@@ -251,14 +314,16 @@ type HandlerEffect<H> = {
  */
 export const onOperations = <
   Ops extends DocumentModel.Operations,
-  H extends Handlers<Ops> & { readonly [Name in Exclude<keyof H, keyof Ops>]: NoSuchOperation<Name, keyof Ops> }
+  H extends Handlers<Ops> & { readonly [Name in Exclude<keyof H, keyof Ops>]: NoSuchOperation<Name, keyof Ops> },
+  ER = never,
+  RR = never
 >(
   model: DocumentModel.DocumentModel<Ops>,
   handlers: H,
-  options: OperationsOptions<Ops> = {}
+  options: OperationsOptions<Ops, ER, RR> = {}
 ): Handler<
-  Effect.Effect.Error<HandlerEffect<H>> | MalformedOperation | UnknownOperation,
-  Exclude<Effect.Effect.Context<HandlerEffect<H>>, Handling>
+  Effect.Effect.Error<HandlerEffect<H>> | ER | MalformedOperation | UnknownOperation,
+  Exclude<Effect.Effect.Context<HandlerEffect<H>>, Handling> | RR
 > => {
   type E = Effect.Effect.Error<HandlerEffect<H>>
   // Which operation is handled is read from the attempt, which costs less than a service for each.
@@ -268,6 +333,7 @@ export const onOperations = <
   const prefetches = new Map(Object.entries(options.prefetch ?? {}) as Iterable<readonly [string, Prefetch]>)
   const forecast = new Forecast(model.type)
   return {
+    isForwardOnly: options.retract === undefined,
     run: Effect.fnUntraced(function*(strands, attempt) {
       const clock = yield* Effect.clock
       const fold = yield* currentFold
@@ -277,6 +343,11 @@ export const onOperations = <
       }
       for (const strand of strands) {
         if (strand.documentType !== model.type) continue
+        if (strand.retraction !== undefined && options.retract !== undefined) {
+          attempt.current = attempt.by.get(strand.retraction)
+          forecast.between()
+          yield* options.retract({ retraction: strand.retraction, strand })
+        }
         for (const operation of strand.operations) {
           if (operation.error !== undefined) continue
           attempt.current = operation
@@ -339,5 +410,6 @@ const malformed = (
 
 /** One handler of several: each gets the whole batch, in the order given. For processors that follow several models. */
 export const merge = <E, R, E2, R2>(first: Handler<E, R>, second: Handler<E2, R2>): Handler<E | E2, R | R2> => ({
-  run: (strands, attempt) => Effect.zipRight(first.run(strands, attempt), second.run(strands, attempt))
+  run: (strands, attempt) => Effect.zipRight(first.run(strands, attempt), second.run(strands, attempt)),
+  isForwardOnly: first.isForwardOnly === true || second.isForwardOnly === true
 })

@@ -17,8 +17,10 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -26,6 +28,8 @@ import type { Operation } from "../domain/Operation.js"
 import * as Partition from "../domain/Partition.js"
 import type { Position } from "../domain/Position.js"
 import * as Slice from "../domain/Slice.js"
+import * as Filter from "../ingest/Filter.js"
+import type { Source } from "../ingest/Source.js"
 import { Attempt } from "../process/Attempt.js"
 import type { Dispatch } from "../process/Dispatch.js"
 import { Defect, show } from "../process/Failure.js"
@@ -33,15 +37,19 @@ import type { Subject } from "../process/Failure.js"
 import * as Fault from "../process/Fault.js"
 import * as Pauses from "../process/Pauses.js"
 import type * as Policy from "../process/Policy.js"
-import type { Handler } from "../process/Processor.js"
+import type { Handler, Owned, Processor } from "../process/Processor.js"
+import { Replaying } from "../process/Replaying.js"
 import type { Fold } from "../table/Fold.js"
 import { folding } from "../table/FoldingConnection.js"
+import { removeDocument } from "../table/Table.js"
 import * as Cursors from "./Cursors.js"
+import * as Documents from "./Documents.js"
 import * as Flight from "./Flight.js"
 import * as Incident from "./Incident.js"
 import * as Letters from "./Letters.js"
 import { Outgoing } from "./Outgoing.js"
 import * as Progress from "./Progress.js"
+import * as Rewrite from "./Rewrite.js"
 import * as Segment from "./Segment.js"
 import { sift } from "./Sift.js"
 import type { Sentence, Sifted } from "./Sift.js"
@@ -57,8 +65,10 @@ export interface Commit extends Cursors.Key {
   readonly operations: number
   /** Operations that came again and were dropped. */
   readonly redelivered: number
-  /** Operations that came after a later one had taken their place, dropped. */
+  /** Operations that came after a later one had taken their place, or together with it, dropped. */
   readonly superseded: number
+  /** Operations that the handler was given again, since others of their document were taken back. */
+  readonly replayed: number
   /** Operations set aside with a failure of their own. */
   readonly parked: number
   /** Operations set aside because earlier ones of their document are. */
@@ -102,6 +112,8 @@ export type CommitError = Halted | Cursors.Fenced | Cursors.CursorConflict
 export interface Owner<R> {
   readonly handler: Handler<unknown, R | Dispatch>
   readonly policy: Policy.Table
+  /** How it copes with documents that take operations back; `undefined`: it takes all as they are recorded. */
+  readonly coping: Coping | undefined
   /** Which of the processor's partitions it is; default: the only one. */
   readonly partition?: Partition.Partition | undefined
   /** Where the cursor stands; moved by every commit. */
@@ -116,6 +128,22 @@ export interface Owner<R> {
   readonly turn: <A, E, R2>(commit: Effect.Effect<A, E, R2>) => Effect.Effect<A, E, R2>
 }
 
+/** How an owner copes with documents that take operations back. */
+export interface Coping extends Documents.Reader {
+  readonly history: "append" | "replay"
+  /** What the rows of a document are removed from. */
+  readonly tables: ReadonlyArray<Owned>
+}
+
+/** How a processor copes on this source, which may not be at hand. */
+export const copingOf = <R>(
+  { filter, filterDialect, history, tables }: Processor<never, R>,
+  source: Context.Tag.Service<Source> | undefined
+): Coping | undefined =>
+  history === "recorded"
+    ? undefined
+    : { history, tables, source, wanted: Filter.compile(filter, filterDialect) }
+
 /** Pauses between tries of a commit while the database is away: 100 ms doubling to 5 s, with jitter, for ever. */
 export const patience: Schedule.Schedule<unknown> = Schedule.exponential("100 millis").pipe(
   Schedule.either(Schedule.spaced("5 seconds")),
@@ -126,6 +154,8 @@ export const patience: Schedule.Schedule<unknown> = Schedule.exponential("100 mi
 export type Outcome =
   | { readonly _tag: "Committed"; readonly stirred: ReadonlyArray<string> }
   | { readonly _tag: "Poison"; readonly failure: unknown; readonly culprit: Operation | undefined }
+  /** It needs more in memory than may be there at once. */
+  | { readonly _tag: "TooMuch" }
 
 /**
  * Tries a segment until the database has given its answer: committed, or refused because of an operation. What is
@@ -139,10 +169,11 @@ export const attempt = <R>(
   Effect.gen(function*() {
     const pauses = yield* Pauses.make(patience)
     let isExact = false
+    let documents: Rewrite.Documents = new Map()
     for (let tries = 1;; tries++) {
       const started = yield* Clock.currentTimeMillis
       const trial: Trial = { attempt: new Attempt(), isExact, fold: undefined, done: undefined }
-      const exit = yield* transaction(write(owner, segment, decided, trial)).pipe(
+      const exit = yield* transaction(write(owner, segment, decided, documents, trial)).pipe(
         Effect.withSpan("processor.commit", {
           captureStackTrace: false,
           attributes: {
@@ -161,6 +192,13 @@ export const attempt = <R>(
         Cause.failureOption(exit.cause),
         () => new Defect({ cause: Cause.squash(exit.cause) })
       )
+      if (error instanceof Rewrite.Needed) {
+        const read = yield* Effect.either(readDocuments(owner, segment, error))
+        if (Either.isRight(read)) documents = new Map([...documents, ...read.right])
+        else if (read.left._tag === "TooMuch") return { _tag: "TooMuch" }
+        else return { _tag: "Poison", failure: read.left, culprit: Segment.find(segment, read.left) }
+        continue
+      }
       if (error instanceof Cursors.Fenced || error instanceof Cursors.CursorConflict) return yield* Effect.fail(error)
       const fault = error instanceof CommitUnknown
         ? "unknown"
@@ -193,6 +231,22 @@ export const attempt = <R>(
     }
   })
 
+/** Reads documents that a segment needs, for as long as it takes the source to be there. */
+const readDocuments = <R>(owner: Owner<R>, segment: Segment.Segment, needed: Rewrite.Needed) =>
+  owner.coping === undefined ? Effect.succeed<Rewrite.Documents>(new Map()) : Documents.read(owner.coping, needed, {
+    after: owner.cursor.start,
+    through: segment.strands.reduce((last, { position }) => position > last ? position : last, segment.from)
+  }).pipe(
+    Effect.tapError((failure) =>
+      failure._tag === "SourceUnavailable"
+        ? owner.report(Incident.Waiting({ ...keyOf(owner), fault: "infrastructure", failure, attempt: 1 }))
+        : Effect.void
+    ),
+    Effect.retry({ schedule: patience, while: (failure) => failure._tag === "SourceUnavailable" }),
+    // The schedule never ends.
+    Effect.catchTag("SourceUnavailable", Effect.die)
+  )
+
 /** One try: what the handler was doing, and what the transaction would have done had its COMMIT been answered. */
 interface Trial {
   readonly attempt: Attempt
@@ -206,6 +260,7 @@ interface Trial {
 interface Written {
   readonly cursor: Cursors.Cursor
   readonly sifted: Sifted
+  readonly plan: Rewrite.Plan
   /** Letters that were there and left. */
   readonly released: number
   readonly dispatched: number
@@ -222,22 +277,42 @@ const isCommitted = <R>(owner: Owner<R>, { cursor }: Written) =>
   )
 
 /** The body of the transaction. */
-const write = <R>(owner: Owner<R>, segment: Segment.Segment, decided: Sentence | undefined, trial: Trial) =>
+const write = <R>(
+  owner: Owner<R>,
+  segment: Segment.Segment,
+  decided: Sentence | undefined,
+  documents: Rewrite.Documents,
+  trial: Trial
+) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
-    const [held, progress] = yield* holdFor(owner, segment, Progress.loading(sql, owner.cursor, segment.strands))
+    const keepsHistory = owner.coping !== undefined
+    const loading = Progress.loading(sql, owner.cursor, segment.strands, { keepsHistory })
+    const [held, progress] = yield* holdFor(owner, segment, loading)
+    const rewrite = owner.coping === undefined
+      ? undefined
+      : new Rewrite.Rewrite(owner.coping.history, held, progress, documents)
+    if (rewrite !== undefined) {
+      yield* Progress.more(progress, held, Rewrite.besides(progress, segment.strands, documents))
+    }
     const fromLetters = Segment.isFromLetters(segment)
     const queues = held.parked === 0 || fromLetters
       ? new Map<string, Letters.Queue>()
       : yield* Letters.queues(held, segment.strands)
     const blocking = fromLetters ? yield* Letters.firstBlocking(held, segment.strands) : new Map<string, bigint>()
-    const sifted = sift(segment, { progress, queues, blocking }, owner.policy, decided)
+    const sifted = sift(segment, { progress, queues, blocking, rewrite }, owner.policy, decided)
     if (sifted.halted !== undefined) {
       trial.attempt.current = sifted.halted.operation
       return yield* Effect.fail(sifted.halted.failure)
     }
     const outgoing = new Outgoing(held, trial.attempt)
-    if (sifted.operations > 0) yield* handle(owner, sifted, trial, outgoing)
+    const plan = rewrite === undefined || decided?.isBare === true
+      ? Rewrite.straight(sifted.strands, sifted.operations)
+      : yield* Effect.tapError(rewrite.plan(sifted.strands, sifted.operations), (failure) =>
+        Effect.sync(() => {
+          if (failure._tag === "HistoryLost") trial.attempt.current = Segment.find(segment, failure)
+        }))
+    if (plan.runs.length > 0) yield* handle(owner, plan, trial, outgoing)
     yield* Letters.append(held, sifted.drafts)
     const released = yield* Letters.remove(held, sifted.done)
     for (const { failure, ordinal } of sifted.failedAgain) yield* Letters.failedAgain(held, ordinal, failure)
@@ -247,13 +322,18 @@ const write = <R>(owner: Owner<R>, segment: Segment.Segment, decided: Sentence |
     const cursor = owner.fenced
       ? yield* Cursors.advance(held, position, { written: sifted.drafts.length, removed: released }, saving)
       : yield* Cursors.countParked(held, -released)
-    trial.done = { cursor, sifted, released, dispatched: outgoing.messages }
+    trial.done = { cursor, sifted, plan, released, dispatched: outgoing.messages }
     return trial.done
   })
 
 /** Runs the handler. What it writes through tables, and what it sends, is in the database when this succeeds. */
-const handle = <R>(owner: Owner<R>, { strands }: Sifted, trial: Trial, outgoing: Outgoing) => {
-  const handled = owner.handler.run(strands, trial.attempt)
+const handle = <R>(owner: Owner<R>, { by, runs }: Rewrite.Plan, trial: Trial, outgoing: Outgoing) => {
+  for (const [retraction, operation] of by) trial.attempt.by.set(retraction, operation)
+  const [run] = runs
+  const handled: Effect.Effect<void, unknown, R | Dispatch | SqlClient.SqlClient> =
+    runs.length === 1 && run?.because === undefined
+      ? owner.handler.run(run!.strands, trial.attempt)
+      : Effect.forEach(runs, (each) => handleRun(owner, each, trial), { discard: true })
   const written = trial.isExact ? handled : folding(handled, (fold) => {
     trial.fold = fold
   })
@@ -263,6 +343,30 @@ const handle = <R>(owner: Owner<R>, { strands }: Sifted, trial: Trial, outgoing:
     R | SqlClient.SqlClient
   >
 }
+
+/** What repeats what was handled before is nobody's fault but that of the operation which makes it necessary. */
+const handleRun = <R>(
+  owner: Owner<R>,
+  { because, removes, strands }: Rewrite.Run,
+  trial: Trial
+): Effect.Effect<void, unknown, R | Dispatch | SqlClient.SqlClient> => {
+  if (because === undefined) return owner.handler.run(strands, trial.attempt)
+  const removed = removes === undefined ? Effect.void : Effect.forEach(
+    owner.coping?.tables.toReversed() ?? [],
+    ({ definition }) => removeDocument(definition, removes),
+    { discard: true }
+  )
+  const again = strands.length === 0
+    ? Effect.void
+    : replaying(owner.handler.run(strands, new Attempt()))
+  return Effect.onError(Effect.zipRight(removed, again), () =>
+    Effect.sync(() => {
+      trial.attempt.current = because
+    }))
+}
+
+const replaying = <E, R>(handled: Effect.Effect<void, E, R>): Effect.Effect<void, E, R> =>
+  Effect.mapInputContext(handled, (context: Context.Context<R>) => Context.add(context, Replaying, true))
 
 /**
  * The owner's cursor or, beside a running owner, that of the document whose letters these are; and the progress as it is
@@ -289,7 +393,7 @@ const holdFor = <R>(
 const settle = <R>(
   owner: Owner<R>,
   segment: Segment.Segment,
-  { cursor, dispatched, released, sifted }: Written,
+  { cursor, dispatched, plan, released, sifted }: Written,
   trial: Trial,
   started: number
 ): Effect.Effect<Outcome> =>
@@ -302,9 +406,10 @@ const settle = <R>(
       ...key,
       position: cursor.position,
       sequence: cursor.sequence,
-      operations: sifted.operations,
+      operations: plan.operations,
       redelivered: sifted.redelivered,
-      superseded: sifted.superseded,
+      superseded: sifted.superseded + plan.withheld,
+      replayed: plan.replayed,
       parked: sifted.parked.length,
       queued: sifted.drafts.length - sifted.parked.length + sifted.failedAgain.length,
       skipped: sifted.skipped.length,

@@ -17,18 +17,22 @@ import type * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Slice from "../domain/Slice.js"
+import { Source } from "../ingest/Source.js"
 import type { SourceName } from "../ingest/Source.js"
 import type { Dispatch } from "../process/Dispatch.js"
 import type { Processor } from "../process/Processor.js"
-import type * as Commit from "./Commit.js"
+import * as Commit from "./Commit.js"
 import * as Cursors from "./Cursors.js"
 import type { Incident } from "./Incident.js"
 import * as Letters from "./Letters.js"
 import * as Narrowing from "./Narrowing.js"
 import * as Progress from "./Progress.js"
 import * as Release from "./Release.js"
+import { besides, remember } from "./Rewrite.js"
 import * as Transaction from "./Transaction.js"
 
 export type { Letter, Selection, Summary } from "./Letters.js"
@@ -73,6 +77,7 @@ export const summary = (
 /**
  * Applies a document's letters in order, until one fails; that one stays with its new cause, and those behind it wait on.
  * The processor's own policy decides, so a letter may also be skipped, or halt the retry with `Halted`.
+ * A letter that takes operations back, of a processor that copes with that, may need the source: provide it, or it stays.
  */
 export const retry = <R>(
   processor: Processor<never, R>,
@@ -84,6 +89,7 @@ export const retry = <R>(
     const cursor = yield* Cursors.peek(key, Slice.of(documentId))
     if (cursor === undefined) return { released: 0, waiting: 0, incidents: [] }
     const scope = yield* Effect.scope
+    const at = yield* Effect.serviceOption(Source)
     const incidents: Array<Incident> = []
     const owner: Commit.Owner<Exclude<R, Dispatch>> = {
       handler: yield* Effect.provideService(processor.handler, Scope.Scope, scope) as Effect.Effect<
@@ -92,6 +98,7 @@ export const retry = <R>(
         Exclude<R, Dispatch>
       >,
       policy: processor.policy,
+      coping: Commit.copingOf(processor, Option.getOrUndefined(Option.filter(at, ({ name }) => name === source))),
       cursor,
       fenced: false,
       report: (incident) => Effect.sync(() => incidents.push(incident)),
@@ -130,6 +137,8 @@ export const drop = (
       each.operation.index < letter.operation.index - letter.operation.skip
     )
     if (first !== undefined) return yield* new OutOfTurn({ ...key, ordinal, first: first.ordinal })
+    yield* Progress.more(progress, key, besides(progress, [letter.strand], new Map()))
+    Either.getOrUndefined(remember(progress, { strand: letter.strand, stream, operation: letter.operation }))
     stream.leaveOut(letter.operation)
     yield* Progress.save(key, progress)
     yield* Letters.remove(key, [ordinal])

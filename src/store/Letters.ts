@@ -13,6 +13,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Predicate from "effect/Predicate"
+import type { Protocol } from "../domain/History.js"
 import type { Operation } from "../domain/Operation.js"
 import * as Position from "../domain/Position.js"
 import * as Slice from "../domain/Slice.js"
@@ -210,6 +211,7 @@ export const append = (
       op_index: draft.operation.index,
       op_skip: draft.operation.skip,
       op_hash: draft.operation.hash,
+      protocol: draft.strand.protocol ?? 2,
       operation: textOf(draft.operation),
       cause: draft.cause,
       reason: clean(draft.reason)
@@ -225,6 +227,7 @@ export const append = (
       op_index: "integer",
       op_skip: "integer",
       op_hash: "text",
+      protocol: "integer",
       operation: "text",
       cause: "text",
       reason: "text"
@@ -232,10 +235,10 @@ export const append = (
     yield* sql`
       INSERT INTO processor_dead_letter
         (processor, source, ordinal, position, drive_id, document_id, document_type, scope, branch,
-         op_index, op_skip, op_hash, operation, cause, reason, attempts, parked_at_ms)
+         op_index, op_skip, op_hash, protocol, operation, cause, reason, attempts, parked_at_ms)
       SELECT ${held.processor}, ${held.source}, CAST(ordinal AS BIGINT), CAST(position AS BIGINT),
         drive_id, document_id, document_type, scope, branch,
-        op_index, op_skip, op_hash, operation, cause, reason,
+        op_index, op_skip, op_hash, protocol, operation, cause, reason,
         CASE WHEN cause IN (${queued}, ${gap}) THEN 0 ELSE 1 END, CAST(${now} AS BIGINT)
       FROM ${Rows.table(sql, "drafts", columns, rows)}
       WHERE TRUE`
@@ -296,6 +299,7 @@ interface Row {
   readonly document_type: DocumentType
   readonly scope: Scope
   readonly branch: Branch
+  readonly protocol: Protocol
   readonly operation: string
   readonly cause: string
   readonly reason: string
@@ -312,7 +316,7 @@ export const read = (
     Effect.map(
       sql<Row>`
         SELECT CAST(ordinal AS TEXT) AS ordinal, CAST(position AS TEXT) AS position, drive_id, document_id,
-          document_type, scope, branch, operation, cause, reason, attempts, CAST(parked_at_ms AS TEXT) AS parked_at_ms
+          document_type, scope, branch, protocol, operation, cause, reason, attempts, CAST(parked_at_ms AS TEXT) AS parked_at_ms
         FROM processor_dead_letter
         WHERE ${
         sql.and([
@@ -450,6 +454,7 @@ const fromRow = (row: Row): Letter => {
       scope: row.scope,
       branch: row.branch,
       operations: [operation],
+      protocol: row.protocol,
       bytes: row.operation.length
     },
     operation,

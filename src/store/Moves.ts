@@ -83,6 +83,7 @@ const commitOf = (cursor: Cursors.Cursor, partition: Partition.Partition, durati
   skipped: 0,
   released: 0,
   dispatched: 0,
+  replayed: 0,
   waiting: cursor.parked,
   durationMillis,
   handled: new Map()

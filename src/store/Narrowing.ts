@@ -73,27 +73,34 @@ const segments = <R>(owner: Owner<R>, first: ReadonlyArray<Segment.Segment>) =>
     const retries = new Retries(owner.policy)
     const work: Array<Work> = []
     const push = (next: ReadonlyArray<Segment.Segment>) => {
-      for (const segment of next.toReversed()) work.push({ segment, failure: Option.none() })
+      for (const segment of next.toReversed()) work.push({ segment, failure: Option.none(), isBare: false })
     }
     push(first)
     for (let item = work.pop(); item !== undefined; item = work.pop()) {
-      const { failure, segment } = item
-      const decided = Option.isNone(failure) ? undefined : yield* sentence(owner, segment, failure.value, retries)
+      const { failure, isBare, segment } = item
+      const decided = Option.isNone(failure)
+        ? undefined
+        : yield* sentence(owner, segment, failure.value, retries, isBare)
       const outcome = yield* attempt(owner, segment, decided)
       if (outcome._tag === "Committed") {
         for (const documentId of outcome.stirred) yield* release(owner, documentId)
+      } else if (outcome._tag === "TooMuch") {
+        push(Segment.halves(segment))
+      } else if (decided?.verdict._tag === "Skip" && owner.coping !== undefined && !isBare) {
+        // What it takes back cannot be carried out either.
+        work.push({ segment, failure, isBare: true })
       } else if (decided !== undefined || segment.operations === 0) {
         // Not the handler was refused but what we write ourselves, and would be again.
         const at = decided === undefined ? undefined : subjectOf(segment)
         return yield* new Halted({ ...keyOf(owner), fault: "drift", at, cause: outcome.failure })
       } else if (segment.operations === 1) {
-        work.push({ segment, failure: Option.some(outcome.failure) })
+        work.push({ segment, failure: Option.some(outcome.failure), isBare: false })
       } else if (outcome.culprit === undefined) {
         push(Segment.halves(segment))
       } else {
         const { after, before, itself } = Segment.around(segment, outcome.culprit)
         push(after)
-        work.push({ segment: itself, failure: Option.some(outcome.failure) })
+        work.push({ segment: itself, failure: Option.some(outcome.failure), isBare: false })
         push(before)
       }
     }
@@ -103,6 +110,8 @@ const segments = <R>(owner: Owner<R>, first: ReadonlyArray<Segment.Segment>) =>
 interface Work {
   readonly segment: Segment.Segment
   readonly failure: Option.Option<unknown>
+  /** Whether leaving it out has failed, so that it is left out with all that it takes back. */
+  readonly isBare: boolean
 }
 
 /** Asks the policy about the one operation of a segment: again after a pause (`undefined`), or a verdict to carry out. */
@@ -110,7 +119,8 @@ const sentence = <R>(
   owner: Owner<R>,
   segment: Segment.Segment,
   failure: unknown,
-  retries: Retries
+  retries: Retries,
+  isBare: boolean
 ): Effect.Effect<Sentence | undefined, Halted> =>
   Effect.gen(function*() {
     const operation = segment.strands[0]!.operations[0]!
@@ -122,7 +132,7 @@ const sentence = <R>(
     if (verdict === undefined) {
       return undefined
     }
-    return verdict._tag === "Halt" ? yield* halted : { verdict, failure }
+    return verdict._tag === "Halt" ? yield* halted : { verdict, failure, isBare }
   })
 
 /** The one operation of a segment. */

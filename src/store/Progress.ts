@@ -4,6 +4,7 @@
  *
  *     stream (document, scope, branch)     page 0: indexes 0–31    page 1: indexes 32–63    …
  *                                          one fingerprint per index: of the skip and hash applied there
+ *                                          history, where the processor copes with what is taken back
  *
  * Invariants: a stream's head is the highest index applied; every index up to it was applied, superseded by a later skip,
  * given up, or before the start of a cursor that began after others' operations: then the first operation that is seen of a
@@ -15,6 +16,8 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import type { Statement } from "@effect/sql/Statement"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { History } from "../domain/History.js"
 import type { Operation } from "../domain/Operation.js"
 import { origin } from "../domain/Position.js"
 import type { Stream } from "../domain/Strand.js"
@@ -37,6 +40,9 @@ const slotSize = 8
 /** The number under which a stream's newest page is kept, so that it is found whatever its own number. */
 export const newest = 2_147_483_647
 const emptySlot = " ".repeat(slotSize)
+/** Stands in place of a fingerprint's first character where the operation was left out. No fingerprint has it. */
+const leftOutMark = "!"
+const leftOutSlot = (slot: string): string => leftOutMark + slot.slice(1)
 
 /** What tells an operation from the others of its stream. */
 export type Identity = Pick<Operation, "index" | "skip" | "hash">
@@ -46,6 +52,9 @@ export class StreamProgress {
   /** The highest index applied; -1 before the first. */
   head = -1
   private headSkip = 0
+  private past: History | undefined = undefined
+  /** The history as it was stored, until someone asks for it. */
+  private pastText: string | null = null
   private readonly pages = new Map<number, Array<string>>()
   private readonly changed = new Set<number>()
 
@@ -61,23 +70,58 @@ export class StreamProgress {
     return this.isCut && this.head === -1
   }
 
-  /** Takes in one row. */
+  /** What survives of the stream; `undefined` where that was not kept from its first operation on. */
+  get history(): History | undefined {
+    if (this.pastText !== null) {
+      this.past = Option.getOrUndefined(History.decode(this.pastText))
+      this.pastText = null
+    }
+    return this.past
+  }
+
+  set history(history: History | undefined) {
+    this.past = history
+    this.pastText = null
+  }
+
+  /** Takes in one row; of what is known, and perhaps moved on, it says nothing new. */
   restore(row: Row): void {
-    if (row.page === newest) {
+    if (row.page === newest && this.head === -1) {
       this.head = row.last_index
       this.headSkip = row.last_skip
+      this.pastText = row.history
     }
-    this.pages.set(row.page === newest ? pageOf(row.last_index) : row.page, splitSlots(row.slots))
+    const page = row.page === newest ? pageOf(row.last_index) : row.page
+    if (!this.pages.has(page)) this.pages.set(page, splitSlots(row.slots))
   }
 
   place(operation: Identity): Placement {
     const { index, skip } = operation
     if (index > this.head) return this.isOpen || index - skip <= this.head + 1 ? "next" : "gap"
-    const slot = this.pages.get(pageOf(index))?.[index % pageSize] ?? emptySlot
-    if (slot === fingerprint(operation)) return "redelivered"
+    if (this.fateOf(operation) !== undefined) return "redelivered"
     // The real system gives a longer undo the index of the shorter one it replaces.
     if (index === this.head && skip !== this.headSkip) return skip > this.headSkip ? "next" : "superseded"
-    return slot === emptySlot ? "superseded" : "rewritten"
+    return this.slotAt(index) === emptySlot ? "superseded" : "rewritten"
+  }
+
+  /** What the operation was to its handler; `undefined` where another one, or none, was applied at its index. */
+  fateOf(operation: Identity): "applied" | "left out" | undefined {
+    const slot = this.slotAt(operation.index)
+    return slot === fingerprint(operation)
+      ? "applied"
+      : slot === leftOutSlot(fingerprint(operation))
+      ? "left out"
+      : undefined
+  }
+
+  /** Whether the operation at this index, whichever it is, was left out. Its page has to be loaded. */
+  isLeftOut(index: number): boolean {
+    return this.slotAt(index).startsWith(leftOutMark)
+  }
+
+  /** Whether the page with this index is loaded. */
+  knowsPageOf(index: number): boolean {
+    return this.pages.has(pageOf(index))
   }
 
   /**
@@ -85,14 +129,22 @@ export class StreamProgress {
    * applied in place of leaves no trace, so that the applied one is still known when it comes again.
    */
   leaveOut(operation: Identity): void {
-    if (this.place(operation) !== "rewritten") this.advance(operation)
+    if (this.place(operation) !== "rewritten") this.record(operation, leftOutSlot(fingerprint(operation)))
   }
 
   /** Records that the operation was applied: the stream goes on after it. */
   advance(operation: Identity): void {
+    this.record(operation, fingerprint(operation))
+  }
+
+  private slotAt(index: number): string {
+    return this.pages.get(pageOf(index))?.[index % pageSize] ?? emptySlot
+  }
+
+  private record(operation: Identity, slot: string): void {
     const page = pageOf(operation.index)
     const slots = this.pages.get(page) ?? new Array<string>(pageSize).fill(emptySlot)
-    slots[operation.index % pageSize] = fingerprint(operation)
+    slots[operation.index % pageSize] = slot
     this.pages.set(page, slots)
     this.changed.add(page)
     if (operation.index >= this.head) {
@@ -112,6 +164,7 @@ export class StreamProgress {
       page: page === pageOf(this.head) ? newest : page,
       last_index: this.head,
       last_skip: this.headSkip,
+      history: page === pageOf(this.head) ? this.pastText ?? this.past?.encode() ?? null : null,
       slots: this.pages.get(page)!.join("").trimEnd()
     }))
   }
@@ -121,7 +174,7 @@ export class StreamProgress {
 export class Progress {
   private readonly documents = new Map<string, Array<StreamProgress>>()
 
-  constructor(private readonly isCut = false) {}
+  constructor(private readonly isCut = false, private readonly keepsHistory = true) {}
 
   /** The stream's progress; a stream that was never seen starts before its first operation. */
   of(stream: { readonly [Part in keyof Stream]: string }): StreamProgress {
@@ -134,8 +187,15 @@ export class Progress {
     return fresh
   }
 
+  /** The streams of a document, as far as they are loaded. */
+  streamsOf(documentId: string): ReadonlyArray<StreamProgress> {
+    return this.documents.get(documentId) ?? []
+  }
+
   restore(row: Row): void {
-    this.of({ documentId: row.document_id, scope: row.scope, branch: row.branch }).restore(row)
+    this.of({ documentId: row.document_id, scope: row.scope, branch: row.branch }).restore(
+      this.keepsHistory ? row : { ...row, history: null }
+    )
   }
 
   changes(): ReadonlyArray<Row> {
@@ -154,35 +214,69 @@ interface Row {
   readonly page: number
   readonly last_index: number
   readonly last_skip: number
+  /** As `History.encode` writes it. */
+  readonly history: string | null
   readonly slots: string
 }
 
 /** Whose progress it is, and where its cursor began; nothing is before the start of what has none. */
 export type Follower = Key & Partial<Pick<Cursor, "start">>
 
-/** Reads the newest page of each stream of `strands` and those that their operations lie in: a thousand a statement. */
+/** Operations of a stream, by what tells them apart. */
+export type Wanted = Stream & { readonly operations: ReadonlyArray<Pick<Identity, "index">> }
+
+/**
+ * Reads the newest page of each stream of `strands` and those that their operations lie in: a thousand a statement. What is
+ * saved of a progress that keeps no history has none any more.
+ */
 export const load = (
   key: Follower,
-  strands: ReadonlyArray<Operating>
+  strands: ReadonlyArray<Wanted>,
+  options: { readonly keepsHistory: boolean } = { keepsHistory: true }
 ): Effect.Effect<Progress, SqlError, SqlClient.SqlClient> =>
   Effect.gen(function*() {
-    const { progressOf, statements: wanted } = loading(yield* SqlClient.SqlClient, key, strands)
+    const { progressOf, statements: wanted } = loading(yield* SqlClient.SqlClient, key, strands, options)
     return progressOf(yield* Effect.forEach(wanted, (statement) => statement))
   })
 
-/** A stream and operations of it. */
-type Operating = Stream & { readonly operations: ReadonlyArray<Identity> }
+/** Reads more pages. What is known already stays as it is. */
+export const more = (
+  progress: Progress,
+  key: Key,
+  strands: ReadonlyArray<Wanted>
+): Effect.Effect<void, SqlError, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const wanted = asking(yield* SqlClient.SqlClient, progress, key, strands)
+    restore(progress, yield* Effect.forEach(wanted, (statement) => statement))
+  })
 
 /** The statements of {@link load}, and what their answers come to. */
 export const loading = (
   sql: SqlClient.SqlClient,
   key: Follower,
-  strands: ReadonlyArray<Operating>
+  strands: ReadonlyArray<Wanted>,
+  options: { readonly keepsHistory: boolean } = { keepsHistory: true }
 ): {
   readonly statements: ReadonlyArray<Statement<object>>
   readonly progressOf: (answers: ReadonlyArray<ReadonlyArray<object>>) => Progress
 } => {
-  const progress = new Progress((key.start ?? origin) > origin)
+  const progress = new Progress((key.start ?? origin) > origin, options.keepsHistory)
+  return {
+    statements: asking(sql, progress, key, strands),
+    progressOf: (answers) => {
+      restore(progress, answers)
+      return progress
+    }
+  }
+}
+
+/** Asks for the newest page of each stream and for those that its operations lie in. */
+const asking = (
+  sql: SqlClient.SqlClient,
+  progress: Progress,
+  key: Key,
+  strands: ReadonlyArray<Wanted>
+): ReadonlyArray<Statement<object>> => {
   const touched = new Map<StreamProgress, { readonly stream: Stream; page: number; last_page: number }>()
   for (const strand of strands) {
     const stream = progress.of(strand)
@@ -202,13 +296,11 @@ export const loading = (
     page,
     last_page
   ])
-  return {
-    statements: Bulk.calls(statementsOf(sql).load, wanted).map(([text, cells]) => sql.unsafe(text, cells)),
-    progressOf: (answers) => {
-      for (const rows of answers) for (const row of rows as ReadonlyArray<Row>) progress.restore(row)
-      return progress
-    }
-  }
+  return Bulk.calls(statementsOf(sql).load, wanted).map(([text, cells]) => sql.unsafe(text, cells))
+}
+
+const restore = (progress: Progress, answers: ReadonlyArray<ReadonlyArray<object>>): void => {
+  for (const rows of answers) for (const row of rows as ReadonlyArray<Row>) progress.restore(row)
 }
 
 /** Writes back what changed. One statement for a thousand pages, or none. */
@@ -233,6 +325,7 @@ export const saving = (
     row.page,
     row.last_index,
     row.last_skip,
+    row.history,
     row.slots
   ])
   return Bulk.calls(statementsOf(sql).save, changed).map(([text, cells]) => sql.unsafe(text, cells))
@@ -251,18 +344,19 @@ type MakeBulk = (kinds: ReadonlyArray<Kind>, write: Bulk.Write) => Bulk.Bulk
 
 const statements = (bulk: MakeBulk): Statements => ({
   load: bulk(["text", "text", "text", "text", "text", "integer", "integer"], ({ table }) => `
-    SELECT s.document_id, s.scope, s.branch, s.page, s.last_index, s.last_skip, s.slots
+    SELECT s.document_id, s.scope, s.branch, s.page, s.last_index, s.last_skip, s.history, s.slots
     FROM ${table}
     CROSS JOIN processor_stream AS s
     WHERE s.processor = v.column1 AND s.source = v.column2
       AND s.document_id = v.column3 AND s.scope = v.column4 AND s.branch = v.column5
       AND (s.page BETWEEN v.column6 AND v.column7 OR s.page = ${newest})`),
-  save: bulk(["text", "text", "text", "text", "text", "integer", "integer", "integer", "text"], ({ list }) => `
+  save: bulk(["text", "text", "text", "text", "text", "integer", "integer", "integer", "text", "text"], ({ list }) => `
     INSERT INTO processor_stream
-      (processor, source, document_id, scope, branch, page, last_index, last_skip, slots)
+      (processor, source, document_id, scope, branch, page, last_index, last_skip, history, slots)
     ${list}
     ON CONFLICT (processor, source, document_id, scope, branch, page)
-    DO UPDATE SET last_index = excluded.last_index, last_skip = excluded.last_skip, slots = excluded.slots`)
+    DO UPDATE SET last_index = excluded.last_index, last_skip = excluded.last_skip,
+      history = excluded.history, slots = excluded.slots`)
 })
 
 /** Rows may be sent twice, to fill a call up: one is then read twice, or written twice as it is. */

@@ -12,6 +12,7 @@ import type { Operation } from "../domain/Operation.js"
 import type { Position } from "../domain/Position.js"
 import type { Strand } from "../domain/Strand.js"
 import type { Batch } from "../ingest/Batch.js"
+import type { Subject } from "../process/Failure.js"
 import type { Letter } from "./Letters.js"
 
 export interface Segment {
@@ -36,6 +37,16 @@ export const holdsOnce = (segment: Segment, operation: Operation | undefined): b
   let times = 0
   for (const strand of segment.strands) for (const each of strand.operations) if (each === operation) times++
   return times === 1
+}
+
+/** The operation that a failure names. */
+export const find = (segment: Segment, at: Subject): Operation | undefined => {
+  for (const strand of segment.strands) {
+    if (strand.documentId !== at.documentId || strand.scope !== at.scope || strand.branch !== at.branch) continue
+    const found = strand.operations.find(({ index, skip }) => index === at.index && skip === at.skip)
+    if (found !== undefined) return found
+  }
+  return undefined
 }
 
 const none: ReadonlyMap<Operation, bigint> = new Map()

@@ -18,6 +18,8 @@ import type { Subject } from "../process/Failure.js"
 import * as Policy from "../process/Policy.js"
 import * as Letters from "./Letters.js"
 import type { Progress, StreamProgress } from "./Progress.js"
+import { unknownHistory } from "./Rewrite.js"
+import type { Rewrite } from "./Rewrite.js"
 import { holds } from "./Segment.js"
 import type { Segment } from "./Segment.js"
 
@@ -51,6 +53,8 @@ export interface Sifted {
 export interface Sentence {
   readonly verdict: Policy.Skip | Policy.Park
   readonly failure: unknown
+  /** Whether it is left out with all that it takes back, since that cannot be carried out. */
+  readonly isBare?: boolean
 }
 
 /** What the database says of the documents of a segment. */
@@ -60,6 +64,8 @@ export interface Standing {
   readonly queues: Map<string, Letters.Queue>
   /** The first blocking letter by document, for operations that come from letters. */
   readonly blocking: ReadonlyMap<string, bigint>
+  /** What is told of each operation that is taken, where the processor copes with rewritten history. */
+  readonly rewrite: Rewrite | undefined
 }
 
 export const sift = (
@@ -166,11 +172,16 @@ const isForHandler = (sieve: Sieve, item: Item): boolean => {
     carryOut(sieve, item, sieve.sentence)
     return false
   }
-  const failure = lastingFailure(item, placement)
+  const failure = lastingFailure(item, placement) ?? (standing.rewrite && unknownHistory(item))
   if (failure !== undefined) {
     const verdict = Policy.judge(sieve.policy, failure)
     if (verdict._tag === "Halt") ways.halted = { operation, failure }
     else carryOut(sieve, item, { verdict, failure })
+    return false
+  }
+  const lost = standing.rewrite?.take(item, true)
+  if (lost !== undefined) {
+    ways.halted = { operation, failure: lost }
     return false
   }
   stream.advance(operation)
@@ -192,6 +203,7 @@ const carryOut = (sieve: Sieve, item: Item, { failure, verdict }: Sentence): voi
   const setback = { subject: subject(strand, operation), failure }
   if (verdict._tag === "Skip") {
     ways.skipped.push(setback)
+    sieve.standing.rewrite?.take(item, false)
     stream.leaveOut(operation)
     if (ordinal !== undefined) ways.done.push(ordinal)
     return

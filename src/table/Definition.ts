@@ -54,19 +54,23 @@ export const make = (name: string, schema: Schema.Schema.AnyNoContext, options: 
     if (isOptional) throw new TypeError(`${name}.${property} is optional; a column is always there, so use NullOr`)
     return Column.fromAst(property, type)
   })
+  const { document: documentColumn, indexes = [], key, unique = [] } = options
+  const isFound = documentColumn === undefined ||
+    [key, ...unique, ...indexes].some(([first]) => first === documentColumn)
   const definition = {
     name,
     columns,
-    key: options.key,
-    unique: options.unique ?? [],
-    indexes: options.indexes ?? [],
-    document: options.document
+    key,
+    unique,
+    // The rows of a document are looked for whenever it is projected anew.
+    indexes: isFound ? indexes : [...indexes, [documentColumn]],
+    document: documentColumn
+  }
+  const document = columns.find((column) => column.name === documentColumn)
+  if (documentColumn !== undefined && (document?.kind !== "text" || document.nullable)) {
+    throw new TypeError(`${name}.${documentColumn} holds no document's id: it has to be a column of text, never NULL`)
   }
   check(definition)
-  const document = columns.find((column) => column.name === options.document)
-  if (options.document !== undefined && (document?.kind !== "text" || document.nullable)) {
-    throw new TypeError(`${name}.${options.document} holds no document's id: it has to be a column of text, never NULL`)
-  }
   return definition
 }
 

@@ -191,6 +191,13 @@ export class Fold {
     return this.reach.size > 0 && this.reach.has(plan.definition.name.toLowerCase())
   }
 
+  /** Runs a statement that changes any rows, after all that is pending. */
+  statement(text: string, parameters: ReadonlyArray<unknown>): Effect.Effect<void, SqlError> {
+    return this.alone(() =>
+      Effect.ensuring(Effect.asVoid(this.send(text, parameters)), Effect.sync(() => this.forget()))
+    )
+  }
+
   /** As a statement, after all that is pending. */
   private atOnce(plan: Plan, change: Change.Change): Effect.Effect<void, SqlError> {
     return this.alone(() => Effect.ensuring(Change.run(plan, change, this.send), Effect.sync(() => this.forget())))

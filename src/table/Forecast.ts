@@ -56,6 +56,11 @@ export class Forecast {
     this.batch = { fold, strands: ours }
   }
 
+  /** What is asked for until the next operation, none asks for. */
+  between(): void {
+    this.origin = undefined
+  }
+
   /** What is asked for from now on, no operation asks for. */
   end(): void {
     this.origin = undefined

@@ -219,6 +219,10 @@ export const keyOf = ({ columns, key }: Definition): ReadonlyArray<number> =>
 const isUnique = ({ columns, unique }: Definition, column: number): boolean =>
   unique.some((set) => set.includes(columns[column]!.name))
 
+/** Removes the rows with one value in a column. */
+export const removal = (table: string, column: string, dialect: Dialect): string =>
+  `DELETE FROM ${quote(table)} WHERE ${quote(column)} = ${dialect === "pg" ? "$1" : "?"}`
+
 const quote = (name: string): string => `"${name}"`
 
 const touchedBy = (mask: Mask): ReadonlyArray<number> =>

@@ -30,7 +30,7 @@ import { Codec, isRefusal } from "./Codec.js"
 import type { Values } from "./Codec.js"
 import * as Definition from "./Definition.js"
 import { foldOf } from "./FoldingConnection.js"
-import { Plan } from "./Plan.js"
+import { Plan, removal } from "./Plan.js"
 
 /** An operation on a table. */
 export type Operation<A> = Effect.Effect<A, SqlError, SqlClient.SqlClient>
@@ -78,6 +78,11 @@ export interface Table<Row extends object, Encoded, Key extends keyof Row> {
   ) => Operation<void>
   /** Removes the row with this key, if there is one. */
   readonly delete: (key: Pick<Row, Key>) => Operation<void>
+  /**
+   * Removes all rows of a document, told by the column that the table names for it. Inside a handler, writes what is held
+   * back first. Dies where the table names no such column.
+   */
+  readonly removeDocument: (documentId: string) => Operation<void>
   /** The row with this key. */
   readonly get: (key: Pick<Row, Key>) => Operation<Option.Option<Row>>
   /**
@@ -138,6 +143,7 @@ export const make = <
     update: (key, columns) => changing(plans, () => codec.set(key, columns)),
     increment: (key, by, otherwise) => changing(plans, () => codec.add(key, by, otherwise)),
     delete: (key) => changing(plans, () => codec.remove(key)),
+    removeDocument: (documentId) => removeDocument(definition, documentId),
     get: (key) => getting(plans, codec, key),
     find: (columns, { limit = findDefault } = {}) =>
       finding(plans, codec, columns, Math.max(0, Math.min(Math.trunc(limit), findMax))),
@@ -163,6 +169,16 @@ const changing = (plans: Plans, changeOf: () => Change.Change | SqlError): Opera
     if (fold !== undefined) return fold.change(plans[fold.dialect](), change)
     const sql = clientOf(fiber)
     return Change.run(plans[dialectOf(sql)](), change, (text, parameters) => sql.unsafe(text, parameters).raw)
+  })
+
+/** Removes the rows that a table has of a document. Dies where it names no column for the document's id. */
+export const removeDocument = ({ document, name }: Definition.Definition, documentId: string): Operation<void> =>
+  Effect.withFiberRuntime((fiber) => {
+    if (document === undefined) return Effect.dieMessage(`${name} names no column for the id of a document`)
+    const fold = foldOf(fiber)
+    const sql = clientOf(fiber)
+    const remove = removal(name, document, fold?.dialect ?? dialectOf(sql))
+    return fold === undefined ? sql.unsafe(remove, [documentId]).raw : fold.statement(remove, [documentId])
   })
 
 const getting = <Row>(plans: Plans, codec: Codec, values: Values): Operation<Option.Option<Row>> =>

@@ -14,12 +14,12 @@ const retraction = {
 describe("a retraction", () => {
   const isRetraction = Schema.is(Retraction)
 
-  it("is refused without indexes, with one not below its cause, or out of order", () => {
-    expect([[], [4], [5, 1], [1, 2], [2, 2], [-1]].filter((indexes) => isRetraction({ ...retraction, indexes })))
+  it("is refused without indexes, with one above its cause, or out of order", () => {
+    expect([[], [5], [5, 1], [1, 2], [2, 2], [-1]].filter((indexes) => isRetraction({ ...retraction, indexes })))
       .toEqual([])
   })
 
   it("names what is taken back, highest first", () => {
-    expect([[3], [3, 2], [3, 1, 0]].filter((indexes) => !isRetraction({ ...retraction, indexes }))).toEqual([])
+    expect([[3], [3, 2], [3, 1, 0], [4, 2]].filter((indexes) => !isRetraction({ ...retraction, indexes }))).toEqual([])
   })
 })

@@ -244,22 +244,19 @@ describe("is read:", () => {
 
   it("a strand of G1, without its states", () => {
     expect(strands(strand([g1Operation()]), 100)).toEqual([
-      { ...header, driveId: "drive-1", operations: [{ ...sound, hash }], bytes: 100 }
+      { ...header, driveId: "drive-1", operations: [{ ...sound, hash }], protocol: 1, bytes: 100 }
     ])
   })
   it("a strand of G2, without its document", () => {
     expect(strands(strand([g2Operation()], { document: { header: {}, operations: {} } }), 100)).toEqual([
-      { ...header, driveId: "drive-1", operations: [{ ...sound, hash, actionId }], bytes: 100 }
+      { ...header, driveId: "drive-1", operations: [{ ...sound, hash, actionId }], protocol: 1, bytes: 100 }
     ])
   })
   it("an operation of G3, without its resulting state", () => {
     const read = strands(g3(), 100)
-    expect(read).toEqual([{
-      ...header,
-      driveId: undefined,
-      operations: [{ ...sound, hash: "", actionId }],
-      bytes: 100
-    }])
+    expect(read).toEqual([
+      { ...header, driveId: undefined, operations: [{ ...sound, hash: "", actionId }], protocol: 2, bytes: 100 }
+    ])
     expect(read).toEqual(strands([g3()], 100))
   })
   it("what an action's author saw last and who signed it, and nothing else of its context", () => {

@@ -93,6 +93,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           branch: FastCheck.constantFrom("main", "draft"),
           driveId: FastCheck.option(name, { nil: undefined }),
           documentType: name,
+          protocol: FastCheck.constantFrom(1, 2),
           operations: FastCheck.array(anyOperation, { maxLength: 5 })
         })
         const appends = FastCheck.array(FastCheck.array(piece, { maxLength: 4 }), { maxLength: 8 })

@@ -21,7 +21,7 @@ import {
   Subscription,
   Wait
 } from "../../src/index.js"
-import type { Commit, Namespace, Strand } from "../../src/index.js"
+import type { Commit, Namespace, Retraction } from "../../src/index.js"
 import { BadInput, RateLimited, Todo, Translator, Undecided } from "./Undecided.js"
 
 type Equals<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false
@@ -70,7 +70,7 @@ check<Equals<Processor.Failure<typeof Again>, RateLimited | BadInput>>()
 const ByBatch = Processor.make("by-batch", {
   namespace: "todos",
   handler: Processor.onBatch((strands) => {
-    check<Equals<typeof strands, ReadonlyArray<Strand.Strand>>>()
+    check<Equals<typeof strands, ReadonlyArray<Retraction.Told>>>()
     return Effect.log(strands.length)
   })
 })
@@ -79,11 +79,35 @@ check<Equals<Processor.Services<typeof ByBatch>, SqlClient.SqlClient>>()
 const ByBatchDecided = ByBatch.pipe(Processor.withPolicy(Policy.standard))
 check<Equals<Processor.Failure<typeof ByBatchDecided>, never>>()
 
+// One that copes with rewritten history can fail at that, and with what its `retract` fails with.
+const Appending = Processor.make("appending", {
+  namespace: "todos",
+  history: "append",
+  handler: Processor.onOperations(Todo, { ADD: () => Effect.void }, {
+    retract: ({ retraction, strand }) => {
+      check<Equals<typeof retraction, Retraction.Retraction>>()
+      return Effect.flatMap(
+        Translator,
+        (translator) => Effect.zipRight(translator.translate(strand.documentId), new BadInput({ why: "" }))
+      )
+    }
+  })
+})
+check<
+  Equals<
+    Processor.Failure<typeof Appending>,
+    Engine | Failure.HistoryLost | Failure.UnknownOperation | RateLimited | BadInput
+  >
+>()
+check<Equals<Processor.Services<typeof Appending>, Translator | SqlClient.SqlClient>>()
+const Appended = Appending.pipe(Processor.withPolicy(Policy.standard))
+check<Equals<Processor.Failure<typeof Appended>, RateLimited | BadInput>>()
+
 // The Stream form: its failures and services are the processor's.
 const ByStream = Processor.make("by-stream", {
   namespace: "todos",
   handler: Processor.onStrands((strands) => {
-    check<Equals<typeof strands, Stream.Stream<Strand.Strand>>>()
+    check<Equals<typeof strands, Stream.Stream<Retraction.Told>>>()
     return Stream.mapEffect(
       strands,
       (strand) => Effect.flatMap(Translator, (translator) => translator.translate(strand.documentId))

@@ -1,0 +1,421 @@
+/**
+ * A rewrite: what the operations of a segment take back, and what the handler is called with because of it.
+ *
+ *     sift ─▶ take, take, … ─▶ the history of each stream
+ *                  └─▶ plan     append   operations · retraction · operations · …
+ *                               replay   for each document that lost, or got back, what was handled before:
+ *                                          rows removed, what survives of before, again
+ *                                        then the operations that survive their own segment
+ *
+ * What has to be given again is read from the source, which cannot be done in the segment's transaction: there SQLite's
+ * one connection is taken. So a plan that lacks documents fails with {@link Needed}, before any handler was called, and is
+ * made again once they were read.
+ *
+ * Invariant: what is given again is exactly what was applied and survives, told by the progress of its stream; were any of
+ * it not in the source any more, the plan fails.
+ */
+
+import type * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
+import { History, isMark, protocolOf } from "../domain/History.js"
+import type { Operation } from "../domain/Operation.js"
+import type { Retraction, Told } from "../domain/Retraction.js"
+import { Scope } from "../domain/Strand.js"
+import type { DocumentId, Strand } from "../domain/Strand.js"
+import { HistoryLost, subject } from "../process/Failure.js"
+import type { Key } from "./Cursors.js"
+import * as Progress from "./Progress.js"
+import type { StreamProgress } from "./Progress.js"
+
+/** The strands of documents, as far as they have to be at hand. */
+export type Documents = ReadonlyMap<DocumentId, ReadonlyArray<Strand>>
+
+/** Documents have to be read before this can be planned, each because of an operation. */
+export class Needed extends Data.TaggedError("Needed")<{ readonly by: ReadonlyMap<DocumentId, Item> }> {}
+
+/** An operation, where it came from, and where its stream stands. */
+export interface Item {
+  readonly strand: Strand
+  readonly stream: StreamProgress
+  readonly operation: Operation
+}
+
+/** One call of the handler. */
+export interface Run {
+  readonly strands: ReadonlyArray<Told>
+  /** Set where it repeats what was handled before; then this operation is to blame for whatever it fails with. */
+  readonly because: Operation | undefined
+  /** The document whose rows are removed before. */
+  readonly removes: DocumentId | undefined
+}
+
+/** What the handler is called with. */
+export interface Plan {
+  readonly runs: ReadonlyArray<Run>
+  /** The operations of retractions. */
+  readonly by: ReadonlyMap<Retraction, Operation>
+  /** Operations that it is given for the first time. */
+  readonly operations: number
+  /** Operations of the segment that it is not given: marks, and what is taken back in the same segment. */
+  readonly withheld: number
+  /** Operations that it is given again. */
+  readonly replayed: number
+}
+
+/** The plan where nothing is taken back. */
+export const straight = (strands: ReadonlyArray<Strand>, operations: number): Plan => ({
+  runs: operations === 0 ? [] : [{ strands, because: undefined, removes: undefined }],
+  by: new Map(),
+  operations,
+  withheld: 0,
+  replayed: 0
+})
+
+/** An item in the order in which it was taken. */
+interface Entry extends Item {
+  /** Whether the handler is given it; otherwise it was left out. */
+  readonly isGiven: boolean
+  /** What it takes back of what the handler was given, highest first, and what is to be given again, lowest first. */
+  readonly retracts: ReadonlyArray<number>
+  readonly restores: ReadonlyArray<number>
+}
+
+const none: ReadonlyArray<number> = []
+
+export class Rewrite {
+  private readonly entries: Array<Entry> = []
+  /** The operations taken so far, by stream and index. */
+  private readonly fresh = new Map<StreamProgress, Map<number, Operation>>()
+  /** Documents of which something was taken or brought back that was there before, by the last operation that did. */
+  private readonly rewritten = new Map<DocumentId, Item>()
+  /** Whether anything was taken that takes others back. */
+  private hasSkips = false
+
+  constructor(
+    private readonly mode: "append" | "replay",
+    private readonly key: Key,
+    private readonly progress: Progress.Progress,
+    private readonly documents: Documents
+  ) {}
+
+  /**
+   * Takes in the stream's next operation, before its progress moves. Fails where its history has become too long to be kept;
+   * then nothing of the segment may be committed, but this operation left out.
+   */
+  take(item: Item, isGiven: boolean): HistoryLost | undefined {
+    const { operation, strand, stream } = item
+    const step = remember(this.progress, item)
+    if (Either.isLeft(step)) return step.left
+    const { broughtBack, takenBack } = step.right
+    const fresh = this.fresh.get(stream) ?? new Map<number, Operation>()
+    this.fresh.set(stream, fresh)
+    if (operation.skip > 0) this.hasSkips = true
+    const isOld = (index: number) => !fresh.has(index)
+    if (takenBack.some(isOld) || broughtBack.some(isOld)) this.rewritten.set(strand.documentId, item)
+    fresh.set(operation.index, operation)
+    if (this.mode === "replay") return undefined
+    const lowest = broughtBack[0]
+    const left = lowest === undefined ? none : stream.history?.survivors() ?? none
+    if (lowest === undefined) {
+      this.entries.push({ ...item, isGiven, retracts: takenBack, restores: none })
+      return undefined
+    }
+    // Writes may depend on their order: all from the lowest one on are undone, and what survives of them is given again.
+    const restores = left.filter((index) => index >= lowest && index < operation.index)
+    const back = new Set(broughtBack)
+    const retracts = [...restores.filter((index) => !back.has(index)), ...takenBack].sort((a, b) => b - a)
+    this.entries.push({ ...item, isGiven, retracts, restores })
+    return undefined
+  }
+
+  /** What to call the handler with, given the strands that the sift has left. */
+  plan(
+    strands: ReadonlyArray<Strand>,
+    operations: number
+  ): Effect.Effect<Plan, Needed | HistoryLost | SqlError, SqlClient.SqlClient> {
+    if (!this.hasSkips) return Effect.succeed(straight(strands, operations))
+    return this.mode === "append" ? this.appending : Effect.suspend(() => this.replaying(strands, operations))
+  }
+
+  private replaying(
+    strands: ReadonlyArray<Strand>,
+    operations: number
+  ): Effect.Effect<Plan, Needed | HistoryLost> {
+    const missing = Array.from(this.rewritten).filter(([documentId]) => !this.documents.has(documentId))
+    if (missing.length > 0) return new Needed({ by: new Map(missing) })
+    const runs: Array<Run> = []
+    let replayed = 0
+    for (const [documentId, by] of this.rewritten) {
+      const again = this.survivors(by)
+      if (Either.isLeft(again)) return again.left
+      replayed += countOf(again.right)
+      runs.push({ strands: again.right, because: by.operation, removes: documentId })
+    }
+    const first = this.standing(strands)
+    const given = countOf(first)
+    if (given > 0) runs.push({ strands: first, because: undefined, removes: undefined })
+    return Effect.succeed({ runs, by: new Map(), operations: given, withheld: operations - given, replayed })
+  }
+
+  /** What of the segment's own operations survives it. */
+  private standing(strands: ReadonlyArray<Strand>): ReadonlyArray<Strand> {
+    return strands.flatMap((strand) => {
+      const stream = this.progress.of(strand)
+      const fresh = this.fresh.get(stream)
+      const operations = strand.operations.filter((operation) =>
+        fresh?.get(operation.index) === operation && !isMark(operation) && survives(strand, stream, operation.index)
+      )
+      return operations.length === strand.operations.length
+        ? [strand]
+        : operations.length === 0
+        ? []
+        : [{ ...strand, operations }]
+    })
+  }
+
+  /** What was applied of a document before the segment, and survives it. */
+  private survivors(by: Item): Either.Either<ReadonlyArray<Strand>, HistoryLost> {
+    const found = new Collection()
+    for (const strand of this.documents.get(by.strand.documentId) ?? []) {
+      const stream = this.progress.of(strand)
+      const fresh = this.fresh.get(stream)
+      for (const operation of strand.operations) {
+        if (
+          fresh?.has(operation.index) !== true && stream.fateOf(operation) === "applied" && !isMark(operation) &&
+          survives(strand, stream, operation.index)
+        ) found.add({ operation, strand, stream })
+      }
+    }
+    for (const stream of this.progress.streamsOf(by.strand.documentId)) {
+      const fresh = this.fresh.get(stream)
+      const lost = stream.history?.survivors().find((index) =>
+        fresh?.has(index) !== true && !stream.isLeftOut(index) && !found.has(stream, index)
+      )
+      if (lost !== undefined) return Either.left(missing(by, lost))
+    }
+    return Either.right(found.inOrder())
+  }
+
+  /** Operations in the order in which they came, with what they take back before them. */
+  private readonly appending: Effect.Effect<Plan, Needed | HistoryLost | SqlError, SqlClient.SqlClient> = Effect.gen(
+    this,
+    function*() {
+      const restoring = this.entries.filter(({ restores }) => restores.length > 0)
+      const unread = restoring.filter(({ strand }) => !this.documents.has(strand.documentId))
+      if (unread.length > 0) {
+        return yield* new Needed({ by: new Map(unread.map((item) => [item.strand.documentId, item])) })
+      }
+      yield* this.loadPages
+      const told = new Telling()
+      for (const entry of this.entries) {
+        const indexes = entry.retracts.filter((index) => !entry.stream.isLeftOut(index))
+        if (isNonEmpty(indexes)) told.retract(entry, indexes)
+        if (entry.restores.length > 0) {
+          const again = this.restored(entry)
+          if (Either.isLeft(again)) return yield* again.left
+          told.again(again.right, entry.operation)
+        }
+        if (!entry.isGiven) continue
+        if (isMark(entry.operation)) told.withheld++
+        else told.give(entry)
+      }
+      return told.plan()
+    }
+  )
+
+  /** Whether what is taken back was given to the handler stands in its pages. */
+  private get loadPages(): Effect.Effect<void, SqlError, SqlClient.SqlClient> {
+    const unknown = this.entries.flatMap(({ retracts, strand, stream }) => {
+      const operations = retracts.filter((index) => !stream.knowsPageOf(index)).map((index) => ({ index }))
+      return operations.length === 0 ? [] : [{ ...strand, operations }]
+    })
+    return unknown.length === 0 ? Effect.void : Progress.more(this.progress, this.key, unknown)
+  }
+
+  private restored(entry: Entry): Either.Either<ReadonlyArray<Strand>, HistoryLost> {
+    const { restores, stream } = entry
+    const wanted = new Set(restores)
+    const found = new Collection()
+    for (const strand of this.documents.get(entry.strand.documentId) ?? []) {
+      if (this.progress.of(strand) !== stream) continue
+      for (const operation of strand.operations) {
+        if (wanted.has(operation.index) && stream.fateOf(operation) === "applied") {
+          found.add({ operation, strand, stream })
+        }
+      }
+    }
+    const lost = restores.find((index) => !stream.isLeftOut(index) && !found.has(stream, index))
+    return lost === undefined ? Either.right(found.inOrder()) : Either.left(missing(entry, lost))
+  }
+}
+
+/**
+ * Tells the stream's history of its next operation, applied or left out. A history that was not kept from the first
+ * operation on stays unknown.
+ */
+export const remember = (
+  progress: Progress.Progress,
+  { operation, strand, stream }: Item
+): Either.Either<
+  { readonly takenBack: ReadonlyArray<number>; readonly broughtBack: ReadonlyArray<number> },
+  HistoryLost
+> => {
+  const nothing = { takenBack: none, broughtBack: none }
+  if (strand.scope === documentScope) {
+    // Nothing is taken back here. Its history is kept for the protocol, by which the document's other scopes go.
+    const named = protocolOf(operation)
+    if (named !== undefined || stream.head === -1) stream.history = History.make(named ?? strand.protocol ?? 2)
+    return Either.right(nothing)
+  }
+  if (stream.head === -1 && stream.history === undefined) {
+    const document = progress.of({ ...strand, scope: documentScope }).history
+    stream.history = History.make(document?.protocol ?? strand.protocol ?? 2)
+  }
+  const step = stream.history?.take(operation) ?? Either.right(nothing)
+  if (Either.isRight(step)) return Either.right(step.right)
+  stream.history = undefined
+  return Either.left(
+    new HistoryLost({ ...subject(strand, operation), reason: step.left.message, cause: step.left })
+  )
+}
+
+/** The scope in which a document is created, upgraded and deleted. */
+const documentScope = Schema.decodeSync(Scope)("document")
+
+/** Why an operation cannot be taken in: what survives of its stream is not known. */
+export const unknownHistory = ({ operation, strand, stream }: Item): HistoryLost | undefined =>
+  strand.scope === documentScope || stream.head === -1 || stream.history !== undefined
+    ? undefined
+    : new HistoryLost({
+      ...subject(strand, operation),
+      reason: "what survives of the operations before it was not kept; the processor has to be rebuilt"
+    })
+
+/** The streams whose progress has to be known besides those of the operations themselves. */
+export const besides = (
+  progress: Progress.Progress,
+  strands: ReadonlyArray<Strand>,
+  documents: Documents
+): ReadonlyArray<Progress.Wanted> => {
+  const begun = strands.filter((strand) => strand.scope !== documentScope && progress.of(strand).head === -1)
+  const creations = begun.map((strand) => ({ ...strand, scope: documentScope, operations: [] }))
+  return [...creations, ...Array.from(documents.values()).flat()]
+}
+
+const survives = ({ scope }: Strand, { history }: StreamProgress, index: number): boolean =>
+  scope === documentScope || history?.survives(index) === true
+
+const missing = ({ operation, strand }: Item, index: number): HistoryLost =>
+  new HistoryLost({
+    ...subject(strand, operation),
+    reason: `what is left of the document cannot be given again: the operation at index ${index} is not in the source`
+  })
+
+const countOf = (strands: ReadonlyArray<Strand>): number =>
+  strands.reduce((count, { operations }) => count + operations.length, 0)
+
+const isNonEmpty = (indexes: ReadonlyArray<number>): indexes is readonly [number, ...Array<number>] =>
+  indexes.length > 0
+
+/** Operations of a document, each once: its streams in the order of the source, each in the order of its indexes. */
+class Collection {
+  private readonly places: Array<StreamProgress> = []
+  private readonly streams = new Map<StreamProgress, Map<number, Item>>()
+
+  add(item: Item): void {
+    const items = this.streams.get(item.stream) ?? new Map<number, Item>()
+    if (items.has(item.operation.index)) return
+    items.set(item.operation.index, item)
+    this.streams.set(item.stream, items)
+    this.places.push(item.stream)
+  }
+
+  has(stream: StreamProgress, index: number): boolean {
+    return this.streams.get(stream)?.has(index) === true
+  }
+
+  inOrder(): ReadonlyArray<Strand> {
+    const sorted = new Map(
+      Array.from(this.streams, ([stream, items]) => [
+        stream,
+        Array.from(items.values()).sort((a, b) => a.operation.index - b.operation.index).values()
+      ])
+    )
+    const strands = new Pieces()
+    for (const stream of this.places) {
+      const next = sorted.get(stream)?.next()
+      if (next?.done === false) strands.add(next.value)
+    }
+    return strands.all
+  }
+}
+
+/** Strands, put together from their operations. */
+class Pieces {
+  readonly all: Array<Told> = []
+  private last: { readonly of: Strand; readonly operations: Array<Operation> } | undefined = undefined
+
+  add({ operation, strand }: Item): void {
+    if (this.last?.of !== strand) this.open(strand)
+    this.last?.operations.push(operation)
+  }
+
+  open(strand: Strand, retraction?: Retraction): void {
+    const operations: Array<Operation> = []
+    this.last = { of: strand, operations }
+    this.all.push(retraction === undefined ? { ...strand, operations } : { ...strand, operations, retraction })
+  }
+}
+
+/** What a handler that appends is told, as it is put together. */
+class Telling {
+  private readonly runs: Array<Run> = []
+  private readonly by = new Map<Retraction, Operation>()
+  private pieces = new Pieces()
+  private operations = 0
+  private replayed = 0
+  withheld = 0
+
+  give(item: Item): void {
+    this.pieces.add(item)
+    this.operations++
+  }
+
+  retract({ operation, strand }: Item, indexes: readonly [number, ...Array<number>]): void {
+    const { branch, documentId, documentType, scope } = strand
+    const retraction: Retraction = {
+      _tag: "Retraction",
+      documentId,
+      documentType,
+      scope,
+      branch,
+      by: operation.index,
+      indexes
+    }
+    this.by.set(retraction, operation)
+    this.pieces.open(strand, retraction)
+  }
+
+  again(strands: ReadonlyArray<Strand>, because: Operation): void {
+    this.close()
+    this.runs.push({ strands, because, removes: undefined })
+    this.replayed += countOf(strands)
+  }
+
+  private close(): void {
+    if (this.pieces.all.length > 0) {
+      this.runs.push({ strands: this.pieces.all, because: undefined, removes: undefined })
+    }
+    this.pieces = new Pieces()
+  }
+
+  plan(): Plan {
+    this.close()
+    const { by, operations, replayed, runs, withheld } = this
+    return { runs, by, operations, withheld, replayed }
+  }
+}
