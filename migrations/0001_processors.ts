@@ -13,6 +13,8 @@
  *                        goes by the number 2147483647 and has that index and its skip; on other pages these two are stale.
  *                        An operation that was left out has `!` for its first character. `history` says what survives of
  *                        the stream, on the newest page, where the processor asks for it
+ * processor_state        one row per (processor, source, document, branch) whose state a processor wants: the state, as
+ *                        JSON, that its model folds from the operations that survive
  * processor_dead_letter  one row per operation that was set aside. Its ordinal is n * 1,024 + s, s being the slice of its
  *                        document and n counting letters in the order of arrival at their range of slices
  * processor_outbox       one row per message that a handler has sent, by the id that its key gives it: the operation that it
@@ -56,6 +58,15 @@ export const up = Effect.gen(function*() {
       slots TEXT NOT NULL,
       PRIMARY KEY (processor, source, document_id, scope, branch, page)
     ) ${sql.literal(sql.onDialectOrElse({ sqlite: () => "WITHOUT ROWID", orElse: () => "" }))}`
+  yield* sql`
+    CREATE TABLE processor_state (
+      processor TEXT NOT NULL,
+      source TEXT NOT NULL,
+      document_id TEXT NOT NULL,
+      branch TEXT NOT NULL,
+      state TEXT NOT NULL,
+      PRIMARY KEY (processor, source, document_id, branch)
+    )`
   yield* sql`
     CREATE TABLE processor_dead_letter (
       processor TEXT NOT NULL,
@@ -135,6 +146,7 @@ export const down = Effect.gen(function*() {
     orElse: () => Effect.asVoid(sql`DROP SEQUENCE processor_outbox_stamp`)
   })
   yield* sql`DROP TABLE processor_dead_letter`
+  yield* sql`DROP TABLE processor_state`
   yield* sql`DROP TABLE processor_stream`
   yield* sql`DROP TABLE processor_cursor`
 })

@@ -10,14 +10,35 @@
 import type * as Either from "effect/Either"
 import type * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
+import type { Operation } from "./Operation.js"
 import { DocumentType } from "./Strand.js"
+import type { Scope } from "./Strand.js"
 
 /** The input Schemas of a model by operation type. Inputs are decoded without services, so `R` is `never`. */
 export type Operations = { readonly [type: string]: Schema.Schema.AnyNoContext }
 
-export interface DocumentModel<Ops extends Operations> {
+/**
+ * How the state of a document is folded. The state is JSON; `reduce` returns the one after the operation and leaves the one
+ * it is given as it was. It is given every operation that survives, of all scopes that the processor's filter lets pass, and
+ * none that the document refused. A reducer of Powerhouse changes a draft, so it goes into `create` of mutative or immer:
+ *
+ *     reduce: (state, { input, type }, scope) => create(state, (draft) => void reducer(draft, { input, type, scope }))
+ */
+export interface Folding<in out State = unknown> {
+  readonly initial: State
+  readonly reduce: (state: State, operation: Operation, scope: Scope) => State
+}
+
+/** What may be said of a model beside its operations. */
+export interface Options<State> {
+  /** Handlers of a model that says how its state is folded are given it; one that says nothing costs nothing. */
+  readonly state?: Folding<State>
+}
+
+export interface DocumentModel<Ops extends Operations, State = never> {
   readonly type: DocumentType
   readonly operations: Ops
+  readonly state: Folding<State> | undefined
   /** Whether operations of this type belong to the model, declared or common to all documents. */
   readonly knows: (operationType: string) => boolean
   /** Decodes the input of a declared operation; `undefined` for a type that the model does not declare. */
@@ -52,7 +73,11 @@ export const systemOperations: ReadonlySet<string> = new Set([
 ])
 
 /** Declares a model. Decoders and encoders are built once, here. Throws a `ParseError` when the type is not clean text. */
-export const make = <const Ops extends Operations>(type: string, operations: Ops): DocumentModel<Ops> => {
+export const make = <const Ops extends Operations, State = never>(
+  type: string,
+  operations: Ops,
+  options: Options<State> = {}
+): DocumentModel<Ops, State> => {
   const decoders = new Map(
     Object.entries(operations).map(([name, schema]) => [name, Schema.decodeUnknownEither(schema)] as const)
   )
@@ -62,6 +87,7 @@ export const make = <const Ops extends Operations>(type: string, operations: Ops
   return {
     type: Schema.decodeUnknownSync(DocumentType)(type),
     operations,
+    state: options.state,
     knows: (operationType) => decoders.has(operationType) || systemOperations.has(operationType),
     decode: (operationType, input) =>
       decoders.get(operationType)?.(input) as

@@ -50,6 +50,8 @@ export interface Handler<out E, out R> {
   readonly run: (strands: ReadonlyArray<Told>, attempt: Attempt) => Effect.Effect<void, E, R>
   /** Set where it has nothing that undoes what a retraction takes back. */
   readonly isForwardOnly?: boolean
+  /** How the states that it wants are folded, by document type. */
+  readonly states?: ReadonlyMap<string, DocumentModel.Folding>
 }
 
 const TypeId: unique symbol = Symbol.for("effect-processors/Processor")
@@ -170,7 +172,7 @@ export const make = <E extends Policy.Tagged, R = never, RB = never, H extends H
   const history = options.history ?? "recorded"
   const tables = options.tables ?? []
   if (history === "replay") checkTables(name, tables)
-  const suiting = (handler: Handler<E, R>) => history === "append" ? checkHandler(name, handler) : handler
+  const suiting = (handler: Handler<E, R>) => checkHandler(name, handler, history, options.startFrom)
   return fromParts({
     name: Schema.decodeUnknownSync(ProcessorName)(name),
     namespace: Namespace.make(options.namespace),
@@ -203,9 +205,25 @@ const checkTables = (name: string, tables: ReadonlyArray<Owned>): void => {
   }
 }
 
-const checkHandler = <E, R>(name: string, handler: Handler<E, R>): Handler<E, R> => {
-  if (handler.isForwardOnly !== true) return handler
-  throw new TypeError(`${name} is told what is taken back, and its handler has no \`retract\``)
+/** Throws a `TypeError` that says what the handler lacks, or could not be given. */
+const checkHandler = <E, R>(
+  name: string,
+  handler: Handler<E, R>,
+  history: History,
+  startFrom: StartFrom = "beginning"
+): Handler<E, R> => {
+  if (history === "append" && handler.isForwardOnly === true) {
+    throw new TypeError(`${name} is told what is taken back, and its handler has no \`retract\``)
+  }
+  if (
+    handler.states !== undefined && handler.states.size > 0 && (history === "recorded" || startFrom !== "beginning")
+  ) {
+    throw new TypeError(
+      `${name} wants the state of documents, which is known only from the beginning on and ` +
+        "with `history: \"replay\"` or \"append\""
+    )
+  }
+  return handler
 }
 
 type Parts<R> = Omit<Processor<unknown, R>, typeof TypeId | "pipe">
@@ -253,17 +271,21 @@ export const onBatch = <E, R>(
 ): Handler<E, R> => ({ run: (strands) => Effect.asVoid(handle(strands)) })
 
 /** What an operation's handler is given. */
-export interface Received<Type extends string, Input> {
+export interface Received<Type extends string, Input, State = never> {
   readonly type: Type
   /** The input as the model's Schema decodes it. */
   readonly input: Input
   readonly operation: Operation
   readonly strand: Strand
+  /** The document's state after this operation, where its model says how it is folded. It is not to be changed. */
+  readonly state: State
+  /** And before it. */
+  readonly previousState: State
 }
 
-type Handlers<Ops extends DocumentModel.Operations> = {
+type Handlers<Ops extends DocumentModel.Operations, State> = {
   readonly [Type in keyof Ops & string]?: (
-    received: Received<Type, Schema.Schema.Type<Ops[Type]>>
+    received: Received<Type, Schema.Schema.Type<Ops[Type]>, State>
   ) => Effect.Effect<unknown, unknown, unknown>
 }
 
@@ -282,7 +304,7 @@ export interface OperationsOptions<Ops extends DocumentModel.Operations, E, R> {
    */
   readonly prefetch?: {
     readonly [Type in keyof Ops & string]?: (
-      received: Received<Type, Schema.Schema.Type<Ops[Type]>>
+      received: Omit<Received<Type, Schema.Schema.Type<Ops[Type]>>, "state" | "previousState">
     ) => Effect.Effect<void>
   }
 }
@@ -314,11 +336,12 @@ type HandlerEffect<H> = {
  */
 export const onOperations = <
   Ops extends DocumentModel.Operations,
-  H extends Handlers<Ops> & { readonly [Name in Exclude<keyof H, keyof Ops>]: NoSuchOperation<Name, keyof Ops> },
+  State,
+  H extends Handlers<Ops, State> & { readonly [Name in Exclude<keyof H, keyof Ops>]: NoSuchOperation<Name, keyof Ops> },
   ER = never,
   RR = never
 >(
-  model: DocumentModel.DocumentModel<Ops>,
+  model: DocumentModel.DocumentModel<Ops, State>,
   handlers: H,
   options: OperationsOptions<Ops, ER, RR> = {}
 ): Handler<
@@ -328,12 +351,13 @@ export const onOperations = <
   type E = Effect.Effect.Error<HandlerEffect<H>>
   // Which operation is handled is read from the attempt, which costs less than a service for each.
   type R = Exclude<Effect.Effect.Context<HandlerEffect<H>>, Handling>
-  type Handle = (received: Received<string, unknown>) => Effect.Effect<unknown, E, R>
+  type Handle = (received: Received<string, unknown, unknown>) => Effect.Effect<unknown, E, R>
   const handles = new Map(Object.entries(handlers) as Iterable<readonly [string, Handle]>)
   const prefetches = new Map(Object.entries(options.prefetch ?? {}) as Iterable<readonly [string, Prefetch]>)
   const forecast = new Forecast(model.type)
   return {
     isForwardOnly: options.retract === undefined,
+    ...(model.state === undefined ? {} : { states: new Map([[model.type, model.state as DocumentModel.Folding]]) }),
     run: Effect.fnUntraced(function*(strands, attempt) {
       const clock = yield* Effect.clock
       const fold = yield* currentFold
@@ -352,6 +376,8 @@ export const onOperations = <
           if (operation.error !== undefined) continue
           attempt.current = operation
           attempt.stream = strand
+          const change = attempt.states?.at(strand, operation)
+          if (change !== undefined && Either.isLeft(change)) return yield* change.left
           const handle = handles.get(operation.type)
           if (handle === undefined) {
             if (model.knows(operation.type)) continue
@@ -363,7 +389,14 @@ export const onOperations = <
           }
           if (fold !== undefined) forecast.at(strand, operation)
           const started = clock.unsafeCurrentTimeNanos()
-          yield* handle({ type: operation.type, input: input.right, operation, strand })
+          yield* handle({
+            type: operation.type,
+            input: input.right,
+            operation,
+            strand,
+            state: change?.right.state,
+            previousState: change?.right.previous
+          })
           attempt.record(operation.type, clock.unsafeCurrentTimeNanos() - started)
         }
       }
@@ -373,13 +406,13 @@ export const onOperations = <
   }
 }
 
-type Prefetch = (received: Received<string, unknown>) => Effect.Effect<void>
+type Prefetch = (received: Omit<Received<string, unknown>, "state" | "previousState">) => Effect.Effect<void>
 
 const currentFold = Effect.withFiberRuntime<Fold | undefined>((fiber) => Effect.succeed(foldOf(fiber)))
 
 /** Lets operations say which rows they will ask for. One whose input does not fit says nothing: it will fail in its turn. */
-const prefetchAll = <Ops extends DocumentModel.Operations>(
-  model: DocumentModel.DocumentModel<Ops>,
+const prefetchAll = <Ops extends DocumentModel.Operations, State>(
+  model: DocumentModel.DocumentModel<Ops, State>,
   prefetches: ReadonlyMap<string, Prefetch>,
   strands: ReadonlyArray<Strand>
 ) =>
@@ -408,8 +441,9 @@ const malformed = (
     cause
   })
 
-/** One handler of several: each gets the whole batch, in the order given. For processors that follow several models. */
+/** One handler of several: each gets the whole batch, in the order given. For processors that follow several models. Of models of one type, only one may want state. */
 export const merge = <E, R, E2, R2>(first: Handler<E, R>, second: Handler<E2, R2>): Handler<E | E2, R | R2> => ({
   run: (strands, attempt) => Effect.zipRight(first.run(strands, attempt), second.run(strands, attempt)),
-  isForwardOnly: first.isForwardOnly === true || second.isForwardOnly === true
+  isForwardOnly: first.isForwardOnly === true || second.isForwardOnly === true,
+  states: new Map([...first.states ?? [], ...second.states ?? []])
 })

@@ -32,7 +32,7 @@ import * as Filter from "../ingest/Filter.js"
 import type { Source } from "../ingest/Source.js"
 import { Attempt } from "../process/Attempt.js"
 import type { Dispatch } from "../process/Dispatch.js"
-import { Defect, show } from "../process/Failure.js"
+import { Defect, HistoryLost, MalformedOperation, show } from "../process/Failure.js"
 import type { Subject } from "../process/Failure.js"
 import * as Fault from "../process/Fault.js"
 import * as Pauses from "../process/Pauses.js"
@@ -53,6 +53,7 @@ import * as Rewrite from "./Rewrite.js"
 import * as Segment from "./Segment.js"
 import { sift } from "./Sift.js"
 import type { Sentence, Sifted } from "./Sift.js"
+import * as States from "./States.js"
 import { CommitUnknown, RolledBack, run as transaction } from "./Transaction.js"
 
 /** What one transaction did. */
@@ -289,11 +290,15 @@ const write = <R>(
     const keepsHistory = owner.coping !== undefined
     const loading = Progress.loading(sql, owner.cursor, segment.strands, { keepsHistory })
     const [held, progress] = yield* holdFor(owner, segment, loading)
+    const states = owner.coping === undefined || owner.handler.states === undefined || owner.handler.states.size === 0
+      ? undefined
+      : yield* States.load(held, owner.handler.states, segment.strands)
     const rewrite = owner.coping === undefined
       ? undefined
-      : new Rewrite.Rewrite(owner.coping.history, held, progress, documents)
+      : new Rewrite.Rewrite(owner.coping.history, held, progress, documents, states)
     if (rewrite !== undefined) {
       yield* Progress.more(progress, held, Rewrite.besides(progress, segment.strands, documents))
+      yield* blaming(segment, trial, rewrite.begin(segment.strands))
     }
     const fromLetters = Segment.isFromLetters(segment)
     const queues = held.parked === 0 || fromLetters
@@ -308,11 +313,14 @@ const write = <R>(
     const outgoing = new Outgoing(held, trial.attempt)
     const plan = rewrite === undefined || decided?.isBare === true
       ? Rewrite.straight(sifted.strands, sifted.operations)
-      : yield* Effect.tapError(rewrite.plan(sifted.strands, sifted.operations), (failure) =>
-        Effect.sync(() => {
-          if (failure._tag === "HistoryLost") trial.attempt.current = Segment.find(segment, failure)
-        }))
-    if (plan.runs.length > 0) yield* handle(owner, plan, trial, outgoing)
+      : yield* blaming(segment, trial, rewrite.plan(sifted.strands, sifted.operations))
+    trial.attempt.states = states
+    if (plan.runs.length > 0) yield* handle(owner, segment, plan, states, trial, outgoing)
+    if (states !== undefined) {
+      yield* decided?.isBare === true
+        ? States.forget(held, segment.strands.map(({ documentId }) => documentId))
+        : blaming(segment, trial, States.save(held, states))
+    }
     yield* Letters.append(held, sifted.drafts)
     const released = yield* Letters.remove(held, sifted.done)
     for (const { failure, ordinal } of sifted.failedAgain) yield* Letters.failedAgain(held, ordinal, failure)
@@ -327,13 +335,23 @@ const write = <R>(
   })
 
 /** Runs the handler. What it writes through tables, and what it sends, is in the database when this succeeds. */
-const handle = <R>(owner: Owner<R>, { by, runs }: Rewrite.Plan, trial: Trial, outgoing: Outgoing) => {
+const handle = <R>(
+  owner: Owner<R>,
+  segment: Segment.Segment,
+  { by, runs }: Rewrite.Plan,
+  states: States.States | undefined,
+  trial: Trial,
+  outgoing: Outgoing
+) => {
   for (const [retraction, operation] of by) trial.attempt.by.set(retraction, operation)
-  const [run] = runs
-  const handled: Effect.Effect<void, unknown, R | Dispatch | SqlClient.SqlClient> =
-    runs.length === 1 && run?.because === undefined
-      ? owner.handler.run(run!.strands, trial.attempt)
-      : Effect.forEach(runs, (each) => handleRun(owner, each, trial), { discard: true })
+  const handled = Effect.forEach(
+    runs,
+    (run) => {
+      const handledRun = handleRun(owner, run, states, trial)
+      return states === undefined ? handledRun : blaming(segment, trial, withStates(states, run, handledRun))
+    },
+    { discard: true }
+  )
   const written = trial.isExact ? handled : folding(handled, (fold) => {
     trial.fold = fold
   })
@@ -344,13 +362,33 @@ const handle = <R>(owner: Owner<R>, { by, runs }: Rewrite.Plan, trial: Trial, ou
   >
 }
 
+/** Notes which operation of the segment a failure names, where it names one. */
+const blaming = <A, E, R>(segment: Segment.Segment, trial: Trial, effect: Effect.Effect<A, E, R>) =>
+  Effect.tapError(effect, (failure) =>
+    Effect.sync(() => {
+      if (failure instanceof HistoryLost || failure instanceof MalformedOperation) {
+        trial.attempt.current = Segment.find(segment, failure) ?? trial.attempt.current
+      }
+    }))
+
+/** Folds the states of documents along with a run. */
+const withStates = <E, R>(states: States.States, run: Rewrite.Run, handled: Effect.Effect<void, E, R>) =>
+  Effect.suspend(() => {
+    if (run.resets !== undefined) states.reset(run.resets)
+    states.expect(run.steps)
+    return Effect.zipRight(handled, Effect.suspend(() => states.settle()))
+  })
+
 /** What repeats what was handled before is nobody's fault but that of the operation which makes it necessary. */
 const handleRun = <R>(
   owner: Owner<R>,
   { because, removes, strands }: Rewrite.Run,
+  states: States.States | undefined,
   trial: Trial
 ): Effect.Effect<void, unknown, R | Dispatch | SqlClient.SqlClient> => {
-  if (because === undefined) return owner.handler.run(strands, trial.attempt)
+  if (because === undefined) return strands.length === 0 ? Effect.void : owner.handler.run(strands, trial.attempt)
+  const attemptAgain = new Attempt()
+  attemptAgain.states = states
   const removed = removes === undefined ? Effect.void : Effect.forEach(
     owner.coping?.tables.toReversed() ?? [],
     ({ definition }) => removeDocument(definition, removes),
@@ -358,7 +396,7 @@ const handleRun = <R>(
   )
   const again = strands.length === 0
     ? Effect.void
-    : replaying(owner.handler.run(strands, new Attempt()))
+    : replaying(owner.handler.run(strands, attemptAgain))
   return Effect.onError(Effect.zipRight(removed, again), () =>
     Effect.sync(() => {
       trial.attempt.current = because

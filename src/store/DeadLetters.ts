@@ -33,6 +33,7 @@ import * as Narrowing from "./Narrowing.js"
 import * as Progress from "./Progress.js"
 import * as Release from "./Release.js"
 import { besides, remember } from "./Rewrite.js"
+import * as States from "./States.js"
 import * as Transaction from "./Transaction.js"
 
 export type { Letter, Selection, Summary } from "./Letters.js"
@@ -141,6 +142,7 @@ export const drop = (
     Either.getOrUndefined(remember(progress, { strand: letter.strand, stream, operation: letter.operation }))
     stream.leaveOut(letter.operation)
     yield* Progress.save(key, progress)
+    yield* States.forget(key, [letter.strand.documentId])
     yield* Letters.remove(key, [ordinal])
     yield* Cursors.countParked(cursor, -1)
     return letter

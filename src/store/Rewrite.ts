@@ -30,6 +30,7 @@ import { HistoryLost, subject } from "../process/Failure.js"
 import type { Key } from "./Cursors.js"
 import * as Progress from "./Progress.js"
 import type { StreamProgress } from "./Progress.js"
+import type { States, Step } from "./States.js"
 
 /** The strands of documents, as far as they have to be at hand. */
 export type Documents = ReadonlyMap<DocumentId, ReadonlyArray<Strand>>
@@ -51,6 +52,10 @@ export interface Run {
   readonly because: Operation | undefined
   /** The document whose rows are removed before. */
   readonly removes: DocumentId | undefined
+  /** The document whose state begins anew before. */
+  readonly resets: DocumentId | undefined
+  /** What the states of documents are folded from meanwhile: the operations, and those that were left out. */
+  readonly steps: ReadonlyArray<Step>
 }
 
 /** What the handler is called with. */
@@ -66,9 +71,16 @@ export interface Plan {
   readonly replayed: number
 }
 
+/** What a run is that repeats nothing. */
+const once = { because: undefined, removes: undefined, resets: undefined }
+
 /** The plan where nothing is taken back. */
-export const straight = (strands: ReadonlyArray<Strand>, operations: number): Plan => ({
-  runs: operations === 0 ? [] : [{ strands, because: undefined, removes: undefined }],
+export const straight = (
+  strands: ReadonlyArray<Strand>,
+  operations: number,
+  steps: ReadonlyArray<Step> = []
+): Plan => ({
+  runs: operations === 0 && steps.length === 0 ? [] : [{ ...once, strands, steps }],
   by: new Map(),
   operations,
   withheld: 0,
@@ -82,7 +94,12 @@ interface Entry extends Item {
   /** What it takes back of what the handler was given, highest first, and what is to be given again, lowest first. */
   readonly retracts: ReadonlyArray<number>
   readonly restores: ReadonlyArray<number>
+  /** What of the document stands at this moment without it and what is restored; known where state is folded. */
+  readonly standing: Standing | undefined
 }
+
+/** Which operations of a document stand, by stream and index. */
+type Standing = ReadonlyMap<StreamProgress, Pick<ReadonlySet<number>, "has">>
 
 const none: ReadonlyArray<number> = []
 
@@ -99,8 +116,41 @@ export class Rewrite {
     private readonly mode: "append" | "replay",
     private readonly key: Key,
     private readonly progress: Progress.Progress,
-    private readonly documents: Documents
+    private readonly documents: Documents,
+    private readonly states: States | undefined
   ) {}
+
+  /** To be called before the first operation is taken: folds the states that are not stored from what was applied. */
+  begin(strands: ReadonlyArray<Strand>): Effect.Effect<void, Needed | HistoryLost> {
+    return Effect.suspend((): Effect.Effect<void, Needed | HistoryLost> => {
+      const unknown = new Set(this.states?.unknown)
+      if (unknown.size === 0) return Effect.void
+      const firsts = new Map<DocumentId, Item>()
+      for (const strand of strands) {
+        const [operation] = strand.operations
+        if (operation === undefined || !unknown.has(strand.documentId) || firsts.has(strand.documentId)) continue
+        firsts.set(strand.documentId, { strand, stream: this.progress.of(strand), operation })
+      }
+      const missing = Array.from(firsts).filter(([documentId]) => !this.documents.has(documentId))
+      if (missing.length > 0) return new Needed({ by: new Map(missing) })
+      for (const first of firsts.values()) {
+        const failure = this.seed(first)
+        if (failure !== undefined) return failure
+      }
+      return Effect.void
+    })
+  }
+
+  private seed(first: Item): HistoryLost | undefined {
+    const applied = this.survivors(first)
+    if (Either.isLeft(applied)) return applied.left
+    const seeded = this.states?.seed(first.strand.documentId, applied.right.steps)
+    return seeded === undefined || Either.isRight(seeded) ? undefined : new HistoryLost({
+      ...subject(first.strand, first.operation),
+      reason: `the document's state cannot be folded: ${seeded.left.message}`,
+      cause: seeded.left
+    })
+  }
 
   /**
    * Takes in the stream's next operation, before its progress moves. Fails where its history has become too long to be kept;
@@ -117,19 +167,36 @@ export class Rewrite {
     const isOld = (index: number) => !fresh.has(index)
     if (takenBack.some(isOld) || broughtBack.some(isOld)) this.rewritten.set(strand.documentId, item)
     fresh.set(operation.index, operation)
-    if (this.mode === "replay") return undefined
+    if (this.mode === "replay" && this.states === undefined) return undefined
     const lowest = broughtBack[0]
     const left = lowest === undefined ? none : stream.history?.survivors() ?? none
     if (lowest === undefined) {
-      this.entries.push({ ...item, isGiven, retracts: takenBack, restores: none })
+      const standing = takenBack.length === 0 ? undefined : this.standingOf(item, none)
+      this.entries.push({ ...item, isGiven, retracts: takenBack, restores: none, standing })
       return undefined
     }
     // Writes may depend on their order: all from the lowest one on are undone, and what survives of them is given again.
     const restores = left.filter((index) => index >= lowest && index < operation.index)
     const back = new Set(broughtBack)
     const retracts = [...restores.filter((index) => !back.has(index)), ...takenBack].sort((a, b) => b - a)
-    this.entries.push({ ...item, isGiven, retracts, restores })
+    this.entries.push({ ...item, isGiven, retracts, restores, standing: this.standingOf(item, restores) })
     return undefined
+  }
+
+  private standingOf(item: Item, restores: ReadonlyArray<number>): Standing | undefined {
+    if (this.states === undefined || this.mode === "replay") return undefined
+    const standing = new Map<StreamProgress, Pick<ReadonlySet<number>, "has">>()
+    for (const stream of this.progress.streamsOf(item.strand.documentId)) {
+      if (stream.scope === documentScope) {
+        const { head } = stream
+        standing.set(stream, { has: (index) => index <= head })
+        continue
+      }
+      const left = new Set(stream.history?.survivors())
+      if (stream === item.stream) { for (const index of [item.operation.index, ...restores]) left.delete(index) }
+      standing.set(stream, left)
+    }
+    return standing
   }
 
   /** What to call the handler with, given the strands that the sift has left. */
@@ -137,7 +204,7 @@ export class Rewrite {
     strands: ReadonlyArray<Strand>,
     operations: number
   ): Effect.Effect<Plan, Needed | HistoryLost | SqlError, SqlClient.SqlClient> {
-    if (!this.hasSkips) return Effect.succeed(straight(strands, operations))
+    if (!this.hasSkips) return Effect.succeed(straight(strands, operations, this.entries.map(stepOf)))
     return this.mode === "append" ? this.appending : Effect.suspend(() => this.replaying(strands, operations))
   }
 
@@ -152,12 +219,13 @@ export class Rewrite {
     for (const [documentId, by] of this.rewritten) {
       const again = this.survivors(by)
       if (Either.isLeft(again)) return again.left
-      replayed += countOf(again.right)
-      runs.push({ strands: again.right, because: by.operation, removes: documentId })
+      replayed += countOf(again.right.strands)
+      runs.push({ ...again.right, because: by.operation, removes: documentId, resets: documentId })
     }
     const first = this.standing(strands)
     const given = countOf(first)
-    if (given > 0) runs.push({ strands: first, because: undefined, removes: undefined })
+    const steps = this.entries.filter((item) => this.stands(item)).map(stepOf)
+    if (given > 0 || steps.length > 0) runs.push({ ...once, strands: first, steps })
     return Effect.succeed({ runs, by: new Map(), operations: given, withheld: operations - given, replayed })
   }
 
@@ -165,10 +233,7 @@ export class Rewrite {
   private standing(strands: ReadonlyArray<Strand>): ReadonlyArray<Strand> {
     return strands.flatMap((strand) => {
       const stream = this.progress.of(strand)
-      const fresh = this.fresh.get(stream)
-      const operations = strand.operations.filter((operation) =>
-        fresh?.get(operation.index) === operation && !isMark(operation) && survives(strand, stream, operation.index)
-      )
+      const operations = strand.operations.filter((operation) => this.stands({ operation, strand, stream }))
       return operations.length === strand.operations.length
         ? [strand]
         : operations.length === 0
@@ -177,17 +242,21 @@ export class Rewrite {
     })
   }
 
-  /** What was applied of a document before the segment, and survives it. */
-  private survivors(by: Item): Either.Either<ReadonlyArray<Strand>, HistoryLost> {
+  private stands({ operation, strand, stream }: Item): boolean {
+    return this.fresh.get(stream)?.get(operation.index) === operation && !isMark(operation) &&
+      survives(strand, stream, operation.index)
+  }
+
+  /** What was taken in of a document before the segment, and survives it. */
+  private survivors(by: Item): Either.Either<Collected, HistoryLost> {
     const found = new Collection()
     for (const strand of this.documents.get(by.strand.documentId) ?? []) {
       const stream = this.progress.of(strand)
       const fresh = this.fresh.get(stream)
       for (const operation of strand.operations) {
-        if (
-          fresh?.has(operation.index) !== true && stream.fateOf(operation) === "applied" && !isMark(operation) &&
-          survives(strand, stream, operation.index)
-        ) found.add({ operation, strand, stream })
+        if (fresh?.has(operation.index) !== true && !isMark(operation) && survives(strand, stream, operation.index)) {
+          found.add({ operation, strand, stream })
+        }
       }
     }
     for (const stream of this.progress.streamsOf(by.strand.documentId)) {
@@ -200,11 +269,25 @@ export class Rewrite {
     return Either.right(found.inOrder())
   }
 
+  /** What stood of a document at an entry. */
+  private stood({ strand: { documentId } }: Entry, standing: Standing): Collected {
+    const found = new Collection()
+    for (const strand of this.documents.get(documentId) ?? []) {
+      const stream = this.progress.of(strand)
+      for (const operation of strand.operations) {
+        if (!isMark(operation) && standing.get(stream)?.has(operation.index) === true) {
+          found.add({ operation, strand, stream })
+        }
+      }
+    }
+    return found.inOrder()
+  }
+
   /** Operations in the order in which they came, with what they take back before them. */
   private readonly appending: Effect.Effect<Plan, Needed | HistoryLost | SqlError, SqlClient.SqlClient> = Effect.gen(
     this,
     function*() {
-      const restoring = this.entries.filter(({ restores }) => restores.length > 0)
+      const restoring = this.entries.filter(({ restores, standing }) => restores.length > 0 || standing !== undefined)
       const unread = restoring.filter(({ strand }) => !this.documents.has(strand.documentId))
       if (unread.length > 0) {
         return yield* new Needed({ by: new Map(unread.map((item) => [item.strand.documentId, item])) })
@@ -212,6 +295,7 @@ export class Rewrite {
       yield* this.loadPages
       const told = new Telling()
       for (const entry of this.entries) {
+        if (entry.standing !== undefined) told.reset(entry, this.stood(entry, entry.standing).steps)
         const indexes = entry.retracts.filter((index) => !entry.stream.isLeftOut(index))
         if (isNonEmpty(indexes)) told.retract(entry, indexes)
         if (entry.restores.length > 0) {
@@ -219,8 +303,7 @@ export class Rewrite {
           if (Either.isLeft(again)) return yield* again.left
           told.again(again.right, entry.operation)
         }
-        if (!entry.isGiven) continue
-        if (isMark(entry.operation)) told.withheld++
+        if (isMark(entry.operation)) told.withheld += entry.isGiven ? 1 : 0
         else told.give(entry)
       }
       return told.plan()
@@ -236,16 +319,14 @@ export class Rewrite {
     return unknown.length === 0 ? Effect.void : Progress.more(this.progress, this.key, unknown)
   }
 
-  private restored(entry: Entry): Either.Either<ReadonlyArray<Strand>, HistoryLost> {
+  private restored(entry: Entry): Either.Either<Collected, HistoryLost> {
     const { restores, stream } = entry
     const wanted = new Set(restores)
     const found = new Collection()
     for (const strand of this.documents.get(entry.strand.documentId) ?? []) {
       if (this.progress.of(strand) !== stream) continue
       for (const operation of strand.operations) {
-        if (wanted.has(operation.index) && stream.fateOf(operation) === "applied") {
-          found.add({ operation, strand, stream })
-        }
+        if (wanted.has(operation.index)) found.add({ operation, strand, stream })
       }
     }
     const lost = restores.find((index) => !stream.isLeftOut(index) && !found.has(stream, index))
@@ -321,14 +402,26 @@ const countOf = (strands: ReadonlyArray<Strand>): number =>
 const isNonEmpty = (indexes: ReadonlyArray<number>): indexes is readonly [number, ...Array<number>] =>
   indexes.length > 0
 
-/** Operations of a document, each once: its streams in the order of the source, each in the order of its indexes. */
+const stepOf = ({ isGiven, operation, strand }: Entry): Step => ({ strand, operation, isLeftOut: !isGiven })
+
+interface Collected {
+  /** What was applied. */
+  readonly strands: ReadonlyArray<Strand>
+  /** What was applied or left out. */
+  readonly steps: ReadonlyArray<Step>
+}
+
+/**
+ * Operations of a document that were taken in, each once: its streams in the order of the source, each in the order of its
+ * indexes. What was not taken in does not get into it.
+ */
 class Collection {
   private readonly places: Array<StreamProgress> = []
   private readonly streams = new Map<StreamProgress, Map<number, Item>>()
 
   add(item: Item): void {
     const items = this.streams.get(item.stream) ?? new Map<number, Item>()
-    if (items.has(item.operation.index)) return
+    if (items.has(item.operation.index) || item.stream.fateOf(item.operation) === undefined) return
     items.set(item.operation.index, item)
     this.streams.set(item.stream, items)
     this.places.push(item.stream)
@@ -338,19 +431,24 @@ class Collection {
     return this.streams.get(stream)?.has(index) === true
   }
 
-  inOrder(): ReadonlyArray<Strand> {
+  inOrder(): Collected {
     const sorted = new Map(
       Array.from(this.streams, ([stream, items]) => [
         stream,
         Array.from(items.values()).sort((a, b) => a.operation.index - b.operation.index).values()
       ])
     )
-    const strands = new Pieces()
+    const pieces = new Pieces()
+    const steps: Array<Step> = []
     for (const stream of this.places) {
       const next = sorted.get(stream)?.next()
-      if (next?.done === false) strands.add(next.value)
+      if (next === undefined || next.done === true) continue
+      const { operation, strand } = next.value
+      const isLeftOut = stream.fateOf(operation) === "left out"
+      steps.push({ strand, operation, isLeftOut })
+      if (!isLeftOut) pieces.add(next.value)
     }
-    return strands.all
+    return { strands: pieces.all, steps }
   }
 }
 
@@ -376,13 +474,22 @@ class Telling {
   private readonly runs: Array<Run> = []
   private readonly by = new Map<Retraction, Operation>()
   private pieces = new Pieces()
+  private steps: Array<Step> = []
   private operations = 0
   private replayed = 0
   withheld = 0
 
-  give(item: Item): void {
-    this.pieces.add(item)
+  give(entry: Entry): void {
+    this.steps.push(stepOf(entry))
+    if (!entry.isGiven) return
+    this.pieces.add(entry)
     this.operations++
+  }
+
+  /** The state of the entry's document is that of these operations from here on. */
+  reset({ operation, strand: { documentId } }: Item, steps: ReadonlyArray<Step>): void {
+    this.close()
+    this.runs.push({ strands: [], because: operation, removes: undefined, resets: documentId, steps })
   }
 
   retract({ operation, strand }: Item, indexes: readonly [number, ...Array<number>]): void {
@@ -400,17 +507,18 @@ class Telling {
     this.pieces.open(strand, retraction)
   }
 
-  again(strands: ReadonlyArray<Strand>, because: Operation): void {
+  again(collected: Collected, because: Operation): void {
     this.close()
-    this.runs.push({ strands, because, removes: undefined })
-    this.replayed += countOf(strands)
+    this.runs.push({ ...once, ...collected, because })
+    this.replayed += countOf(collected.strands)
   }
 
   private close(): void {
-    if (this.pieces.all.length > 0) {
-      this.runs.push({ strands: this.pieces.all, because: undefined, removes: undefined })
+    if (this.pieces.all.length > 0 || this.steps.length > 0) {
+      this.runs.push({ ...once, strands: this.pieces.all, steps: this.steps })
     }
     this.pieces = new Pieces()
+    this.steps = []
   }
 
   plan(): Plan {

@@ -203,7 +203,7 @@ const carryOut = (sieve: Sieve, item: Item, { failure, verdict }: Sentence): voi
   const setback = { subject: subject(strand, operation), failure }
   if (verdict._tag === "Skip") {
     ways.skipped.push(setback)
-    sieve.standing.rewrite?.take(item, false)
+    if (stream.place(operation) !== "rewritten") sieve.standing.rewrite?.take(item, false)
     stream.leaveOut(operation)
     if (ordinal !== undefined) ways.done.push(ordinal)
     return

@@ -129,6 +129,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
             ...own,
             "processor_namespace",
             "processor_outbox",
+            "processor_state",
             "processor_stream",
             "t"
           ])

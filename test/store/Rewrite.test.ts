@@ -44,37 +44,6 @@ const sample = (perTruth: number): ReadonlyArray<RealHistory> => {
   return Array.from(chosen.values()).flat()
 }
 
-interface World {
-  readonly strands: ReadonlyArray<Source.Unplaced>
-  /** What each document is left with once the source was read up to a position. */
-  readonly at: (position: bigint) => ReadonlyMap<string, ReadonlyArray<number>>
-}
-
-/** Histories as documents, a strand for each operation, in turns. */
-const worldOf = (histories: ReadonlyArray<RealHistory>): World => {
-  const strands: Array<Source.Unplaced> = []
-  const told: Array<readonly [documentId: string, left: ReadonlyArray<number>]> = []
-  const longest = Math.max(...histories.map(({ steps }) => steps.length))
-  for (let i = 0; i < longest; i++) {
-    for (const [d, { protocol, steps }] of histories.entries()) {
-      const step = steps[i]
-      if (step === undefined) continue
-      strands.push(Lists.strand(`d${d}`, [step[0]], { protocol }))
-      told.push([`d${d}`, step[1] ?? []])
-    }
-  }
-  return {
-    strands,
-    at: (position) => {
-      const left = new Map(told.slice(0, Number(position)))
-      return new Map(Array.from(left).filter(([, numbers]) => numbers.length > 0))
-    }
-  }
-}
-
-const sorted = (lists: ReadonlyMap<string, ReadonlyArray<number>>) =>
-  Array.from(lists, ([documentId, numbers]) => `${documentId}: ${numbers.join(" ")}`).sort()
-
 const op = (index: number, skip = 0, number = index): ListOperation => ({ type: "PUSH", index, skip, number })
 const mark = (index: number, skip = 1): ListOperation => ({ type: "NOOP", index, skip, number: -1 })
 
@@ -83,7 +52,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
     Effect.flatMap(fresh, (database) => Effect.provide(effect, Store.layer(database)))
 
   const histories = sample(12)
-  const world = worldOf(histories)
+  const world = Lists.worldOf(histories)
 
   /** Follows the world, and compares the tables after each commit. */
   const compare = (options: Lists.Options) =>
@@ -98,8 +67,8 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
             const position = Array.from(commits).at(-1)?.position
             if (position === undefined) return
             for (const commit of commits) replayed += commit.replayed
-            const found = sorted(yield* Lists.lists)
-            const wanted = sorted(world.at(position))
+            const found = Lists.sorted(yield* Lists.lists)
+            const wanted = Lists.sorted(world.at(position))
             if (found.join() !== wanted.join()) {
               wrong.push(`at ${position}: ${found.filter((each) => !wanted.includes(each)).join()}`)
             }
@@ -108,7 +77,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         Effect.provide(Layer.succeed(Source.Source, Source.fromIterable("s", world.strands)))
       )
       expect(wrong.slice(0, 3)).toEqual([])
-      expect(sorted(yield* Lists.lists)).toEqual(sorted(world.at(BigInt(world.strands.length))))
+      expect(Lists.sorted(yield* Lists.lists)).toEqual(Lists.sorted(world.at(BigInt(world.strands.length))))
       return replayed
     }))
 
@@ -140,7 +109,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       yield* Follow.follow(Lists.make({ history: "recorded" }), "s", [
         Lists.strand("d", [op(0), op(1), mark(2), op(3, 1)])
       ])
-      expect(sorted(yield* Lists.lists)).toEqual(["d: 0 1 3"])
+      expect(Lists.sorted(yield* Lists.lists)).toEqual(["d: 0 1 3"])
     })))
 
   const key = Follow.keyOf(Lists.make({ history: "replay" }), "s")
@@ -151,10 +120,10 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
   )
   const sourced = (strands: ReadonlyArray<Source.Unplaced>) =>
     Layer.succeed(Source.Source, Source.fromIterable("s", strands))
-  const rows = Effect.map(Lists.lists, sorted)
+  const rows = Effect.map(Lists.lists, Lists.sorted)
 
   describe("an operation that its handler refuses", () => {
-    const small = worldOf(sample(2))
+    const small = Lists.worldOf(sample(2))
     const cured = Effect.gen(function*() {
       const left = yield* DeadLetters.list(key, { limit: 10_000 })
       return Array.from(new Set<string>(left.map(({ strand }) => strand.documentId)))
@@ -189,14 +158,14 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         expect(held.length).toBeGreaterThan(2)
         expect(held.every((documentId) => Number(documentId.slice(1)) % 2 === 0)).toBe(true)
         const others = (lists: ReadonlyMap<string, ReadonlyArray<number>>) =>
-          sorted(new Map(Array.from(lists).filter(([documentId]) => !held.includes(documentId))))
+          Lists.sorted(new Map(Array.from(lists).filter(([documentId]) => !held.includes(documentId))))
         expect(others(yield* Lists.lists)).toEqual(others(end))
         isCured = true
         for (const documentId of held) {
           yield* Effect.provide(DeadLetters.retry(processor, key.source, documentId), sourced(small.strands))
         }
         expect(yield* cured).toEqual([])
-        expect(yield* rows).toEqual(sorted(end))
+        expect(yield* rows).toEqual(Lists.sorted(end))
       })), 60_000)
   })
 
@@ -252,6 +221,68 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         // 9 took 7 and 8 back, which never came, and by protocol 2 the mark 4 counts again; the mark 10 undoes 9.
         const { left } = leftOf([op(0), op(1), op(2), op(3), mark(4), op(5), op(6), op(9, 2), mark(10)])
         expect(yield* rows).toEqual([`a: ${left.filter((index) => index !== 1 && index !== 9).join(" ")}`])
+      }))
+  )
+
+  it.scopedLive("what cannot be given again is laid at its cause's door at once, whatever the batch holds besides", () =>
+    kept(Effect.gen(function*() {
+      const processor = Lists.make({
+        history: "replay",
+        before: (_, { input }) =>
+          Effect.flatMap(
+            Replaying,
+            (isReplay) => isReplay ? new Lists.Refused(input as { readonly number: number }) : Effect.void
+          )
+      })
+      const others = Array.from({ length: 200 }, (_, i) => d(`b${i}`, op(0)))
+      const strands = [d("a", op(0), op(1)), ...others.slice(0, 100), d("a", mark(2)), ...others.slice(100)]
+      yield* Follow.follow(processor, "s", strands.slice(0, 1))
+      const { transactions } = yield* Follow.follow(processor, "s", strands)
+      // The batch is tried, and once more with what it needs; then before, the cause and its verdict, and after.
+      expect(transactions).toBeLessThanOrEqual(7)
+      expect(yield* waiting).toEqual(["a 2 Refused"])
+    })))
+
+  it.scopedLive("every operation is counted once, whether it is given, withheld, or given again", () =>
+    kept(Effect.gen(function*() {
+      const processor = Lists.make({ history: "replay", batch: { operations: 3 } })
+      const { commits } = yield* Follow.follow(processor, "s", [
+        d("a", op(0), op(1), mark(2)),
+        d("a", op(3), mark(4), mark(5)),
+        d("a", op(6))
+      ])
+      expect(commits.map(({ operations, replayed, superseded }) => [operations, superseded, replayed])).toEqual([
+        // 0, and not 1 and the mark; of the next batch nothing is left, and of the first neither; then 6.
+        [1, 2, 0],
+        [0, 3, 0],
+        [1, 0, 0]
+      ])
+      expect(yield* rows).toEqual(["a: 6"])
+    })))
+
+  it.scopedLive.each(["replay", "append"] as const)(
+    "an undo of a hundred operations reaches back over all pages, past what was left out: %s",
+    (history) =>
+      kept(Effect.gen(function*() {
+        const told: Array<number> = []
+        const processor = Lists.make({
+          history,
+          batch: { operations: 10 },
+          before: (_, { input, index }) =>
+            index % 7 === 3 ? new Lists.Refused(input as { readonly number: number }) : Effect.void,
+          retracting: ({ indexes }) => Effect.sync(() => told.push(...indexes)),
+          policy: { Refused: Policy.skip }
+        })
+        const pushes = Array.from({ length: 120 }, (_, i) => op(i))
+        const strands = [...pushes.map((each) => d("a", each)), d("a", op(120, 100))]
+        yield* Follow.follow(processor, "s", strands)
+        const left = [...Array.from({ length: 20 }, (_, i) => i), 120].filter((index) => index % 7 !== 3)
+        expect(yield* rows).toEqual([`a: ${left.join(" ")}`])
+        const lost = Array.from({ length: 100 }, (_, i) => 119 - i).filter((index) => index % 7 !== 3)
+        expect(told).toEqual(history === "append" ? lost : [])
+        // What was taken in is known as such, page by page, also after all of them were read.
+        const again = yield* Follow.follow(processor, "s", [...strands, ...strands])
+        expect(again.commits.reduce((sum, { redelivered }) => sum + redelivered, 0)).toBe(121)
       }))
   )
 

@@ -22,6 +22,20 @@ export const documentType = "test/list"
 
 const Model = DocumentModel.make(documentType, { PUSH: Schema.Struct({ number: Schema.Int }) })
 
+interface ListState {
+  readonly list: ReadonlyArray<number>
+}
+
+/** The same, with its state: what the real documents have. */
+const Stateful = DocumentModel.make(documentType, { PUSH: Schema.Struct({ number: Schema.Int }) }, {
+  state: {
+    initial: { list: [] },
+    reduce: ({ list }: ListState, { input, type }): ListState => ({
+      list: type === "PUSH" ? [...list, (input as { readonly number: number }).number] : list
+    })
+  }
+})
+
 export const Items = Table.make(
   "list_item",
   Schema.Struct({ document_id: Schema.String, place: Schema.Int, op_index: Schema.Int, number: Schema.Int }),
@@ -93,6 +107,8 @@ export interface Options {
   readonly retracting?: (retraction: Retraction.Retraction) => Effect.Effect<unknown, Refused>
   readonly policy?: Policy.Policy<Refused | Policy.StandardFailure>
   readonly startFrom?: Processor.StartFrom
+  /** Whether the handler wants state, and refuses an operation whose state is not what it should be. */
+  readonly wantsState?: boolean
 }
 
 /** Undoes what is taken back: those rows go, and places are counted anew. */
@@ -106,7 +122,9 @@ const retract = ({ documentId, indexes }: Retraction.Retraction) =>
     if (rows.length > 0) yield* Lengths.update({ document_id: documentId }, { n: left.length })
   })
 
-export const make = ({ batch, before, history, kind = "tables", policy, retracting, startFrom }: Options) => {
+export const make = (
+  { batch, before, history, kind = "tables", policy, retracting, startFrom, wantsState }: Options
+) => {
   const push = kind === "tables" ? throughTables : throughSql
   const handle: Push | NonNullable<Options["before"]> = (strand, operation) =>
     Effect.zipRight(before?.(strand, operation) ?? Effect.void, push(strand, operation))
@@ -115,6 +133,16 @@ export const make = ({ batch, before, history, kind = "tables", policy, retracti
   const byOperation = Processor.onOperations(
     Model,
     { PUSH: ({ operation, strand }) => handle(strand, operation) },
+    { retract: ({ retraction }) => undo(retraction) }
+  )
+  const byState = Processor.onOperations(
+    Stateful,
+    {
+      PUSH: ({ input, operation, previousState, state, strand }) =>
+        state.list.join() === [...previousState.list, input.number].join()
+          ? handle(strand, operation)
+          : new Refused(input)
+    },
     { retract: ({ retraction }) => undo(retraction) }
   )
   const byBatch = Processor.onBatch((strands) =>
@@ -136,7 +164,7 @@ export const make = ({ batch, before, history, kind = "tables", policy, retracti
     filter: { documentType: [documentType] },
     ...(batch === undefined ? {} : { batch }),
     ...(startFrom === undefined ? {} : { startFrom }),
-    handler: kind === "batch" ? byBatch : byOperation
+    handler: wantsState === true ? byState : kind === "batch" ? byBatch : byOperation
   }).pipe(Processor.withPolicy({ ...Policy.standard, Refused: Policy.park, ...policy }))
 }
 
@@ -182,3 +210,47 @@ export const isWhole = ({ steps }: RealHistory): boolean => {
     return isNext
   })
 }
+
+export interface World {
+  readonly strands: ReadonlyArray<Source.Unplaced>
+  /** What each document is left with once the source was read up to a position. */
+  readonly at: (position: bigint) => ReadonlyMap<string, ReadonlyArray<number>>
+}
+
+/** Histories as documents, a strand for each operation, in turns. */
+export const worldOf = (histories: ReadonlyArray<RealHistory>): World => {
+  const strands: Array<Source.Unplaced> = []
+  const told: Array<readonly [documentId: string, left: ReadonlyArray<number>]> = []
+  const longest = Math.max(...histories.map(({ steps }) => steps.length))
+  for (let i = 0; i < longest; i++) {
+    for (const [d, { protocol, steps }] of histories.entries()) {
+      const step = steps[i]
+      if (step === undefined) continue
+      strands.push(strand(`d${d}`, [step[0]], { protocol }))
+      told.push([`d${d}`, step[1] ?? []])
+    }
+  }
+  return {
+    strands,
+    at: (position) => {
+      const left = new Map(told.slice(0, Number(position)))
+      return new Map(Array.from(left).filter(([, numbers]) => numbers.length > 0))
+    }
+  }
+}
+
+/** Lists in words, to be compared. */
+export const sorted = (all: ReadonlyMap<string, ReadonlyArray<number>>) =>
+  Array.from(all, ([documentId, numbers]) => `${documentId}: ${numbers.join(" ")}`).sort()
+
+/** The states that are stored, in the form of {@link lists}. */
+export const states: Effect.Effect<ReadonlyMap<string, ReadonlyArray<number>>, SqlError, SqlClient.SqlClient> = Effect
+  .flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.map(
+      sql<{ readonly document_id: string; readonly state: string }>`SELECT document_id, state FROM processor_state`,
+      (rows) =>
+        new Map(rows.flatMap(({ document_id, state }) => {
+          const { list } = JSON.parse(state) as ListState
+          return list.length === 0 ? [] : [[document_id, list] as const]
+        }))
+    ))

@@ -23,6 +23,20 @@ describe("a definition", () => {
     expect(Definition.make("things", Thing, { key: ["id"] }).columns.map(({ name }) => name)).toEqual(["id"])
   })
 
+  it("has an index by which the rows of a document are found, unless a key or another index begins with it", () => {
+    const indexesOf = (options: Partial<Definition.Options>) =>
+      Definition.make("things", Schema.Struct({ id: Schema.Int, document: Schema.String }), {
+        key: ["id"],
+        document: "document",
+        ...options
+      }).indexes
+    expect(indexesOf({})).toEqual([["document"]])
+    expect(indexesOf({ indexes: [["id", "document"]] })).toEqual([["id", "document"], ["document"]])
+    expect(indexesOf({ indexes: [["document", "id"]] })).toEqual([["document", "id"]])
+    expect(indexesOf({ key: ["document", "id"] })).toEqual([])
+    expect(indexesOf({ unique: [["document", "id"]] })).toEqual([])
+  })
+
   it.each<readonly [string, Schema.Schema.AnyNoContext, Definition.Options, RegExp]>([
     ["a b", row, { key: ["id"] }, /"a b" cannot name a table/],
     ["a\"b", row, { key: ["id"] }, /cannot name a table/],

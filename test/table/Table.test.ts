@@ -39,7 +39,7 @@ const Totals = Table.make(
 const Moves = Table.make(
   "moves",
   Schema.Struct({ document: Schema.String, nth: Schema.Int, by: Schema.Int }),
-  { key: ["document", "nth"] }
+  { key: ["document", "nth"], document: "document" }
 )
 
 class Point
@@ -266,6 +266,39 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       }),
       sent
     )
+  })
+
+  describe.each(["in a handler", "as statements"])("the rows of a document, %s,", (where) => {
+    const run = <A, E>(body: Effect.Effect<A, E, SqlClient.SqlClient>) =>
+      where === "in a handler" ? Transaction.run(folding(body, () => undefined)) : body
+
+    it.scopedLive("are removed, those too that are held back, and can be written again", () =>
+      kept(Effect.gen(function*() {
+        yield* prepared
+        const row = (document: string, nth: number, by: number) => ({ document, nth, by })
+        yield* Effect.forEach([row("a", 0, 1), row("a", 1, 1), row("b", 0, 1)], Moves.insert)
+        const seen = yield* run(Effect.gen(function*() {
+          yield* Moves.insert(row("a", 2, 2))
+          yield* Moves.update({ document: "a", nth: 0 }, { by: 2 })
+          yield* Moves.insert(row("b", 1, 2))
+          // Read, so that it is known, and known wrong, were it not forgotten.
+          yield* Moves.get({ document: "a", nth: 1 })
+          yield* Moves.removeDocument("a")
+          const found = [yield* Moves.get({ document: "a", nth: 1 }), yield* Moves.get({ document: "a", nth: 2 })]
+          yield* Moves.insert(row("a", 1, 3))
+          yield* Moves.removeDocument("nobody's")
+          return found
+        }))
+        expect(seen).toEqual([Option.none(), Option.none()])
+        expect(yield* Moves.find({})).toEqual([row("a", 1, 3), row("b", 0, 1), row("b", 1, 2)])
+      })))
+
+    it.scopedLive("are not removed from a table that does not know them", () =>
+      kept(Effect.gen(function*() {
+        yield* prepared
+        const exit = yield* Effect.exit(run(Accounts.removeDocument("a")))
+        expect(String(exit)).toMatch(/accounts names no column for the id of a document/)
+      })))
   })
 
   it.scopedLive("an interrupted batch leaves nothing", () =>
