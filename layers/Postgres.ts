@@ -46,6 +46,7 @@ import * as Namespaces from "../src/store/Namespaces.js"
 import { StoreUnavailable } from "../src/store/StoreUnavailable.js"
 import * as DirectStatement from "./DirectStatement.js"
 import * as EvenRows from "./EvenRows.js"
+import * as Aside from "./postgres/Aside.js"
 import * as ClientOptions from "./postgres/ClientOptions.js"
 import * as Int8 from "./postgres/Int8.js"
 import * as Listener from "./postgres/Listener.js"
@@ -99,9 +100,13 @@ const make = (
       listen: (channel: string) => Listener.listen(settings, clientOptions, channel),
       notify: (channel: string, payload: string) => Effect.asVoid(client`SELECT pg_notify(${channel}, ${payload})`)
     })
-    const namespaces = yield* Namespaces.fromStore(
-      schemas(settings, pool, yield* Effect.context<Reactivity.Reactivity>())
-    )
+    const reactivity = yield* Effect.context<Reactivity.Reactivity>()
+    const clientOf = (schema: SearchPath.Schema) => Effect.provide(clientAt(settings, pool, schema), reactivity)
+    const namespaces = yield* Namespaces.fromStore({
+      ...schemas(clientOf),
+      aside: Aside.make(client, clientOf),
+      tidy: Aside.tidy(client)
+    })
     return Context.make(SqlClient.SqlClient, pg).pipe(
       Context.add(PgClient.PgClient, pg),
       Context.add(Namespaces.Namespaces, namespaces),
@@ -134,13 +139,8 @@ const clientAt = (
 const compiler = EvenRows.required(PgClient.makeCompiler())
 
 /** A namespace is a schema, and its client costs no session while nobody uses it. */
-const schemas = (
-  settings: Settings.Settings,
-  pool: Pool.Pool,
-  reactivity: Context.Context<Reactivity.Reactivity>
-): Namespaces.Store => {
-  const at = (namespace: Namespaces.Namespace) =>
-    Effect.provide(clientAt(settings, pool, Namespaces.place(namespace)), reactivity)
+const schemas = (clientOf: (schema: SearchPath.Schema) => Effect.Effect<SqlClient.SqlClient>): Namespaces.Store => {
+  const at = (namespace: Namespaces.Namespace) => clientOf(Namespaces.place(namespace))
   return { writer: at, reader: at, registry: (namespace) => ({ schema: Namespaces.place(namespace) }) }
 }
 

@@ -113,7 +113,7 @@ const make = (
   Effect.gen(function*() {
     const settings = yield* Settings.make(options)
     const own = yield* database(settings)
-    const store = Namespaces.single(own.client)
+    const store = { ...Namespaces.single(own.client), aside: yield* temporary(settings) }
     if (settings.filename === ":memory:") return contextOf(own, yield* Namespaces.fromStore(store))
     const files = yield* Files.make(1)
     const reader = yield* clientOf(files.file({ ...settings, readonly: true }).lease, settings)
@@ -156,6 +156,7 @@ const inMemory = (
         return client
       })
     return {
+      aside: yield* temporary(settings),
       writer: (namespace) =>
         turn.withPermits(1)(Effect.suspend(() => {
           const known = clients.get(namespace)
@@ -183,7 +184,8 @@ const makeDirectory = (
     const settings = yield* Settings.makeDirectory(options)
     yield* Directory.make(settings.directory)
     const files = yield* Files.make(settings.filesMax)
-    return yield* Namespaces.fromStore(inFiles(settings, files, yield* Effect.context<Reactivity.Reactivity>()))
+    const store = inFiles(settings, files, yield* Effect.context<Reactivity.Reactivity>())
+    return yield* Namespaces.fromStore({ ...store, aside: yield* temporary(settings.file("", false)) })
   })
 
 /** A file for each namespace, made when it is opened for writing. */
@@ -222,6 +224,19 @@ const inFiles = (
 
 /** A file found by its name is no database that was given on purpose: with tables in it, it has to be registered. */
 const schemaOf = (namespace: Namespaces.Namespace) => ({ schema: Namespaces.place(namespace) })
+
+/** A database without a name: SQLite keeps what its memory does not hold in a file that goes with the connection, or a kill. */
+const temporary = (
+  settings: Settings.Settings
+): Effect.Effect<NonNullable<Namespaces.Store["aside"]>, never, Reactivity.Reactivity> =>
+  Effect.map(
+    Effect.context<Reactivity.Reactivity>(),
+    (reactivity) =>
+      database({ ...settings, filename: "", readonly: false }).pipe(
+        Effect.map(({ client }) => ({ sql: client, schema: undefined })),
+        Effect.mapInputContext((scope: Context.Context<Scope.Scope>) => Context.merge(reactivity, scope))
+      )
+  )
 
 /** An open database until the scope closes. */
 const database = (settings: Settings.Settings) =>

@@ -5,7 +5,8 @@
  * processor_cursor       one row per (processor, source) and range of slices, the ranges side by side from slice 0 to 1,023, one
  *                        of all slices where the processor is not divided: the position after which it began, the last
  *                        committed position, how many commits led there, the epoch of the owner whose commits count, how many
- *                        dead letters wait, how many were ever written, and when the row was last claimed or moved. `ahead`
+ *                        dead letters wait, how many were ever written, how far its operations were handled once when it is
+ *                        projected anew, and when the row was last claimed or moved. `ahead`
  *                        is a JSON list of [first slice, last slice, position] of slices that had come further than the row
  *                        when it was made of others
  * processor_stream       one row per (processor, source, document, scope, branch) and page of 32 indexes: which operation was
@@ -41,6 +42,7 @@ export const up = Effect.gen(function*() {
       parked INTEGER NOT NULL,
       letters BIGINT NOT NULL,
       ahead TEXT NOT NULL,
+      replay_through BIGINT NOT NULL,
       updated_at_ms BIGINT NOT NULL,
       PRIMARY KEY (processor, source, first_slice)
     )`

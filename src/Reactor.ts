@@ -15,7 +15,6 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
@@ -30,11 +29,14 @@ import * as Brake from "./ingest/Brake.js"
 import * as Pace from "./ingest/Pace.js"
 import * as Relay from "./ingest/Relay.js"
 import { Source } from "./ingest/Source.js"
+import * as Intermission from "./Intermission.js"
 import type { Dispatch } from "./process/Dispatch.js"
 import type { Dispatcher } from "./process/Dispatcher.js"
 import * as Fault from "./process/Fault.js"
 import * as Pauses from "./process/Pauses.js"
 import type { Processor, Services } from "./process/Processor.js"
+import type * as Rebuild from "./Rebuild.js"
+import * as Revision from "./Revision.js"
 import { Claims } from "./store/Claims.js"
 import { patience } from "./store/Commit.js"
 import { Halted } from "./store/Commit.js"
@@ -69,6 +71,19 @@ export class Reactor extends Context.Tag("effect-processors/Reactor")<Reactor, {
     place: Wait.Place,
     options?: Wait.Options
   ) => Effect.Effect<Position, Wait.WaitError>
+  /**
+   * Projects one of its processors anew from what its source has, or one document of it, while all others go on. One that
+   * has halted begins again. Two of one processor come one after the other. Closing the reactor ends it.
+   */
+  readonly rebuild: (
+    processor: Pick<Decided, "name">,
+    options?: Rebuild.Options
+  ) => Effect.Effect<Rebuild.Rebuilt, Rebuild.RebuildError>
+  /** Compares the tables of one of its processors with those of a replay. The processor stands still while rows are compared. */
+  readonly verify: (
+    processor: Pick<Decided, "name">,
+    options?: Rebuild.VerifyOptions
+  ) => Effect.Effect<Rebuild.Verdict, Rebuild.RebuildError>
   /** How each subscription stands. */
   readonly outcomes: Effect.Effect<ReadonlyArray<Outcome>>
   /** Waits until every subscription has ended or halted, or waits for one that has halted; for ever on a live source. */
@@ -90,6 +105,8 @@ export interface Outcome extends Key {
   /** Dead letters that wait. */
   readonly waiting: number
   readonly totals: Pulse.Totals
+  /** Set while its tables are projected anew: how, and how far that has come. */
+  readonly rebuild: Pulse.Rebuild | undefined
 }
 
 /** What may be set for a reactor; every default is here. */
@@ -177,8 +194,8 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
 > =>
   Effect.gen(function*() {
     const names = processors.map((processor) => processor.name)
-    const known = new Set<string>()
-    const twice = names.find((name) => known.size === known.add(name).size)
+    const seen = new Set<string>()
+    const twice = names.find((name) => seen.size === seen.add(name).size)
     if (twice !== undefined) return yield* Effect.dieMessage(`two processors of one reactor are named ${twice}`)
     const flaw = Precedence.flaw(processors)
     if (flaw !== undefined) return yield* Effect.dieMessage(flaw)
@@ -191,6 +208,10 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
       return yield* Effect.dieMessage(`a reactor's concurrency is at least 1, not ${settings.concurrency}`)
     }
     const permits = yield* Effect.makeSemaphore(settings.concurrency)
+    // What a rebuild leaves that was killed; only processors that name their tables are ever rebuilt.
+    if (processors.some(({ tables }) => tables.length > 0)) {
+      yield* Effect.forkScoped(Effect.ignoreLogged(namespaces.tidy))
+    }
     const observers = {
       commits: yield* observable<Commit>(),
       incidents: yield* observable<Incident.Incident>()
@@ -221,6 +242,7 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
       )
     ]))
     const order = new Precedence.Order(crews)
+    const revisions = new Map<string, Revision.Revision>()
     const rests = yield* Effect.forEach(
       processors as ReadonlyArray<Processor<never, Services<Processors[number]>>>,
       (processor, i) =>
@@ -260,16 +282,20 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
                   moved: (commit: Commit) => Effect.zipRight(PubSub.publish(observers.commits, commit), stir)
                 }
               }
-              const fiber = yield* Effect.forkScoped(
-                Effect.provideService(
-                  supervise(processor, options, { report, committed, arrived }, settings),
-                  SqlClient.SqlClient,
-                  sql
-                )
+              const stage = yield* Effect.provideService(
+                Intermission.make((perform) =>
+                  supervise(processor, { ...options, perform }, { report, committed, arrived }, settings)
+                ),
+                SqlClient.SqlClient,
+                sql
               )
-              pulse.isGone = () => fiber.unsafePoll() !== null && pulse.phase !== "ended" && pulse.phase !== "halted"
-              const ended = Effect.asVoid(Fiber.await(fiber))
-              return precedence === undefined ? ended : Effect.raceFirst(ended, precedence.stuck)
+              pulse.isGone = () => stage.isOver() && pulse.phase !== "ended" && pulse.phase !== "halted"
+              if (pulse.partition.number === 1) {
+                const migrating = settings.migrations
+                const revision = Revision.make(processor, { stage, pulse, turn, beside: processors, migrating })
+                revisions.set(processor.name, yield* revision)
+              }
+              return precedence === undefined ? stage.ended : Effect.raceFirst(stage.ended, precedence.stuck)
             }))
         })
     )
@@ -277,10 +303,9 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
       commits: Stream.fromPubSub(observers.commits),
       incidents: Stream.fromPubSub(observers.incidents),
       waitFor: ({ name }, place, options) =>
-        Effect.suspend(() =>
-          lookouts.get(name)?.until(place, options) ??
-            Effect.dieMessage(`no processor of this reactor is named ${name}`)
-        ),
+        Effect.flatMap(known(lookouts, name), ({ until }) => until(place, options)),
+      rebuild: ({ name }, options) => Effect.flatMap(known(revisions, name), ({ rebuild }) => rebuild(options)),
+      verify: ({ name }, options) => Effect.flatMap(known(revisions, name), ({ verify }) => verify(options)),
       outcomes: Effect.map(pulses.all, (all) => all.map(outcome)),
       ended: Effect.all(rests.flat(), { concurrency: "unbounded", discard: true }),
       settled: couriers.settled
@@ -298,6 +323,13 @@ const turnOf = (
       Effect.makeSemaphore(concurrency),
       (own) => (commit) => own.withPermits(1)(permits.withPermits(1)(commit))
     )
+const known = <A>(all: ReadonlyMap<string, A>, name: string): Effect.Effect<A> =>
+  Effect.suspend(() => {
+    const found = all.get(name)
+    return found === undefined
+      ? Effect.dieMessage(`no processor of this reactor is named ${name}`)
+      : Effect.succeed(found)
+  })
 
 /** Pauses between looks for those who wait, where commits tell when to look. */
 const looks = { minMillis: 25, maxMillis: 1_000 }
@@ -332,7 +364,7 @@ interface Observers {
 /** Runs a subscription, and again from its cursor when it fails, until it ends or cannot go on. */
 const supervise = <R>(
   processor: Processor<never, R>,
-  options: Subscription.Options & { readonly pulse: Pulse.Pulse },
+  options: Subscription.Options & { readonly pulse: Pulse.Pulse; readonly perform: Intermission.Perform },
   observers: Observers,
   settings: Settings.Values
 ): Effect.Effect<void, never, Exclude<R, Dispatch> | Source | SqlClient.SqlClient> =>
@@ -349,8 +381,13 @@ const supervise = <R>(
       })
     for (;;) {
       const before = pulse.totals.commits
-      const exit = yield* Effect.exit(Subscription.run(processor, { ...options, report }, observers.committed))
+      const exit = yield* options.perform(Subscription.run(processor, { ...options, report }, observers.committed))
       yield* observers.arrived
+      // Somebody had its cursor meanwhile.
+      if (exit === undefined) {
+        pulse.enter("opening", yield* Clock.currentTimeMillis)
+        continue
+      }
       if (Exit.isSuccess(exit)) return
       const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
       // An interruption that gets this far came from within, such as a handler's own fiber; one from outside ends this loop.
@@ -415,5 +452,6 @@ const outcome = (pulse: Pulse.Pulse): Outcome => ({
   failure: pulse.failure,
   position: pulse.position,
   waiting: pulse.parked,
-  totals: pulse.totals
+  totals: pulse.totals,
+  rebuild: pulse.rebuild
 })

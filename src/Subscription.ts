@@ -70,6 +70,8 @@ export interface Options {
   readonly pulse?: Pulse
   /** Called with each incident, once it is settled. */
   readonly report?: (incident: Incident) => Effect.Effect<void>
+  /** What its metrics go by; the processor's name when left out. */
+  readonly meteredAs?: string
   /** Runs around each transaction: how a reactor bounds how many subscriptions commit at once. */
   readonly turn?: <A, E, R>(commit: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /** What keeps batches from being committed yet; default: the processor's own rate. */
@@ -122,7 +124,7 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     const turn = options.turn ?? identity
     const { claims, partition } = options.share ?? { claims: new Claims(key, 1, turn), partition: Partition.whole }
     const pulse = options.pulse ?? new Pulse(key, source.head, yield* Clock.currentTimeMillis, processor.namespace)
-    const vitals = new Vitals(pulse, new Meter(processor.name, partition), options.report)
+    const vitals = new Vitals(pulse, new Meter(options.meteredAs ?? processor.name, partition), options.report)
     yield* vitals.enter("opening")
     Reach.forget(yield* SqlClient.SqlClient)
     const brake = options.brake ?? Pace.brake(processor.pace.rate)

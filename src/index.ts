@@ -65,6 +65,7 @@ export * as Wait from "./vitals/Wait.js"
 export * as ReactorDispatcher from "./powerhouse/ReactorDispatcher.js"
 
 export * as Reactor from "./Reactor.js"
+export * as Rebuild from "./Rebuild.js"
 export * as Subscription from "./Subscription.js"
 
 export * as Powerhouse from "./powerhouse/Powerhouse.js"

@@ -20,7 +20,9 @@ const layers: ReadonlyArray<ReadonlyArray<string>> = [
   ["store"],
   ["schema", "journal"],
   ["vitals"],
-  ["Subscription.ts"],
+  ["Subscription.ts", "Intermission.ts"],
+  ["Rebuild.ts"],
+  ["Revision.ts"],
   ["Reactor.ts"],
   ["cli", "powerhouse", "testing"],
   ["index.ts"]

@@ -60,7 +60,8 @@ export const closeNow = (db: Database.Database): Effect.Effect<void> => {
 
 /** Sets what a file does not remember, and reads back what durability and integrity rest on. */
 const configure = (db: Database.Database, settings: Settings): void => {
-  expect(db, "journal_mode", db.memory ? "memory" : "wal", "WAL")
+  // A database without a name is kept in no file that a log could lie beside.
+  expect(db, "journal_mode", db.memory ? "memory" : "wal", settings.filename === "" ? "MEMORY" : "WAL")
   expect(db, "synchronous", settings.synchronous === "full" ? 2 : 1, settings.synchronous)
   expect(db, "foreign_keys", 1, "ON")
   expect(db, "busy_timeout", settings.busyTimeoutMillis, String(settings.busyTimeoutMillis))

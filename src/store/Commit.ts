@@ -315,7 +315,10 @@ const write = <R>(
       ? Rewrite.straight(sifted.strands, sifted.operations)
       : yield* blaming(segment, trial, rewrite.plan(sifted.strands, sifted.operations))
     trial.attempt.states = states
-    if (plan.runs.length > 0) yield* handle(owner, segment, plan, states, trial, outgoing)
+    if (plan.runs.length > 0) {
+      const handled = handle(owner, segment, plan, states, trial, outgoing)
+      yield* Segment.isReplayed(segment, held) ? Effect.provideService(handled, Replaying, true) : handled
+    }
     if (states !== undefined) {
       yield* decided?.isBare === true
         ? States.forget(held, segment.strands.map(({ documentId }) => documentId))

@@ -12,8 +12,8 @@
  *     0 ─ 511 · 512 ─ 1,023   two: a claim with other partitions makes the rows anew, see `Ranges`
  *
  * Invariants: the ranges of a processor lie side by side and hold all slices, and the row of slice 0 is never deleted: who
- * makes the rows anew holds it. The position after which it began never changes; of any slice, position, sequence and epoch
- * never go down, and an epoch is higher than any before it, whatever the ranges were; sequence counts commits, so that a
+ * makes the rows anew holds it. The position after which it began never changes; of any slice, sequence and epoch never go down, and
+ * position only where a rebuild in place begins anew; an epoch is higher than any before it, whatever the ranges were; sequence counts commits, so that a
  * commit whose answer was lost can be told from one that never happened even where the position did not move. There is no
  * way to move a cursor outside a transaction that also holds the writes, if there are any.
  */
@@ -46,7 +46,13 @@ export interface Cursor extends Key, Ranges.Standing {
   readonly epoch: bigint
   /** Dead letters that wait. */
   readonly parked: number
+  /** Operations up to here were handled once before the rows were emptied; see {@link isReplaying}. */
+  readonly replayThrough: Position.Position
 }
+
+/** Whether its operations are handled for another time, since a rebuild in place has begun and not come to its end. */
+export const isReplaying = (cursor: Pick<Cursor, "position" | "replayThrough">): boolean =>
+  cursor.position < cursor.replayThrough
 
 /** Another owner has claimed the subscription. Its commits count from now on; ours are refused. */
 export class Fenced extends Data.TaggedError("Fenced")<Key & { readonly epoch: bigint; readonly owner: bigint }> {
@@ -74,6 +80,7 @@ interface Row {
   readonly parked: number
   readonly letters: string
   readonly ahead: string
+  readonly replay_through: string
 }
 
 const fromRow = (key: Key, row: Row): Cursor => {
@@ -88,13 +95,15 @@ const fromRow = (key: Key, row: Row): Cursor => {
     sequence: BigInt(row.sequence),
     epoch: BigInt(row.epoch),
     parked: row.parked,
-    letters: BigInt(row.letters)
+    letters: BigInt(row.letters),
+    replayThrough: Position.fromSql(row.replay_through)
   }
 }
 
 const columns = `first_slice, last_slice, CAST(start_position AS TEXT) AS start_position,
   CAST(position AS TEXT) AS position, CAST(sequence AS TEXT) AS sequence, CAST(epoch AS TEXT) AS epoch, parked,
-  CAST(letters AS TEXT) AS letters, ahead`
+  CAST(letters AS TEXT) AS letters, ahead,
+  CAST(replay_through AS TEXT) AS replay_through`
 
 /** The cursors of these slices, or those that have any of them, in their order. */
 const selection = (sql: SqlClient.SqlClient, key: Key, { first, last }: Slice.Range, lock: boolean) =>
@@ -166,8 +175,8 @@ const take = (key: Key, ranges: ReadonlyArray<Slice.Range>, start: Position.Posi
     yield* sql`
       INSERT INTO processor_cursor
         (processor, source, first_slice, last_slice, start_position, position, sequence, epoch, parked, letters, ahead,
-         updated_at_ms)
-      VALUES (${key.processor}, ${key.source}, ${first}, ${last}, ${start}, ${start}, 0, 0, 0, 0, '', ${now})
+         replay_through, updated_at_ms)
+      VALUES (${key.processor}, ${key.source}, ${first}, ${last}, ${start}, ${start}, 0, 0, 0, 0, '', 0, ${now})
       ON CONFLICT (processor, source, first_slice) DO NOTHING`
     // Whoever holds this row makes the others; a statement that began before it was free would not see them all.
     yield* selectOne(key, first, true)
@@ -215,17 +224,22 @@ const divide = (key: Key, found: ReadonlyArray<Cursor>, ranges: ReadonlyArray<Sl
     yield* sql`
       DELETE FROM processor_cursor
       WHERE processor = ${key.processor} AND source = ${key.source} AND first_slice > ${Slice.whole.first}`
+    const replayThrough = found.reduce<Position.Position>(
+      (furthest, cursor) => cursor.replayThrough > furthest ? cursor.replayThrough : furthest,
+      Position.origin
+    )
     for (const { ahead, letters, position, sequence, slices } of Ranges.divide(found, ranges)) {
       const parked = counts.reduce((sum, each) => Slice.isIn(slices, each.slice) ? sum + each.parked : sum, 0)
       yield* sql`
         INSERT INTO processor_cursor
           (processor, source, first_slice, last_slice, start_position, position, sequence, epoch, parked, letters, ahead,
-           updated_at_ms)
+           replay_through, updated_at_ms)
         VALUES (${key.processor}, ${key.source}, ${slices.first}, ${slices.last}, ${found[0]!.start}, ${position},
-          ${sequence}, 0, ${parked}, ${letters}, ${Ranges.toText(ahead)}, 0)
+          ${sequence}, 0, ${parked}, ${letters}, ${Ranges.toText(ahead)}, ${replayThrough}, 0)
         ON CONFLICT (processor, source, first_slice) DO UPDATE SET
           last_slice = excluded.last_slice, position = excluded.position, sequence = excluded.sequence,
-          parked = excluded.parked, letters = excluded.letters, ahead = excluded.ahead`
+          parked = excluded.parked, letters = excluded.letters, ahead = excluded.ahead,
+          replay_through = excluded.replay_through`
     }
   })
 
@@ -339,8 +353,9 @@ const statements = (bulk: MakeBulk): Statements => ({
   begin: bulk(["text", "text", "bigint", "bigint"], ({ table }) => `
     INSERT INTO processor_cursor
       (processor, source, first_slice, last_slice, start_position, position, sequence, epoch, parked, letters, ahead,
-       updated_at_ms)
-    SELECT v.column1, v.column2, ${Slice.whole.first}, ${Slice.whole.last}, v.column3, v.column3, 0, 0, 0, 0, '', v.column4
+       replay_through, updated_at_ms)
+    SELECT v.column1, v.column2, ${Slice.whole.first}, ${Slice.whole.last}, v.column3, v.column3, 0, 0, 0, 0, '', 0,
+      v.column4
     FROM ${table} WHERE TRUE
     ON CONFLICT (processor, source, first_slice) DO NOTHING`),
   own: bulk(["text", "text", "bigint"], ({ table }) => `
@@ -423,6 +438,35 @@ export const advance = (
       parked: row.parked,
       letters: held.letters + BigInt(letters.written)
     }
+  })
+
+/** What a rebuild makes of a cursor: the rest of it stays. */
+export type Rebuilt = Pick<Cursor, "position" | "parked" | "letters" | "replayThrough">
+
+/**
+ * Says where the cursor stands once its rows have been put in place of others. It counts as a commit, so that an owner
+ * elsewhere is told by a {@link CursorConflict} that what it knew is no more. The last statement of such a transaction.
+ */
+export const rebuilt = (
+  held: Cursor,
+  next: Rebuilt
+): Effect.Effect<Cursor, SqlError | Fenced | CursorConflict, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const rows = yield* sql`
+      UPDATE processor_cursor
+      SET position = ${next.position}, parked = ${next.parked}, letters = ${next.letters},
+        replay_through = ${next.replayThrough}, sequence = sequence + 1, updated_at_ms = ${yield* Clock
+      .currentTimeMillis}
+      WHERE processor = ${held.processor} AND source = ${held.source} AND first_slice = ${held.slices.first}
+        AND epoch = ${held.epoch} AND sequence = ${held.sequence} AND position = ${held.position}
+      RETURNING parked`
+    return rows.length === 0
+      ? yield* Effect.flatMap(
+        Effect.flatMap(selectOne(held, held.slices.first, false), (found) => refusal(held, found)),
+        Effect.fail
+      )
+      : { ...held, ...next, sequence: held.sequence + 1n }
   })
 
 /**

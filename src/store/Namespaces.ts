@@ -14,10 +14,12 @@ import * as Reactivity from "@effect/experimental/Reactivity"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
 import * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
 import { make as nameOf } from "../domain/Namespace.js"
 import type { Namespace } from "../domain/Namespace.js"
 import * as Fault from "../process/Fault.js"
@@ -44,7 +46,32 @@ export class Namespaces extends Context.Tag("effect-processors/Namespaces")<Name
   readonly open: (namespace: Namespace) => Effect.Effect<SqlClient.SqlClient, OpenError>
   /** A client that can only read. It creates nothing and waits for nothing. */
   readonly query: (namespace: Namespace) => Effect.Effect<SqlClient.SqlClient, NamespaceError>
+  /** An empty place of no name beside a namespace, which is gone with the scope; see {@link Aside}. */
+  readonly aside: (
+    namespace: Namespace
+  ) => Effect.Effect<Aside, AsideUnavailable | StoreUnavailable | SqlError, Scope.Scope>
+  /** Removes the empty places of runs that were killed. Those that are in use stay. */
+  readonly tidy: Effect.Effect<void, SqlError>
 }>() {}
+
+/**
+ * An empty place for as long as a scope lasts, in which a namespace is built another time. On SQLite it is a temporary
+ * database of its own, which nothing is left of, not even after a kill. On PostgreSQL it is a schema of the same database,
+ * whose name a session holds a lock on; what a killed run leaves is removed by {@link Namespaces.tidy}.
+ */
+export interface Aside {
+  readonly sql: SqlClient.SqlClient
+  /** The schema by which clients of other namespaces reach it; none where they cannot. */
+  readonly schema: string | undefined
+}
+
+/** The store keeps a single place that was given to it, and no others beside it. */
+export class AsideUnavailable extends Data.TaggedError("AsideUnavailable")<{ readonly namespace: string }> {
+  override get message(): string {
+    return `there can be no place beside namespace ${this.namespace}: layerSingle knows one alone; ` +
+      "Sqlite.layer, Sqlite.layerDirectory and Postgres.layer make others"
+  }
+}
 
 /** How a kind of store keeps its places. */
 export interface Store {
@@ -55,6 +82,10 @@ export interface Store {
     namespace: Namespace
   ) => Effect.Effect<SqlClient.SqlClient, NamespaceMissing | StoreUnavailable>
   readonly registry: (namespace: Namespace) => Registry.Options
+  /** An empty place beside others, for as long as the scope; left out where there can be none. */
+  readonly aside?: Effect.Effect<Aside, StoreUnavailable | SqlError, Scope.Scope>
+  /** Removes what killed runs left of such places; left out where nothing can be. */
+  readonly tidy?: Effect.Effect<void, SqlError>
 }
 
 /** The service over a store. */
@@ -80,7 +111,10 @@ export const fromStore = (store: Store): Effect.Effect<Context.Tag.Service<Names
       })
     return {
       open: (namespace) => Transaction.outside(remembered(writers, namespace, open)),
-      query: (namespace) => Transaction.outside(remembered(readers, namespace, query))
+      query: (namespace) => Transaction.outside(remembered(readers, namespace, query)),
+      aside: (namespace) =>
+        store.aside === undefined ? new AsideUnavailable({ namespace }) : Transaction.outside(store.aside),
+      tidy: store.tidy ?? Effect.void
     }
   })
 

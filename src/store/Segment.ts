@@ -71,6 +71,20 @@ export const fromLetters = (letters: ReadonlyArray<Letter>, position: Position):
 
 export const isFromLetters = (segment: Segment): boolean => segment.letters.size > 0
 
+/** Whether its operations were handled before a rebuild in place began, which has not come so far yet. */
+export const isReplayed = (
+  segment: Segment,
+  cursor: { readonly position: Position; readonly replayThrough: Position }
+): boolean =>
+  cursor.position < cursor.replayThrough && segment.strands.every((strand) => strand.position <= cursor.replayThrough)
+
+/** Cut where a replay ends, so that no segment has operations of both kinds. */
+export const cutAt = (segment: Segment, through: Position): ReadonlyArray<Segment> => {
+  let before = 0
+  for (const strand of segment.strands) if (strand.position <= through) before += strand.operations.length
+  return before === 0 || before === segment.operations ? [segment] : split(segment, before)
+}
+
 /** Cuts after the first `at` operations; `at` is between 1 and one less than there are. No strand is without operations. */
 export const split = (segment: Segment, at: number): readonly [Segment, Segment] => {
   const before: Array<Strand> = []

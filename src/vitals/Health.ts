@@ -36,7 +36,7 @@ import * as Outbox from "../store/Outbox.js"
 import * as Metrics from "./Metrics.js"
 import { Behind } from "./Precedence.js"
 import { Pulses } from "./Pulse.js"
-import type { Phase, Pulse } from "./Pulse.js"
+import type { Phase, Pulse, Rebuild } from "./Pulse.js"
 
 export interface Report {
   /** Whether nothing below is wrong. */
@@ -72,6 +72,8 @@ export interface SubscriptionReport {
   readonly oldestWaitingMillis: number | undefined
   /** Dead letters that wait. */
   readonly parked: number
+  /** Set while its tables are projected anew. */
+  readonly rebuild: Rebuild | undefined
   readonly complaints: ReadonlyArray<string>
   readonly notices: ReadonlyArray<string>
 }
@@ -354,7 +356,11 @@ const examinePulse = (
     const isHeldUp = pulse.phase === "held" && pulse.failure instanceof Behind
     const isForGood = pulse.failure instanceof Behind && pulse.failure.isForGood
     const why = pulse.failure === undefined ? "" : `: ${Fault.describe(pulse.failure)}`
+    const { rebuild } = pulse
     const complaints = [
+      ...(rebuild?.how === "in place"
+        ? [`is rebuilt in place, at position ${rebuild.position} of ${rebuild.through}: its tables are not whole yet`]
+        : []),
       ...(pulse.isGone() ? ["has a dead loop"] : []),
       ...(pulse.phase === "halted" ? [`has halted${why}`] : []),
       ...(pulse.phase === "reopening" ? [`failed and waits to open again${why}`] : []),
@@ -385,8 +391,14 @@ const examinePulse = (
       behindPositions,
       oldestWaitingMillis,
       parked,
+      rebuild,
       complaints,
-      notices: parked > 0 ? [`has ${parked} dead letter${parked === 1 ? "" : "s"}`] : []
+      notices: [
+        ...(parked > 0 ? [`has ${parked} dead letter${parked === 1 ? "" : "s"}`] : []),
+        ...(rebuild?.how === "shadow"
+          ? [`is replayed in the shadow, at position ${rebuild.position} of ${rebuild.through}`]
+          : [])
+      ]
     }
   })
 

@@ -40,6 +40,14 @@ const nothing: Totals = {
   released: 0
 }
 
+/** A rebuild that has begun. Its tables are whole meanwhile only where it is in the shadow. */
+export interface Rebuild {
+  readonly how: "shadow" | "in place"
+  /** How far it has come, and how far it goes. */
+  readonly position: Position
+  readonly through: Position
+}
+
 /** One subscription's pulse. Written by the subscription alone, read by anyone. */
 export class Pulse {
   phase: Phase = "opening"
@@ -51,6 +59,10 @@ export class Pulse {
   /** Dead letters that wait. */
   parked = 0
   totals: Totals = nothing
+  /** What a replay in the shadow tells of itself; see {@link rebuild}. */
+  replay: Omit<Rebuild, "how"> | undefined = undefined
+  /** Up to where it was handled once, before a rebuild in place. */
+  private replayThrough: Position | undefined = undefined
   /** Why it is not working, in the phases `held`, `retrying`, `waiting`, `reopening` and `halted`. */
   failure: unknown = undefined
   /** The timestamp of the oldest operation that was read and is not committed. */
@@ -85,7 +97,17 @@ export class Pulse {
     this.failure = failure
   }
 
+  /** Set while its tables are projected anew. */
+  get rebuild(): Rebuild | undefined {
+    const { position, replayThrough } = this
+    if (position !== undefined && replayThrough !== undefined && position < replayThrough) {
+      return { how: "in place", position, through: replayThrough }
+    }
+    return this.replay === undefined ? undefined : { how: "shadow", ...this.replay }
+  }
+
   opened(cursor: Cursor): void {
+    this.replayThrough = cursor.replayThrough
     this.position = cursor.position
     this.parked = cursor.parked
   }

@@ -101,13 +101,14 @@ export const apply = (strand: Strand, operation: Operation): Effect.Effect<void,
 const streamColumns = { document_id: Schema.String, scope: Schema.String, branch: Schema.String }
 
 const BalanceTable = Table.make("ledger_balance", Schema.Struct({ ...streamColumns, n: Schema.Int, h: Schema.Int }), {
-  key: ["document_id", "scope", "branch"]
+  key: ["document_id", "scope", "branch"],
+  document: "document_id"
 })
 
 const EntryTable = Table.make(
   "ledger_entry",
   Schema.Struct({ ...streamColumns, n: Schema.Int, op_index: Schema.Int, op_skip: Schema.Int, amount: Schema.Int }),
-  { key: ["document_id", "scope", "branch", "n"] }
+  { key: ["document_id", "scope", "branch", "n"], document: "document_id" }
 )
 
 /** Does what {@link apply} does, through tables. */
@@ -141,6 +142,7 @@ const undecided = (options: Options) =>
     migrations,
     batch: options.batch ?? {},
     partitions: options.partitions ?? 1,
+    tables: [BalanceTable, EntryTable],
     handler: Effect.as(
       options.opened ?? Effect.void,
       handlerOf(

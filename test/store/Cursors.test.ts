@@ -41,7 +41,8 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         sequence: 0n,
         epoch: 1n,
         parked: 0,
-        letters: 0n
+        letters: 0n,
+        replayThrough: 0n
       })
     })))
 

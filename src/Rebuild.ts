@@ -1,0 +1,632 @@
+/**
+ * A rebuild: a processor's tables as its source and its handler make them today, in place of those that are there.
+ *
+ *     in the shadow   an empty place ─▶ migrations ─▶ replay to the cursor ─▶ stop ─▶ replay the rest ─▶ exchange ─▶ go on
+ *     in place        stop ─▶ tables emptied, cursor back at its start ─▶ go on, from there
+ *     one document    an empty place ─▶ migrations ─▶ replay of its operations ─▶ stop ─▶ … ─▶ exchange of its rows ─▶ go on
+ *     verify          an empty place ─▶ migrations ─▶ replay to the cursor ─▶ compare ─▶ go on
+ *
+ *     Rebuild.run(Todos)                   beside whoever owns the cursor, in any process
+ *     reactor.rebuild(Todos)               where its reactor runs, which stops it for the exchange alone
+ *
+ * Invariants: a replay runs the processor as it is, with its policy, batches and dead letters, on operations that its cursor
+ * has passed and no others, in `Replaying`; its rows take the place of the live ones in one transaction that holds the
+ * cursor, and only if that has not moved since; so whoever is killed leaves the old rows or the new ones. Where an owner runs
+ * elsewhere, it is told by a `CursorConflict` at its next commit, and opens again.
+ *
+ * In the shadow a handler finds its own tables and those that migrations fill. Others' tables are not there, so a handler that
+ * asks them fails instead of finding nothing.
+ */
+
+import * as SqlClient from "@effect/sql/SqlClient"
+import { SqlError } from "@effect/sql/SqlError"
+import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { dialectOf } from "./domain/Dialect.js"
+import type { Position } from "./domain/Position.js"
+import * as Slice from "./domain/Slice.js"
+import type { DocumentId, Strand } from "./domain/Strand.js"
+import * as Filter from "./ingest/Filter.js"
+import { documentOf, Source } from "./ingest/Source.js"
+import type { SourceTruncated } from "./ingest/Source.js"
+import type { Dispatch } from "./process/Dispatch.js"
+import * as Fault from "./process/Fault.js"
+import type * as Migration from "./process/Migration.js"
+import * as Pauses from "./process/Pauses.js"
+import type { Processor } from "./process/Processor.js"
+import { Replaying } from "./process/Replaying.js"
+import * as Anew from "./store/Anew.js"
+import { NotRebuildable } from "./store/Anew.js"
+import { patience } from "./store/Commit.js"
+import * as Cursors from "./store/Cursors.js"
+import * as Exchange from "./store/Exchange.js"
+import type { Incident } from "./store/Incident.js"
+import * as Letters from "./store/Letters.js"
+import * as Migrator from "./store/Migrator.js"
+import { Namespaces } from "./store/Namespaces.js"
+import type { Aside } from "./store/Namespaces.js"
+import type { Side } from "./store/Pages.js"
+import * as Progress from "./store/Progress.js"
+import * as RowHash from "./store/RowHash.js"
+import * as Standing from "./store/Standing.js"
+import * as Survey from "./store/Survey.js"
+import * as Transaction from "./store/Transaction.js"
+import * as Subscription from "./Subscription.js"
+
+export { NotRebuildable } from "./store/Anew.js"
+export type { Comparison, Difference } from "./store/RowHash.js"
+
+/** The replay, or the exchange, failed with `cause`. The live tables are as they were. */
+export class RebuildFailed extends Data.TaggedError("RebuildFailed")<
+  Cursors.Key & { readonly cause: unknown }
+> {
+  override get message(): string {
+    return `${this.processor} on ${this.source} was not projected anew: ${Fault.describe(this.cause)}`
+  }
+}
+
+/** What the source no longer has cannot be replayed; that is said before anything is emptied. */
+export type RebuildError = NotRebuildable | SourceTruncated | RebuildFailed
+
+export interface Options {
+  /** The document whose rows alone are projected anew; all when left out. */
+  readonly documentId?: string | undefined
+  /**
+   * `"shadow"`, the default: readers see the old rows until the new ones take their place. `"in place"` needs no room and no
+   * right to make a schema, and lets the handler see other processors' tables; but readers see the tables fill, and `Health`
+   * complains meanwhile. It returns once the tables are empty.
+   */
+  readonly how?: "shadow" | "in place" | undefined
+}
+
+/** What was done. */
+export interface Rebuilt extends Cursors.Key {
+  /** Up to where the tables are those of a replay; in place: will be, once the cursor is there again. */
+  readonly through: Position
+  /** Where the cursor stands. */
+  readonly position: Position
+  /** Operations that the handler was given by the replay. In place it is yet to come. */
+  readonly operations: number
+  /** Dead letters of the processor that wait now. */
+  readonly waiting: number
+}
+
+export interface VerifyOptions {
+  /** The document whose rows alone are compared; all when left out. */
+  readonly documentId?: string | undefined
+  /** Differences that are told of each table; all are counted. Default: 100. */
+  readonly differencesMax?: number | undefined
+}
+
+/** What a comparison with a replay found. */
+export interface Verdict extends Cursors.Key {
+  /** The position that both were at. */
+  readonly position: Position
+  /** Whether nothing differs. */
+  readonly isClean: boolean
+  /** The processor's tables, then those in which the framework keeps what it has applied and set aside. */
+  readonly tables: ReadonlyArray<RowHash.Comparison>
+}
+
+/** What a reactor adds; a rebuild that runs by itself needs none of it. */
+export interface Around {
+  /** Runs work for which the subscription has to stand still. */
+  readonly alone?: <A, E, R>(work: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** Runs around each transaction. */
+  readonly turn?: Subscription.Options["turn"]
+  /** Called with each incident of the replay. */
+  readonly report?: (incident: Incident) => Effect.Effect<void>
+  /** Called as the replay comes along; `undefined` when it is over. */
+  readonly told?: (stage: { readonly position: Position; readonly through: Position } | undefined) => void
+  /** Those of all processors of the namespace; the processor's own when left out. */
+  readonly migrations?: Migration.Migrations
+  readonly migrating?: Migrator.Options | undefined
+}
+
+/** What a rebuild of a processor needs. */
+export type Needs<R> = Exclude<Exclude<R, Dispatch>, SqlClient.SqlClient> | Source | Namespaces
+
+/** Projects a processor anew, or one document of it. */
+export const run = <R>(
+  processor: Processor<never, R>,
+  options: Options = {},
+  around: Around = {}
+): Effect.Effect<Rebuilt, RebuildError, Needs<R>> =>
+  told(
+    processor,
+    around,
+    Effect.gen(function*() {
+      const work = yield* begin(processor, options.documentId, around)
+      if (options.how !== "in place") return yield* inShadow(work)
+      return options.documentId === undefined
+        ? yield* inPlace(work)
+        : yield* refuse(processor, "one document is projected anew in the shadow alone; leave `how` out")
+    })
+  )
+
+/** Compares a processor's tables with those of a replay up to its cursor, and changes nothing. */
+export const verify = <R>(
+  processor: Processor<never, R>,
+  options: VerifyOptions = {},
+  around: Around = {}
+): Effect.Effect<Verdict, RebuildError, Needs<R>> =>
+  told(
+    processor,
+    around,
+    Effect.gen(function*() {
+      const work = yield* begin(processor, options.documentId, around)
+      const replay = yield* shadow(work)
+      return yield* work.alone(judged(work, replay, options.differencesMax ?? 100))
+    })
+  )
+
+/** One rebuild or comparison. */
+interface Work<R> {
+  readonly processor: Processor<never, R>
+  readonly documentId: DocumentId | undefined
+  readonly around: Around
+  readonly alone: NonNullable<Around["alone"]>
+  readonly source: Context.Tag.Service<Source>
+  readonly key: Cursors.Key
+  readonly live: SqlClient.SqlClient
+  /** Where the cursor began. */
+  readonly start: Position
+}
+
+const refuse = (processor: { readonly name: string }, reason: string) =>
+  new NotRebuildable({ processor: processor.name, reason })
+
+/** Keeps the failures that say what to do, and has all others say whose they are. */
+const told = <A, E, R>(
+  processor: Processor<never, unknown>,
+  around: Around,
+  work: Effect.Effect<A, E, R | Scope.Scope>
+): Effect.Effect<A, RebuildError, Exclude<R, Scope.Scope> | Source> =>
+  Effect.flatMap(Source, (source) =>
+    Effect.scoped(work).pipe(
+      Effect.mapError((failure): RebuildError => {
+        if (failure instanceof NotRebuildable || failure instanceof RebuildFailed) return failure
+        const tag = failure as { readonly _tag?: unknown }
+        return tag._tag === "SourceTruncated"
+          ? failure as unknown as SourceTruncated
+          : new RebuildFailed({ processor: processor.name, source: source.name, cause: failure })
+      }),
+      Effect.ensuring(Effect.sync(() => around.told?.(undefined)))
+    ))
+
+const begin = <R>(processor: Processor<never, R>, documentId: string | undefined, around: Around) =>
+  Effect.gen(function*() {
+    yield* Anew.definitionsOf(processor, documentId)
+    const source = yield* Source
+    const key: Cursors.Key = { processor: processor.name, source: source.name }
+    const live = yield* Effect.flatMap(Namespaces, ({ open }) => open(processor.namespace))
+    const cursor = yield* peek(live, key)
+    if (cursor === undefined) return yield* refuse(processor, `it has not begun on ${source.name} yet`)
+    if (processor.partitions > 1 || !Slice.isSame(cursor.slices, Slice.whole)) {
+      return yield* refuse(processor, "it is divided; let it run with one partition while it is projected anew")
+    }
+    if (cursor.ahead.length > 0) {
+      return yield* refuse(
+        processor,
+        "it was divided until lately; it has to catch up with what its partitions had done"
+      )
+    }
+    yield* readable(source, cursor)
+    const work: Work<R> = {
+      processor,
+      documentId: documentId as DocumentId | undefined,
+      around,
+      alone: around.alone ?? ((body) => body),
+      source,
+      key,
+      live,
+      start: cursor.start
+    }
+    return work
+  })
+
+/** Whether the source still has what the cursor has passed, from its start on. */
+const readable = (source: Context.Tag.Service<Source>, { position, start }: Cursors.Cursor) =>
+  position === start ? Effect.void : patiently(Effect.gen(function*() {
+    const head = Option.getOrUndefined(yield* source.head)
+    if (head !== undefined && head < position) {
+      return yield* new Shortened({ position, head })
+    }
+    yield* Stream.runDrain(Stream.take(source.strands(start), 1))
+  }))
+
+/** The source ends before the cursor, so the operations that led there are not all in it. */
+class Shortened extends Data.TaggedError("Shortened")<{ readonly position: Position; readonly head: Position }> {
+  override get message(): string {
+    return `the source ends at position ${this.head}, before the cursor at ${this.position}`
+  }
+}
+
+/** Another owner of the cursor commits all the time. */
+class Outrun extends Data.TaggedError("Outrun")<{ readonly rounds: number }> {
+  override get message(): string {
+    return `an owner in another process has moved the cursor ${this.rounds} times meanwhile; stop it, or ask its reactor`
+  }
+}
+
+/** So often a replay goes on to where the cursor has come meanwhile. */
+const roundsMax = 10
+
+/** Reads the cursor. */
+const peek = (sql: SqlClient.SqlClient, key: Cursors.Key) =>
+  patiently(Effect.provideService(Cursors.peek(key), SqlClient.SqlClient, sql))
+
+/** Tries again, for as long as waiting may help. What is tried can be repeated without harm. */
+const patiently = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.retry(effect, { schedule: patience, while: isPassing })
+
+const isPassing = (failure: unknown): boolean => {
+  const tag = (failure as { readonly _tag?: unknown })._tag
+  if (tag === "CommitUnknown" || tag === "SourceUnavailable") return true
+  return failure instanceof SqlError && Fault.isPassing(failure)
+}
+
+/** A replay: an aside in which the processor's tables are built another time. */
+interface Replay<R> {
+  readonly aside: Aside
+  readonly anew: Anew.Anew
+  /** Goes on until the aside has come to a position, by the strands of `source` where it is given. */
+  readonly to: (
+    through: Position,
+    source?: Context.Tag.Service<Source>
+  ) => Effect.Effect<
+    void,
+    Subscription.SubscriptionError | Shortened,
+    Exclude<Exclude<R, Dispatch>, SqlClient.SqlClient>
+  >
+  /** Operations that were handled so far. */
+  readonly operations: () => number
+}
+
+/** Builds the tables in an empty place, and the replay's cursor. */
+const shadow = <R>(work: Work<R>) =>
+  Effect.gen(function*() {
+    const { around, documentId, key, live, processor } = work
+    const definitions = yield* Anew.definitionsOf(processor, documentId)
+    const names = [...definitions, ...Standing.tables].map(({ name }) => name)
+    const here = yield* patiently(Effect.provideService(Survey.of(names), SqlClient.SqlClient, live))
+    const anew = yield* Anew.plan(processor.name, dialectOf(live), definitions, here, { documentId, isCopied: true })
+    const namespaces = yield* Namespaces
+    const aside = yield* Effect.catchTag(
+      patiently(namespaces.aside(processor.namespace)),
+      "AsideUnavailable",
+      ({ message }) => refuse(processor, `${message}; or rebuild it in place`)
+    )
+    yield* built(work, anew, names).pipe(Effect.provideService(SqlClient.SqlClient, aside.sql))
+    yield* Effect.provideService(patiently(Cursors.claim(key, work.start)), SqlClient.SqlClient, aside.sql)
+    let operations = 0
+    const to: Replay<R>["to"] = (through, source) =>
+      Effect.gen(function*() {
+        const bounded = source ?? (documentId === undefined
+          ? upTo(work.source, through)
+          : ofDocument(work.source, documentId, through))
+        const from = yield* peek(aside.sql, key)
+        if (from !== undefined && from.position >= through) return
+        yield* patiently(
+          Stream.runForEach(
+            Subscription.commits(processor, {
+              meteredAs: `${processor.name} (replay)`,
+              ...(around.turn === undefined ? {} : { turn: around.turn }),
+              ...(around.report === undefined ? {} : { report: around.report })
+            }),
+            (commit) =>
+              Effect.sync(() => {
+                operations += commit.operations
+                around.told?.({ position: commit.position, through })
+              })
+          ).pipe(
+            Effect.provideService(Source, bounded),
+            Effect.provideService(SqlClient.SqlClient, aside.sql),
+            Effect.provideService(Replaying, true)
+          )
+        )
+        const reached = yield* peek(aside.sql, key)
+        if (documentId === undefined && reached !== undefined && reached.position < through) {
+          return yield* new Shortened({ position: through, head: reached.position })
+        }
+      }) as ReturnType<Replay<R>["to"]>
+    const replay: Replay<R> = { aside, anew, to, operations: () => operations }
+    return replay
+  })
+
+/** The migrations, and none of the tables that others fill. */
+const built = <R>(work: Work<R>, anew: Anew.Anew, names: ReadonlyArray<string>) =>
+  Effect.gen(function*() {
+    const { around, processor } = work
+    yield* Migrator.prepare
+    yield* Migrator.up(processor.namespace, around.migrations ?? processor.migrations, around.migrating)
+    const dropped = new Set(yield* Survey.dropOthers(names))
+    const own = new Set(names)
+    const reference = anew.survey.references.find(({ from, to }) => own.has(from) && dropped.has(to))
+    if (reference !== undefined) {
+      return yield* refuse(
+        processor,
+        `table ${reference.from} refers to ${reference.to}, which others fill; add it to its tables, or rebuild in place`
+      )
+    }
+    const difference = Anew.differing(anew, yield* Survey.of(names))
+    if (difference !== undefined) {
+      return yield* refuse(
+        processor,
+        `table ${difference.table} is not what its migrations make (${difference.columns}); see Drift.verify`
+      )
+    }
+  })
+
+/** The source up to a position, and then its end. */
+const upTo = (source: Context.Tag.Service<Source>, through: Position): Context.Tag.Service<Source> => ({
+  name: source.name,
+  strands: (after) =>
+    after >= through ? Stream.empty : source.strands(after).pipe(
+      Stream.takeUntil(({ position }) => position >= through),
+      Stream.filter(({ position }) => position <= through)
+    ),
+  head: Effect.succeed(Option.some(through))
+})
+
+const ofDocument = (
+  source: Context.Tag.Service<Source>,
+  documentId: DocumentId,
+  through: Position
+): Context.Tag.Service<Source> => ({
+  name: source.name,
+  strands: (after) =>
+    Stream.filter(documentOf(source, documentId, through), ({ position }) => position > after && position <= through),
+  head: Effect.succeed(Option.some(through))
+})
+
+/** A source of this strand alone. */
+const of = (source: Context.Tag.Service<Source>, strand: Strand): Context.Tag.Service<Source> => ({
+  name: source.name,
+  strands: (after) => after >= strand.position ? Stream.empty : Stream.make(strand),
+  head: Effect.succeed(Option.some(strand.position))
+})
+
+/** Where the aside is read from inside a transaction of the live namespace. */
+const sideOf = ({ live }: Work<unknown>, { schema, sql }: Aside): Side =>
+  schema === undefined
+    ? { sql, schema: undefined, isElsewhere: true }
+    : { sql: live, schema, isElsewhere: false }
+
+/** Replays beside the subscription until little is left, and stops it for the rest. */
+const inShadow = <R>(work: Work<R>) =>
+  Effect.gen(function*() {
+    const replay = yield* shadow(work)
+    yield* approach(work, replay)
+    return yield* work.alone(settle(work, replay))
+  })
+
+/** Goes on until a round handled no more than one batch would. */
+const approach = <R>(work: Work<R>, replay: Replay<R>) =>
+  Effect.gen(function*() {
+    for (let round = 0; round < roundsMax; round++) {
+      const before = replay.operations()
+      const cursor = yield* peek(work.live, work.key)
+      if (cursor !== undefined) yield* replay.to(cursor.position)
+      if (replay.operations() - before <= 1_000) return
+    }
+  })
+
+/** Replays up to where the cursor stands, and exchanges, unless somebody elsewhere has moved it meanwhile. */
+const settle = <R>(work: Work<R>, replay: Replay<R>) =>
+  Effect.gen(function*() {
+    const { key, live } = work
+    for (let round = 0; round < roundsMax; round++) {
+      const expected = yield* peek(live, key)
+      if (expected === undefined) return yield* refuse(work.processor, "its cursor is gone")
+      yield* replay.to(expected.position)
+      const cursor = yield* patiently(
+        Effect.provideService(Cursors.settled(key), SqlClient.SqlClient, replay.aside.sql)
+      )
+      if (cursor === undefined) return yield* refuse(work.processor, "the cursor of its replay is gone")
+      const origin = { side: sideOf(work, replay.aside), cursor }
+      const done = yield* exchanged(
+        work,
+        expected,
+        Exchange.run(replay.anew, expected, origin, (held, removed) => ({
+          position: held.position,
+          parked: (work.documentId === undefined ? 0 : held.parked - removed) + cursor.parked,
+          letters: held.letters + cursor.letters,
+          replayThrough: held.replayThrough
+        }))
+      )
+      if (done !== undefined) return rebuilt(done, done.position, replay.operations())
+    }
+    return yield* new Outrun({ rounds: roundsMax })
+  })
+
+const rebuilt = (cursor: Cursors.Cursor, through: Position, operations: number): Rebuilt => ({
+  processor: cursor.processor,
+  source: cursor.source,
+  through,
+  position: cursor.position,
+  operations,
+  waiting: cursor.parked
+})
+
+/** Commits an exchange, however often the database has to be asked; `undefined` if the cursor has moved. */
+const exchanged = <E>(
+  { around, key, live }: Work<unknown>,
+  expected: Cursors.Cursor,
+  body: Effect.Effect<Cursors.Cursor, E, SqlClient.SqlClient>
+) =>
+  Effect.gen(function*() {
+    const pauses = yield* Pauses.make(patience)
+    let intended: Cursors.Cursor | undefined
+    const noted = Effect.tap(body, (cursor) => Effect.sync(() => intended = cursor))
+    for (;;) {
+      const exit = yield* Effect.exit((around.turn ?? ((commit) => commit))(Transaction.run(noted)))
+      if (Exit.isSuccess(exit)) return exit.value
+      const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
+      if (failure instanceof Cursors.CursorConflict || failure instanceof Cursors.Fenced) return undefined
+      if (failure === undefined || !isPassing(failure)) return yield* Effect.failCause(exit.cause)
+      if (failure instanceof Transaction.CommitUnknown) {
+        const found = yield* patiently(Cursors.settled(key))
+        if (found !== undefined && intended !== undefined && isSame(found, intended)) return found
+        if (found?.sequence !== expected.sequence) return undefined
+      }
+      yield* pauses.next(failure, () => Effect.void)
+    }
+  }).pipe(Effect.provideService(SqlClient.SqlClient, live))
+
+const isSame = (a: Cursors.Cursor, b: Cursors.Cursor): boolean =>
+  a.sequence === b.sequence && a.epoch === b.epoch && a.position === b.position && a.letters === b.letters &&
+  a.parked === b.parked && a.replayThrough === b.replayThrough
+
+/** Empties the tables but for what migrations put there, and lets the subscription begin anew. */
+const inPlace = <R>(work: Work<R>) =>
+  Effect.gen(function*() {
+    const { key, live, processor } = work
+    const definitions = yield* Anew.definitionsOf(processor, undefined)
+    const names = [...definitions, ...Standing.tables].map(({ name }) => name)
+    const survey = yield* patiently(Effect.provideService(Survey.of(names), SqlClient.SqlClient, live))
+    const anew = yield* Anew.plan(processor.name, dialectOf(live), definitions, survey, {
+      documentId: undefined,
+      isCopied: false
+    })
+    const origin = yield* seeds(work, anew, names)
+    const emptied = Effect.gen(function*() {
+      for (let round = 0; round < roundsMax; round++) {
+        const expected = yield* peek(live, key)
+        if (expected === undefined) return yield* refuse(processor, "its cursor is gone")
+        const through = expected.position > expected.replayThrough ? expected.position : expected.replayThrough
+        const done = yield* exchanged(
+          work,
+          expected,
+          Exchange.run(anew, expected, origin, (held) => ({
+            position: held.start,
+            parked: 0,
+            letters: held.letters,
+            replayThrough: through
+          }))
+        )
+        if (done !== undefined) return rebuilt(done, through, 0)
+      }
+      return yield* new Outrun({ rounds: roundsMax })
+    })
+    return yield* work.alone(emptied)
+  })
+
+/** What migrations put into the tables, as far as another place can be had to see it in. */
+const seeds = <R>(work: Work<R>, anew: Anew.Anew, names: ReadonlyArray<string>) =>
+  Effect.gen(function*() {
+    const namespaces = yield* Namespaces
+    const aside = yield* Effect.option(patiently(namespaces.aside(work.processor.namespace)))
+    if (Option.isNone(aside)) return undefined
+    const { sql } = aside.value
+    return yield* Effect.gen(function*() {
+      yield* Migrator.prepare
+      yield* Migrator.up(
+        work.processor.namespace,
+        work.around.migrations ?? work.processor.migrations,
+        work.around.migrating
+      )
+      const filled = yield* Survey.filled(anew.definitions.map(({ name }) => name))
+      if (filled.length === 0) return undefined
+      const difference = Anew.differing(anew, yield* Survey.of(names))
+      const triggered = filled.find((name) => anew.survey.triggers.has(name))
+      if (difference !== undefined || triggered !== undefined) {
+        return yield* refuse(
+          work.processor,
+          `its migrations put rows into ${filled.join(", ")}, which cannot be put there again: ` +
+            (triggered === undefined ? `${difference?.table} is not what they make` : `${triggered} has a trigger`)
+        )
+      }
+      const cursor = yield* Cursors.claim(work.key, work.start)
+      return { side: sideOf(work, aside.value), cursor }
+    }).pipe(Effect.provideService(SqlClient.SqlClient, sql))
+  })
+
+/** Compares, at one position of both. */
+const judged = <R>(work: Work<R>, replay: Replay<R>, differencesMax: number) =>
+  Effect.gen(function*() {
+    const { key, live, processor } = work
+    let isCut = false
+    for (let round = 0; round < roundsMax; round++) {
+      const expected = yield* peek(live, key)
+      if (expected === undefined) return yield* refuse(processor, "its cursor is gone")
+      yield* replay.to(expected.position)
+      const found = yield* Effect.provideService(
+        patiently(Transaction.run(compared(work, replay, expected, differencesMax))),
+        SqlClient.SqlClient,
+        live
+      )
+      if (found === undefined && !isCut) continue
+      if (found === undefined) break
+      const isBehind = found.some(({ different, table }) => different > 0 && table.startsWith("processor_"))
+      if (!isBehind || isCut) {
+        const isClean = found.every(({ different }) => different === 0)
+        return { ...key, position: expected.position, isClean, tables: found }
+      }
+      isCut = true
+      const begun = yield* begunStrand(work, expected)
+      if (begun !== undefined) yield* replay.to(begun.position, of(work.source, begun))
+    }
+    return yield* new Outrun({ rounds: roundsMax })
+  })
+
+/** The comparison of each table, with the cursor held; `undefined` if it has moved. */
+const compared = <R>(
+  work: Work<R>,
+  { anew, aside }: Replay<R>,
+  expected: Cursors.Cursor,
+  differencesMax: number
+) =>
+  Effect.gen(function*() {
+    const held = yield* Cursors.settled(work.key)
+    if (held?.sequence !== expected.sequence || held.position !== expected.position) return undefined
+    const here: Side = { sql: work.live, schema: undefined, isElsewhere: false }
+    const there = sideOf(work, aside)
+    const all = [
+      ...anew.definitions.map((definition) =>
+        RowHash.ofDefinition(dialectOf(work.live), definition, Anew.pagedOf(anew, definition))
+      ),
+      ...Standing.tables.map((kept) =>
+        RowHash.ofExpressions(Exchange.keptPages(anew, work.key, kept, kept.identity), kept.compared)
+      )
+    ]
+    return yield* Effect.forEach(all, (each) => RowHash.compare(here, there, each, differencesMax))
+  })
+
+/**
+ * The strand behind the cursor, as far as it was dealt with: one that is longer than a batch is committed in pieces, the
+ * cursor before it. `undefined` if there is none, or nothing of it was.
+ */
+const begunStrand = <R>({ documentId, key, live, processor, source }: Work<R>, cursor: Cursors.Cursor) =>
+  Effect.gen(function*() {
+    const head = Option.getOrUndefined(yield* source.head)
+    if (head !== undefined && head <= cursor.position) return undefined
+    const wanted = Filter.compile(processor.filter, processor.filterDialect)
+    const next = Stream.runHead(
+      source.strands(cursor.position).pipe(
+        Stream.takeUntil(({ position }) => head !== undefined && position >= head),
+        Stream.filter((strand) => wanted(strand) && strand.operations.length > 0)
+      )
+    )
+    const strand = Option.getOrUndefined(
+      Option.flatten(yield* Effect.timeoutOption(next, head === undefined ? "5 seconds" : "1 hour"))
+    )
+    if (strand === undefined || (documentId !== undefined && strand.documentId !== documentId)) return undefined
+    const { progress, queues } = yield* Effect.all({
+      progress: Progress.load(cursor, [strand]),
+      queues: Letters.queues(key, [strand])
+    }).pipe(Effect.provideService(SqlClient.SqlClient, live))
+    const stream = progress.of(strand)
+    const operations = strand.operations.filter((operation) => {
+      const placement = stream.place(operation)
+      return (placement !== "next" && placement !== "gap") ||
+        queues.get(strand.documentId)?.holds(strand, operation) === true
+    })
+    return operations.length === 0 ? undefined : { ...strand, operations }
+  })

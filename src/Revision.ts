@@ -1,0 +1,90 @@
+/**
+ * A revision: how a reactor has one of its processors rebuilt or compared, around the subscription that it supervises.
+ *
+ *     rebuild ─▶ one at a time ─▶ Rebuild.run ─┬ beside the subscription: the replay
+ *                                              └ in an intermission: the exchange
+ */
+
+import type * as SqlClient from "@effect/sql/SqlClient"
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import { Source } from "./ingest/Source.js"
+import type * as Intermission from "./Intermission.js"
+import type { Dispatch } from "./process/Dispatch.js"
+import * as Migration from "./process/Migration.js"
+import type { Processor } from "./process/Processor.js"
+import * as Rebuild from "./Rebuild.js"
+import type * as Migrator from "./store/Migrator.js"
+import type { Namespaces } from "./store/Namespaces.js"
+import type * as Subscription from "./Subscription.js"
+import type { Pulse } from "./vitals/Pulse.js"
+
+export interface Revision {
+  readonly rebuild: (options?: Rebuild.Options) => Effect.Effect<Rebuild.Rebuilt, Rebuild.RebuildError>
+  readonly verify: (options?: Rebuild.VerifyOptions) => Effect.Effect<Rebuild.Verdict, Rebuild.RebuildError>
+}
+
+/** What a reactor has of the processor. */
+export interface Options {
+  readonly stage: Intermission.Stage
+  readonly pulse: Pulse
+  readonly turn: NonNullable<Subscription.Options["turn"]>
+  /** All processors of the reactor, whose migrations make the tables of their namespaces together. */
+  readonly beside: ReadonlyArray<Migrator.Owner>
+  readonly migrating: Migrator.Options | undefined
+}
+
+/** For as long as the reactor's scope is open; what is under way when it closes is interrupted, and has changed nothing. */
+export const make = <R>(
+  processor: Processor<never, R>,
+  { beside, migrating, pulse, stage, turn }: Options
+): Effect.Effect<
+  Revision,
+  never,
+  Exclude<Exclude<R, Dispatch>, SqlClient.SqlClient> | Source | Namespaces | Scope.Scope
+> =>
+  Effect.gen(function*() {
+    const context = yield* Effect.context<Exclude<Exclude<R, Dispatch>, SqlClient.SqlClient> | Source | Namespaces>()
+    const scope = yield* Effect.scope
+    const source = yield* Source
+    const first = yield* Effect.makeSemaphore(1)
+    const around = Effect.map(
+      Effect.orDie(Migration.merge(
+        processor.namespace,
+        beside.filter(({ namespace }) => namespace === processor.namespace).map(({ migrations }) => migrations)
+      )),
+      (migrations): Rebuild.Around => ({
+        alone: stage.during,
+        turn,
+        told: (replay) => void (pulse.replay = replay),
+        migrations,
+        migrating
+      })
+    )
+    const inScope = <A>(work: Effect.Effect<A, Rebuild.RebuildError, Rebuild.Needs<R>>) =>
+      Effect.gen(function*() {
+        const exit = yield* Deferred.make<Exit.Exit<A, Rebuild.RebuildError>>()
+        const settled = Effect.onExit(
+          Effect.provide(first.withPermits(1)(work), context),
+          (ended) => Deferred.succeed(exit, ended)
+        )
+        const fiber = yield* Effect.forkIn(Effect.interruptible(settled), scope)
+        const ended = yield* Effect.onInterrupt(Deferred.await(exit), () => Fiber.interrupt(fiber))
+        return yield* Exit.isFailure(ended) && Cause.isInterruptedOnly(ended.cause)
+          ? new Rebuild.RebuildFailed({ ...pulse.key, source: source.name, cause: new Closed() })
+          : ended
+      })
+    return {
+      rebuild: (options) => inScope(Effect.flatMap(around, (each) => Rebuild.run(processor, options, each))),
+      verify: (options) => inScope(Effect.flatMap(around, (each) => Rebuild.verify(processor, options, each)))
+    }
+  })
+
+/** The reactor was closed meanwhile. */
+class Closed extends Error {
+  override readonly message = "the reactor was closed"
+}
