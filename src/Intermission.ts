@@ -39,12 +39,15 @@ export const make = <R>(
     /** How many have called and do not have their turn yet. */
     let callers = 0
 
+    /** Whoever calls goes first, though a permit that is free goes to who asks before those that wait have woken. */
     const perform: Perform = (act) =>
-      turn.withPermits(1)(Effect.suspend(() => {
-        if (callers > 0) return Effect.as(Effect.yieldNow(), undefined)
+      Effect.suspend(() => callers > 0 ? Effect.as(Effect.yieldNow(), undefined) : turn.withPermits(1)(once(act)))
+    const once: Perform = (act) =>
+      Effect.suspend(() => {
+        if (callers > 0) return Effect.succeed(undefined)
         call = Deferred.unsafeMake<void>(FiberId.none)
         return Effect.raceFirst(Effect.exit(act), Effect.as(Deferred.await(call), undefined))
-      }))
+      })
     const begin = Effect.forkIn(Effect.interruptible(Effect.provide(play(perform), context)), scope)
     let fiber = yield* begin
 

@@ -313,6 +313,7 @@ const shadow = <R>(work: Work<R>) =>
           : ofDocument(work.source, documentId, through))
         const from = yield* peek(aside.sql, key)
         if (from !== undefined && from.position >= through) return
+        around.told?.({ position: from?.position ?? work.start, through })
         yield* patiently(
           Stream.runForEach(
             Subscription.commits(processor, {

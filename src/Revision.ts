@@ -79,7 +79,10 @@ export const make = <R>(
           : ended
       })
     return {
-      rebuild: (options) => inScope(Effect.flatMap(around, (each) => Rebuild.run(processor, options, each))),
+      rebuild: (options) =>
+        inScope(Effect.flatMap(around, (each) => Rebuild.run(processor, options, each))).pipe(
+          Effect.tap(({ waiting }) => Effect.sync(() => void (pulse.parked = waiting)))
+        ),
       verify: (options) => inScope(Effect.flatMap(around, (each) => Rebuild.verify(processor, options, each)))
     }
   })

@@ -1,14 +1,32 @@
-import type * as SqlClient from "@effect/sql/SqlClient"
+import * as SqlClient from "@effect/sql/SqlClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import type * as Scope from "effect/Scope"
-import { Reactor, Source } from "../src/index.js"
-import type { Cursors, Namespace, Processor, Rebuild } from "../src/index.js"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import {
+  Cursors,
+  DeadLetters,
+  Health,
+  Namespace,
+  Policy,
+  Position,
+  Reactor,
+  Rebuild,
+  Source,
+  Table
+} from "../src/index.js"
+import type { Migration, Processor } from "../src/index.js"
 import * as Board from "./support/Board.js"
 import * as Database from "./support/Database.js"
+import * as Feed from "./support/Feed.js"
 import * as Store from "./support/Store.js"
 
 const silent = Logger.remove(Logger.defaultLogger)
@@ -35,6 +53,23 @@ const told = (verdict: Rebuild.Verdict) =>
     )
   )
 
+const letters = (namespace: string, key: Cursors.Key) =>
+  Effect.map(
+    Namespace.query(namespace, DeadLetters.list(key)),
+    (all) =>
+      all.map(({ cause, operation, ordinal, strand }) => `${ordinal} ${strand.documentId} ${operation.index} ${cause}`)
+  )
+
+/** Schemas that a replay has left; none on SQLite, where it can leave nothing. */
+const leftovers = (dialect: string) =>
+  Namespace.within(
+    "leftovers",
+    Effect.flatMap(SqlClient.SqlClient, (sql) =>
+      dialect === "sqlite"
+        ? Effect.succeed([])
+        : sql`SELECT nspname FROM pg_namespace WHERE nspname LIKE 'processor\\_shadow\\_%'`)
+  )
+
 const keyOf = (processor: Todos, source = "s"): Cursors.Key => ({
   processor: processor.name,
   source: Source.name(source)
@@ -47,7 +82,7 @@ const boards = [
   Board.strand("a", 2, "soy milk", "no milk")
 ]
 
-describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
+describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
   describe("a comparison", () => {
     it.scopedLive("finds a changed, a missing and an extra row by table and key, and changes nothing", () =>
       onFresh(fresh)(Effect.gen(function*() {
@@ -112,6 +147,568 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         on.seen.length = 0
         expect(told(yield* reactor.verify(processor, { documentId: "b" }))).toEqual(["changed card card of b title"])
         expect(on.seen).toEqual([{ isReplaying: true, operation: "b 0" }])
+      })))
+  })
+
+  describe("a rebuild in the shadow", () => {
+    it.scopedLive("heals rows, leaves everything else as it was, and is heard of as a commit", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const processor = Board.make("todo")
+        const reactor = yield* react(Source.fromIterable("s", boards), processor)
+        yield* reactor.ended
+        const before = yield* Board.dump("todo")
+        yield* Board.meddle("todo", "UPDATE card SET title = 'gin', edits = 7 WHERE board = 'a'")
+        yield* Board.meddle("todo", "DELETE FROM entry WHERE board = 'b'")
+        yield* Board.meddle("todo", "INSERT INTO entry VALUES ('c', 0, 'nobody wrote this')")
+        yield* Board.meddle("todo", "DELETE FROM processor_stream WHERE document_id = 'b'")
+        expect(yield* reactor.rebuild(processor)).toEqual({
+          ...keyOf(processor),
+          position: 3n,
+          through: 3n,
+          operations: 5,
+          waiting: 0
+        })
+        const [cursor, ...rows] = before.toReversed()
+        expect(yield* Board.dump("todo")).toEqual([...rows.toReversed(), cursor?.replace("todo 3 1 ", "todo 3 2 ")])
+        expect((yield* reactor.verify(processor)).isClean).toBe(true)
+        expect(yield* leftovers(dialect)).toEqual([])
+      })))
+
+    it.scopedLive("runs the handler as it is now, in Replaying, on what the cursor has passed and nothing else", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const on = Board.switches()
+        const processor = Board.make("todo", on, { filter: { documentId: ["a"] } })
+        const reactor = yield* react(Source.fromIterable("s", boards), processor)
+        yield* reactor.ended
+        expect(on.seen.map(({ isReplaying }) => isReplaying)).toEqual([false, false, false, false])
+        on.seen.length = 0
+        on.title = (title) => title.toUpperCase()
+        expect(told(yield* reactor.verify(processor))).toEqual(["changed card card of a title"])
+        yield* reactor.rebuild(processor)
+        expect(yield* Board.rows("todo")).toContain("card card of a a NO MILK 3")
+        const once = ["a 0", "a 1", "a 2", "a 3"].map((operation) => ({ isReplaying: true, operation }))
+        expect(on.seen).toEqual([...once, ...once])
+      })))
+
+    it.scopedLive("lets readers see the old rows, its processor go on, and others too, until it is done", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const feed = yield* Feed.make("s")
+        const on = Board.switches()
+        const processor = Board.make("todo", on)
+        const other = Board.make("other")
+        const reactor = yield* react(feed.source, processor, other)
+        yield* feed.push(...boards)
+        yield* reactor.waitFor(processor, { position: Position.make(3n) })
+
+        const isHeld = yield* Deferred.make<void>()
+        const goOn = yield* Deferred.make<void>()
+        on.title = (title) => title.toUpperCase()
+        on.before = (strand) =>
+          strand.position === 2n && on.seen.at(-1)?.isReplaying === true
+            ? Effect.zipRight(Deferred.succeed(isHeld, undefined), Deferred.await(goOn))
+            : Effect.void
+        const rebuild = yield* Effect.fork(reactor.rebuild(processor))
+        yield* Deferred.await(isHeld)
+
+        yield* feed.push(Board.strand("c", 0, "coffee"))
+        for (const each of [processor, other]) yield* reactor.waitFor(each, { position: Position.make(4n) })
+        expect(yield* Board.rows("todo")).toContain("card card of a a no milk 3")
+        expect(yield* Board.rows("todo")).toContain("card card of c c COFFEE 0")
+        const outcomes = yield* reactor.outcomes
+        expect(outcomes[0]?.rebuild).toMatchObject({ how: "shadow", through: 3n })
+        expect(outcomes[1]?.rebuild).toBeUndefined()
+
+        yield* Deferred.succeed(goOn, undefined)
+        expect(yield* Fiber.join(rebuild)).toMatchObject({ position: 4n, operations: 6 })
+        expect(yield* Board.rows("todo")).toContain("card card of a a NO MILK 3")
+        expect(yield* Board.rows("other")).toContain("card card of a a no milk 3")
+        yield* feed.push(Board.strand("a", 4, "yes"))
+        for (const each of [processor, other]) yield* reactor.waitFor(each, { position: Position.make(5n) })
+        expect(yield* Board.rows("todo")).toContain("card card of a a YES 4")
+        expect((yield* reactor.verify(processor)).isClean).toBe(true)
+        expect((yield* reactor.outcomes).map(({ failure, rebuild: how }) => [failure, how])).toEqual([
+          [undefined, undefined],
+          [undefined, undefined]
+        ])
+      })))
+
+    it.scopedLive("sets aside what fails now, applies what failed then, and gives no letter a number twice", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const on = Board.switches()
+        const processor = Board.make("todo", on)
+        const refusing = (title: string) => {
+          on.before = (_, { input }) =>
+            (input as { readonly title: string }).title === title ? new Board.Refused({ text: title }) : Effect.void
+        }
+        refusing("oat milk")
+        const reactor = yield* react(Source.fromIterable("s", boards), processor)
+        yield* reactor.ended
+        const key = keyOf(processor)
+        expect(yield* letters("todo", key)).toEqual(["1 a 1 Refused", "2 a 2 Queued", "3 a 3 Queued"])
+        expect((yield* reactor.verify(processor)).isClean).toBe(true)
+
+        refusing("soy milk")
+        expect((yield* reactor.rebuild(processor)).waiting).toBe(2)
+        expect(yield* letters("todo", key)).toEqual(["4 a 2 Refused", "5 a 3 Queued"])
+        expect(yield* Board.rows("todo")).toContain("card card of a a oat milk 1")
+
+        refusing("nothing")
+        expect(yield* reactor.rebuild(processor, { documentId: "a" })).toMatchObject({ operations: 4, waiting: 0 })
+        expect(yield* letters("todo", key)).toEqual([])
+        expect(yield* Board.rows("todo")).toContain("card card of a a no milk 3")
+        refusing("tea")
+        yield* reactor.rebuild(processor, { documentId: "b" })
+        expect(yield* letters("todo", key)).toEqual(["6 b 0 Refused"])
+        expect((yield* reactor.outcomes)[0]?.waiting).toBe(1)
+        expect((yield* reactor.verify(processor)).isClean).toBe(true)
+      })))
+
+    it.scopedLive("cures a processor that has halted", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const on = Board.switches()
+        const processor = Board.make("todo", on, { policy: { Refused: Policy.halt } })
+        on.title = (title) => title === "milk" ? "mlk" : title
+        on.before = (_, { input }) =>
+          (input as { readonly title: string }).title === "no milk" ? new Board.Refused({ text: "" }) : Effect.void
+        const reactor = yield* react(Source.fromIterable("s", boards), processor)
+        yield* reactor.ended
+        expect((yield* reactor.outcomes)[0]).toMatchObject({ phase: "halted", position: 2n })
+        // The strand behind the cursor is half in the tables, which is as it should be.
+        expect(yield* Board.rows("todo")).toContain("card card of a a soy milk 2")
+        expect((yield* reactor.verify(processor)).isClean).toBe(true)
+        yield* Board.meddle("todo", "UPDATE card SET title = 'gin'")
+        expect(told(yield* reactor.verify(processor))).toEqual([
+          "changed card card of a title",
+          "changed card card of b title"
+        ])
+        on.before = () => Effect.void
+        on.title = (title) => title
+        yield* reactor.rebuild(processor)
+        yield* reactor.ended
+        expect((yield* reactor.outcomes)[0]).toMatchObject({ phase: "ended", position: 3n, failure: undefined })
+        expect(yield* Board.rows("todo")).toContain("card card of a a no milk 3")
+        expect((yield* reactor.verify(processor)).isClean).toBe(true)
+      })))
+
+    it.scopedLive("that its own handler halts leaves the tables, the processor and no schema behind", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const on = Board.switches()
+        const feed = yield* Feed.make("s")
+        const processor = Board.make("todo", on, { policy: { Refused: Policy.halt } })
+        const reactor = yield* react(feed.source, processor)
+        yield* feed.push(...boards)
+        yield* reactor.waitFor(processor, { position: Position.make(3n) })
+        const before = yield* Board.dump("todo")
+        on.before = (strand) => strand.documentId === "b" ? new Board.Refused({ text: "b" }) : Effect.void
+        const failure = yield* Effect.flip(reactor.rebuild(processor))
+        expect(failure).toMatchObject({ _tag: "RebuildFailed", cause: { _tag: "Halted" } })
+        expect(failure.message).toMatch(/^todo on s was not projected anew: ADD at index 0 of document b/)
+        expect(yield* Board.dump("todo")).toEqual(before)
+        expect(yield* leftovers(dialect)).toEqual([])
+        yield* feed.push(Board.strand("c", 0, "coffee"))
+        yield* reactor.waitFor(processor, { position: Position.make(4n) })
+      })))
+
+    it.scopedLive("begins where the cursor began", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const processor = Board.make("todo", undefined, { startFrom: Position.make(1n) })
+        const reactor = yield* react(Source.fromIterable("s", boards.slice(1)), processor)
+        yield* reactor.ended
+        expect(yield* Board.rows("todo")).toEqual(["entry a 2 soy milk", "entry a 3 no milk"])
+        expect((yield* reactor.verify(processor)).isClean).toBe(true)
+        yield* reactor.rebuild(processor)
+        expect(yield* Board.rows("todo")).toEqual(["entry a 2 soy milk", "entry a 3 no milk"])
+        yield* reactor.rebuild(processor, { documentId: "a" })
+        expect(yield* Board.rows("todo")).toEqual(["entry a 2 soy milk", "entry a 3 no milk"])
+      })))
+
+    it.scopedLive("is done twice when it is asked for twice at once", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const on = Board.switches()
+        const processor = Board.make("todo", on)
+        const reactor = yield* react(Source.fromIterable("s", boards), processor)
+        yield* reactor.ended
+        on.seen.length = 0
+        yield* Board.meddle("todo", "DELETE FROM card")
+        const done = yield* Effect.all(
+          [reactor.rebuild(processor), reactor.rebuild(processor, { documentId: "a" }), reactor.verify(processor)],
+          { concurrency: "unbounded" }
+        )
+        expect(done[2].isClean).toBe(true)
+        // One after the other, and none in the middle of another.
+        const all = ["a 0", "a 1", "b 0", "a 2", "a 3"]
+        const ofA = all.filter((operation) => operation.startsWith("a"))
+        expect(on.seen.map(({ operation }) => operation)).toEqual([...all, ...ofA, ...all])
+        expect((yield* reactor.verify(processor)).isClean).toBe(true)
+      })))
+
+    it.scopedLive("ends with its reactor, having changed nothing", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const on = Board.switches()
+        const processor = Board.make("todo", on)
+        const scope = yield* Scope.make()
+        const reactor = yield* Scope.extend(react(Source.fromIterable("s", boards), processor), scope)
+        yield* reactor.ended
+        yield* Board.meddle("todo", "DELETE FROM card")
+        const before = yield* Board.dump("todo")
+        const isHeld = yield* Deferred.make<void>()
+        on.before = () => Effect.zipRight(Deferred.succeed(isHeld, undefined), Effect.never)
+        const rebuild = yield* Effect.fork(Effect.flip(reactor.rebuild(processor)))
+        yield* Deferred.await(isHeld)
+        yield* Scope.close(scope, Exit.void)
+        const failure = yield* Fiber.join(rebuild)
+        expect(failure).toMatchObject({ _tag: "RebuildFailed" })
+        expect(failure.message).toMatch(/the reactor was closed/)
+        expect(yield* Board.dump("todo")).toEqual(before)
+        expect(yield* leftovers(dialect)).toEqual([])
+      })))
+
+    it.scopedLive("can be given up by whoever asked for it", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const on = Board.switches()
+        const feed = yield* Feed.make("s")
+        const processor = Board.make("todo", on)
+        const reactor = yield* react(feed.source, processor)
+        yield* feed.push(...boards)
+        yield* reactor.waitFor(processor, { position: Position.make(3n) })
+        const isHeld = yield* Deferred.make<void>()
+        on.before = () =>
+          on.seen.at(-1)?.isReplaying === true
+            ? Effect.zipRight(Deferred.succeed(isHeld, undefined), Effect.never)
+            : Effect.void
+        const rebuild = yield* Effect.fork(reactor.rebuild(processor))
+        yield* Deferred.await(isHeld)
+        yield* Fiber.interrupt(rebuild)
+        expect(yield* leftovers(dialect)).toEqual([])
+        yield* feed.push(Board.strand("c", 0, "coffee"))
+        yield* reactor.waitFor(processor, { position: Position.make(4n) })
+        on.before = () => Effect.void
+        yield* reactor.rebuild(processor)
+      })))
+
+    it.scopedLive("beside an owner elsewhere takes the rows from under it, which opens again and goes on", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const feed = yield* Feed.make("s")
+        const processor = Board.make("todo")
+        const reactor = yield* react(feed.source, processor)
+        yield* feed.push(...boards)
+        yield* reactor.waitFor(processor, { position: Position.make(3n) })
+        yield* Board.meddle("todo", "UPDATE card SET title = 'gin'")
+        const alone = <A, E>(work: Effect.Effect<A, E, Source.Source | Namespace.Namespaces>) =>
+          Effect.provideService(work, Source.Source, feed.source)
+        expect(told(yield* alone(Rebuild.verify(processor)))).toHaveLength(2)
+        yield* alone(Rebuild.run(processor))
+        yield* feed.push(Board.strand("c", 0, "coffee"))
+        yield* reactor.waitFor(processor, { position: Position.make(4n) })
+        expect((yield* reactor.verify(processor)).isClean).toBe(true)
+        yield* feed.push(Board.strand("c", 1, "cold coffee"))
+        yield* reactor.waitFor(processor, { position: Position.make(5n) })
+        expect((yield* reactor.outcomes)[0]?.failure).toBeUndefined()
+      })))
+  })
+
+  describe("one document", () => {
+    it.scopedLive("is projected anew while rows of others stay as they are, right or wrong", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const on = Board.switches()
+        const feed = yield* Feed.make("s")
+        const processor = Board.make("todo", on)
+        const reactor = yield* react(feed.source, processor)
+        yield* feed.push(...boards)
+        yield* reactor.waitFor(processor, { position: Position.make(3n) })
+        yield* Board.meddle("todo", "UPDATE card SET title = 'gin'")
+        yield* Board.meddle("todo", "DELETE FROM entry WHERE n > 0")
+        on.seen.length = 0
+        expect(yield* reactor.rebuild(processor, { documentId: "a" })).toMatchObject({ position: 3n, operations: 4 })
+        expect(on.seen.map(({ operation }) => operation)).toEqual(["a 0", "a 1", "a 2", "a 3"])
+        expect(yield* Board.rows("todo")).toEqual([
+          "card card of a a no milk 3",
+          "card card of b b gin 0",
+          ...["milk", "oat milk", "soy milk", "no milk"].map((text, n) => `entry a ${n} ${text}`),
+          "entry b 0 tea"
+        ])
+        yield* feed.push(Board.strand("a", 4, "rice milk"), Board.strand("b", 1, "green tea"))
+        yield* reactor.waitFor(processor, { position: Position.make(5n) })
+        expect((yield* reactor.verify(processor)).isClean).toBe(true)
+      })))
+
+    it.scopedLive("whose strand is half committed is whole in the end", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const on = Board.switches()
+        const feed = yield* Feed.make("s")
+        const processor = Board.make("todo", on, {
+          batch: { operations: 2 },
+          policy: { Refused: Policy.retry(Schedule.spaced("20 millis"), { otherwise: Policy.halt }) }
+        })
+        const isHeld = yield* Deferred.make<void>()
+        on.before = (_, { index }) =>
+          index === 5
+            ? Effect.zipRight(Deferred.succeed(isHeld, undefined), new Board.Refused({ text: "not yet" }))
+            : Effect.void
+        const reactor = yield* react(feed.source, processor)
+        yield* feed.push(Board.strand("b", 0, "tea"), Board.strand("a", 0, "0", "1", "2", "3", "4", "5", "6", "7", "8"))
+        yield* Deferred.await(isHeld)
+        expect((yield* reactor.verify(processor)).isClean).toBe(true)
+        expect(yield* Board.rows("todo")).toContain("card card of a a 4 4")
+        expect(yield* reactor.rebuild(processor, { documentId: "a" })).toMatchObject({ operations: 0, position: 1n })
+        on.before = () => Effect.void
+        yield* reactor.waitFor(processor, { position: Position.make(2n) })
+        expect(yield* Board.rows("todo")).toContain("card card of a a 8 8")
+        expect((yield* reactor.verify(processor)).isClean).toBe(true)
+        expect(yield* letters("todo", keyOf(processor))).toEqual([])
+      })))
+
+    it.scopedLive("that the source does not know loses its rows", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const processor = Board.make("todo")
+        const reactor = yield* react(Source.fromIterable("s", boards), processor)
+        yield* reactor.ended
+        yield* Board.meddle("todo", "INSERT INTO entry VALUES ('c', 0, 'nobody wrote this')")
+        expect(yield* reactor.rebuild(processor, { documentId: "c" })).toMatchObject({ operations: 0 })
+        expect((yield* reactor.verify(processor)).isClean).toBe(true)
+      })))
+  })
+
+  describe("a rebuild in place", () => {
+    it.scopedLive("begins anew, complains until it is whole, and knows which operations it has handled before", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const on = Board.switches()
+        const feed = yield* Feed.make("s")
+        const processor = Board.make("todo", on)
+        const isHeld = yield* Deferred.make<void>()
+        const goOn = yield* Deferred.make<void>()
+        yield* feed.push(...boards)
+        yield* Effect.gen(function*() {
+          const reactor = yield* Reactor.Reactor
+          const health = yield* Health.Health
+          yield* reactor.waitFor(processor, { position: Position.make(3n) })
+          on.seen.length = 0
+          on.before = (strand) =>
+            strand.position === 3n
+              ? Effect.zipRight(Deferred.succeed(isHeld, undefined), Deferred.await(goOn))
+              : Effect.void
+          const begun = yield* reactor.rebuild(processor, { how: "in place" })
+          expect(begun).toEqual({ ...keyOf(processor), position: 0n, through: 3n, operations: 0, waiting: 0 })
+          // What comes meanwhile joins the batch, and is not repeated.
+          yield* feed.push(Board.strand("c", 0, "coffee"))
+          yield* Deferred.await(isHeld)
+          expect((yield* reactor.outcomes)[0]?.rebuild).toEqual({ how: "in place", position: 0n, through: 3n })
+          if (dialect === "pg") {
+            const report = yield* health.check
+            expect(report.isHealthy).toBe(false)
+            expect(report.complaints).toEqual([
+              "todo on s is rebuilt in place, at position 0 of 3: its tables are not whole yet"
+            ])
+          }
+          yield* Deferred.succeed(goOn, undefined)
+          yield* reactor.waitFor(processor, { position: Position.make(4n) })
+          expect(on.seen).toEqual([
+            ...["a 0", "a 1", "b 0", "a 2", "a 3"].map((operation) => ({ isReplaying: true, operation })),
+            { isReplaying: false, operation: "c 0" }
+          ])
+          expect((yield* health.check).complaints).toEqual([])
+          expect((yield* reactor.outcomes)[0]?.rebuild).toBeUndefined()
+          expect((yield* reactor.verify(processor)).isClean).toBe(true)
+        }).pipe(
+          Effect.provide(Layer.provideMerge(Health.layer(), Reactor.layer(processor))),
+          Effect.provideService(Source.Source, feed.source)
+        )
+      })))
+
+    it.scopedLive("goes on after a restart where it was", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const on = Board.switches()
+        const processor = Board.make("todo", on, { batch: { operations: 1 } })
+        const scope = yield* Scope.make()
+        const first = yield* Scope.extend(react(Source.fromIterable("s", boards), processor), scope)
+        yield* first.ended
+        const before = yield* Board.rows("todo")
+        yield* Board.meddle("todo", "UPDATE card SET title = 'gin'")
+        on.seen.length = 0
+        const isHeld = yield* Deferred.make<void>()
+        on.before = (_, { index }) =>
+          index === 2
+            ? Effect.zipRight(Deferred.succeed(isHeld, undefined), Effect.never)
+            : Effect.void
+        yield* first.rebuild(processor, { how: "in place" })
+        yield* Deferred.await(isHeld)
+        yield* Scope.close(scope, Exit.void)
+        on.before = () => Effect.void
+        const second = yield* react(Source.fromIterable("s", boards), processor)
+        yield* second.ended
+        expect(on.seen.map(({ isReplaying, operation }) => `${operation} ${isReplaying}`)).toEqual(
+          ["a 0", "a 1", "b 0", "a 2", "a 2", "a 3"].map((operation) => `${operation} true`)
+        )
+        expect(yield* Board.rows("todo")).toEqual(before)
+        expect(yield* Namespace.query("todo", Cursors.peek(keyOf(processor)))).toMatchObject({
+          position: 3n,
+          epoch: 3n
+        })
+      })))
+
+    it.scopedLive("keeps the rows that migrations put there", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const steps: Migration.Migrations = {
+          ...Board.migrations,
+          "0002_first": {
+            up: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`INSERT INTO card VALUES ('first', 'none', '', 0)`),
+            down: Effect.void
+          }
+        }
+        const processor = Board.make("todo", undefined, { migrations: steps })
+        const reactor = yield* react(Source.fromIterable("s", boards), processor)
+        yield* reactor.ended
+        for (const how of ["in place", "shadow"] as const) {
+          const before = yield* Board.rows("todo")
+          expect(before).toContain("card first none  0")
+          yield* Board.meddle("todo", "DELETE FROM card WHERE id = 'first'")
+          expect(told(yield* reactor.verify(processor))).toEqual(["missing card first"])
+          yield* reactor.rebuild(processor, { how })
+          yield* reactor.ended
+          expect(yield* Board.rows("todo")).toEqual(before)
+        }
+      })))
+  })
+
+  describe("what cannot be", () => {
+    const refused = (processor: Todos, options?: Rebuild.Options) =>
+      Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        const reactor = yield* Scope.extend(react(Source.fromIterable("s", boards), processor), scope)
+        yield* reactor.ended
+        const failure = yield* Effect.flip(reactor.rebuild(processor, options))
+        yield* Scope.close(scope, Exit.void)
+        return `${failure._tag}: ${failure.message}`
+      })
+
+    const with_ = (...statements: ReadonlyArray<string>): Migration.Migrations => ({
+      ...Board.migrations,
+      "0002_more": {
+        up: Effect.flatMap(SqlClient.SqlClient, (sql) => Effect.forEach(statements, (text) => sql.unsafe(text))),
+        down: Effect.void
+      }
+    })
+
+    it.scopedLive("is refused with what to do about it, and nothing is touched", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const Whole = Table.make("card", Schema.Struct({ id: Schema.String }), { key: ["id"] })
+        const Absent = Table.make("absent", Schema.Struct({ id: Schema.String }), { key: ["id"] })
+        const Wrong = Table.make("card", Schema.Struct({ id: Schema.String, colour: Schema.String }), { key: ["id"] })
+        expect(yield* refused(Board.make("none", undefined, { tables: [] }))).toMatch(
+          /^NotRebuildable: none cannot .* does not say which tables it alone writes; name them: Processor.make/
+        )
+        expect(yield* refused(Board.make("whole", undefined, { tables: [Whole, Board.Entries] }), { documentId: "a" }))
+          .toMatch(
+            /^NotRebuildable: .* table card does not say which document a row is of; name the column: Table.make/
+          )
+        expect(yield* refused(Board.make("both"), { documentId: "a", how: "in place" })).toMatch(/^NotRebuildable/)
+        for (const how of ["shadow", "in place"] as const) {
+          expect(yield* refused(Board.make("absent", undefined, { tables: [Absent] }), { how })).toMatch(
+            /^NotRebuildable: .* there is no table absent$/
+          )
+          expect(yield* refused(Board.make("wrong", undefined, { tables: [Wrong] }), { how })).toMatch(
+            /^NotRebuildable: .* table card has no column colour; see Drift.verify$/
+          )
+          const migrations = with_("CREATE TABLE pin (card TEXT REFERENCES card (id))")
+          expect(yield* refused(Board.make("pinned", undefined, { migrations }), { how })).toMatch(
+            /^NotRebuildable: .* table pin, which is not among its tables, refers to card/
+          )
+        }
+        const empty = Board.make("empty")
+        const failure = yield* Effect.flip(
+          Effect.zipRight(
+            Namespace.within("empty", Effect.void),
+            Effect.provideService(Rebuild.run(empty), Source.Source, Source.fromIterable("s", boards))
+          )
+        )
+        expect(failure._tag).toBe("RebuildFailed")
+      })))
+
+    it.scopedLive("a trigger would be set off again by copied rows, and is not in place", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const migrations = with_(
+          "CREATE TABLE tally (board TEXT PRIMARY KEY, n BIGINT NOT NULL)",
+          ...(dialect === "sqlite"
+            ? [
+              "CREATE TRIGGER tallied AFTER INSERT ON entry BEGIN INSERT INTO tally VALUES (new.board, 1) " +
+              "ON CONFLICT (board) DO UPDATE SET n = n + 1; END"
+            ]
+            : [
+              "CREATE FUNCTION tallied() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO tally VALUES " +
+              "(new.board, 1) ON CONFLICT (board) DO UPDATE SET n = tally.n + 1; RETURN NULL; END $$",
+              "CREATE TRIGGER tallied AFTER INSERT ON entry FOR EACH ROW EXECUTE FUNCTION tallied()"
+            ])
+        )
+        const Tally = Table.make("tally", Schema.Struct({ board: Schema.String, n: Schema.Int }), { key: ["board"] })
+        const processor = Board.make("todo", undefined, { migrations, tables: [Board.Cards, Board.Entries, Tally] })
+        expect(yield* refused(processor)).toMatch(
+          /^NotRebuildable: .* table entry has a trigger, .*; rebuild it in place$/
+        )
+        const reactor = yield* react(Source.fromIterable("s", boards), processor)
+        yield* reactor.ended
+        yield* Board.meddle("todo", "UPDATE tally SET n = 99")
+        yield* reactor.rebuild(processor, { how: "in place" })
+        yield* reactor.ended
+        const tallies = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`SELECT board, n FROM tally ORDER BY board`)
+        expect(yield* Namespace.query("todo", tallies)).toEqual([{ board: "a", n: 4 }, { board: "b", n: 1 }])
+      })))
+
+    it.scopedLive("a handler that asks tables of others fails in the shadow, and does not in place", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const on = Board.switches()
+        const look = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`SELECT * FROM rate`)
+        const migrations = with_("CREATE TABLE rate (n BIGINT)")
+        const plain = Board.make("todo", on, { migrations })
+        const processor: Todos = {
+          ...plain,
+          handler: Effect.map(plain.handler, ({ run }) => ({
+            run: (strands, attempt) => Effect.zipRight(look, run(strands, attempt))
+          }))
+        }
+        expect(yield* refused(processor)).toMatch(
+          /^RebuildFailed: .*(no such table: rate|relation "rate" does not exist)/
+        )
+        const reactor = yield* react(Source.fromIterable("s", boards), processor)
+        yield* reactor.ended
+        yield* Board.meddle("todo", "UPDATE card SET title = 'gin'")
+        yield* reactor.rebuild(processor, { how: "in place" })
+        yield* reactor.ended
+        expect(yield* Board.rows("todo")).toContain("card card of a a no milk 3")
+      })))
+
+    it.scopedLive("a source that was truncated is told before anything is emptied", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const truncated = new Source.SourceTruncated({ source: "s", after: Position.origin, floor: Position.make(1n) })
+        const whole = Source.fromIterable("s", boards)
+        let isTruncated = false
+        const source: Context.Tag.Service<typeof Source.Source> = {
+          ...whole,
+          strands: (after) => isTruncated && after < 1n ? Stream.fail(truncated) : whole.strands(after)
+        }
+        const processor = Board.make("todo")
+        const reactor = yield* react(source, processor)
+        yield* reactor.ended
+        const before = yield* Board.dump("todo")
+        isTruncated = true
+        for (const options of [{}, { how: "in place" }, { documentId: "a" }] as const) {
+          expect(yield* Effect.flip(reactor.rebuild(processor, options))).toBe(truncated)
+        }
+        expect(yield* Effect.flip(reactor.verify(processor))).toBe(truncated)
+        expect(yield* Board.dump("todo")).toEqual(before)
+      })))
+
+    it.scopedLive("a source that ends before the cursor is told too", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const processor = Board.make("todo")
+        const reactor = yield* react(Source.fromIterable("s", boards), processor)
+        yield* reactor.ended
+        const before = yield* Board.dump("todo")
+        const { head: _, ...endless } = Source.fromIterable("s", boards.slice(0, 2))
+        for (const source of [Source.fromIterable("s", boards.slice(0, 2)), { ...endless, head: Effect.succeedNone }]) {
+          const failure = yield* Effect.flip(Effect.provideService(Rebuild.run(processor), Source.Source, source))
+          expect(failure.message).toMatch(/the source ends at position 2, before the cursor at 3$/)
+        }
+        expect(yield* Board.dump("todo")).toEqual(before)
       })))
   })
 })
