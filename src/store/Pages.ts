@@ -39,9 +39,15 @@ export type Place = ReadonlyArray<unknown>
 export interface Range {
   readonly after: Place | undefined
   readonly upTo: Place | undefined
+  /** Whether it is the rows that are in no range, since a part of their key is NULL, as SQLite lets it be. */
+  readonly isKeyless?: boolean
 }
 
 export const everything: Range = { after: undefined, upTo: undefined }
+
+/** The range behind the last one; none where that was all there is. */
+export const keyless = ({ after }: Range): Range | undefined =>
+  after === undefined ? undefined : { after: undefined, upTo: undefined, isKeyless: true }
 
 export const quote = (name: string): string => `"${name.replaceAll("\"", "\"\"")}"`
 
@@ -58,21 +64,23 @@ export const send = (
   return side.isElsewhere ? Transaction.outside(values) : values
 }
 
-/** A condition for the rows of a range, and its parameters, the first of them numbered `from`. */
+/** A condition for the rows of a range, and its parameters. */
 export const condition = (
   dialect: Dialect,
   { key, where }: Paged,
-  { after, upTo }: Range,
-  from = 1
+  { after, isKeyless, upTo }: Range
 ): { readonly text: string; readonly parameters: ReadonlyArray<unknown> } => {
   const parameters: Array<unknown> = []
   const parameter = (value: unknown, type: string): string => {
     parameters.push(value)
-    return dialect === "pg" ? `$${from + parameters.length - 1}::${type}` : "?"
+    return dialect === "pg" ? `$${parameters.length}::${type}` : "?"
   }
   const names = `(${key.map(({ name }) => quote(name)).join(", ")})`
   const place = (values: Place) => `(${key.map(({ type }, i) => parameter(values[i], type)).join(", ")})`
   const tests = where.map(([column, value]) => `${quote(column)} = ${parameter(value, "text")}`)
+  const isNull = (not: string) => key.map(({ name }) => `${quote(name)} IS ${not}NULL`)
+  if (isKeyless === true) tests.push(`(${isNull("").join(" OR ")})`)
+  if (after !== undefined || upTo !== undefined) tests.push(...isNull("NOT "))
   if (after !== undefined) tests.push(`${names} > ${place(after)}`)
   if (upTo !== undefined) tests.push(`${names} <= ${place(upTo)}`)
   return { text: tests.length === 0 ? "" : ` WHERE ${tests.join(" AND ")}`, parameters }
@@ -106,11 +114,19 @@ export const each = <E, R>(
   paged: Paged,
   size: number,
   visit: (range: Range) => Effect.Effect<void, E, R>
-): Effect.Effect<void, E | SqlError, R> => {
-  const from = (after: Place | undefined): Effect.Effect<void, E | SqlError, R> =>
-    Effect.flatMap(
-      keyAt(side, paged, { after, upTo: undefined }, size),
-      (upTo) => Effect.zipRight(visit({ after, upTo }), upTo === undefined ? Effect.void : from(upTo))
-    )
+): Effect.Effect<void, E | SqlError, R> =>
+  ranges((after) => keyAt(side, paged, { after, upTo: undefined }, size), visit)
+
+/** Goes through ranges whose ends are found as it comes to them: `undefined` for the last. */
+export const ranges = <E, R, E2, R2>(
+  endOf: (after: Place | undefined) => Effect.Effect<Place | undefined, E, R>,
+  visit: (range: Range) => Effect.Effect<void, E2, R2>
+): Effect.Effect<void, E | E2, R | R2> => {
+  const from = (after: Place | undefined): Effect.Effect<void, E | E2, R | R2> =>
+    Effect.flatMap(endOf(after), (upTo) => {
+      const rest = keyless({ after, upTo })
+      const next = upTo !== undefined ? from(upTo) : rest === undefined ? Effect.void : visit(rest)
+      return Effect.zipRight(visit({ after, upTo }), next)
+    })
   return from(undefined)
 }

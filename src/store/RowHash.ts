@@ -98,20 +98,18 @@ export const compare = (
     const sums = { live: new Sum(), replayed: new Sum() }
     const differences: Array<Difference> = []
     let different = 0
-    let after: Pages.Place | undefined = undefined
-    for (;;) {
-      const range: Pages.Range = { after, upTo: yield* endOf(live, replayed, paged, after) }
-      const rows: ReadonlyArray<Row> = yield* read(live, compared, range)
-      const others: ReadonlyArray<Row> = yield* read(replayed, compared, range)
-      for (const row of rows) sums.live.add(row)
-      for (const row of others) sums.replayed.add(row)
-      for (const difference of differing(compared, rows, others)) {
-        different++
-        if (differences.length < differencesMax) differences.push(difference)
-      }
-      if (range.upTo === undefined) break
-      after = range.upTo
-    }
+    const page = (range: Pages.Range) =>
+      Effect.gen(function*() {
+        const rows = yield* read(live, compared, range)
+        const others = yield* read(replayed, compared, range)
+        for (const row of rows) sums.live.add(row)
+        for (const row of others) sums.replayed.add(row)
+        for (const difference of differing(compared, rows, others)) {
+          different++
+          if (differences.length < differencesMax) differences.push(difference)
+        }
+      })
+    yield* Pages.ranges((after) => endOf(live, replayed, paged, after), page)
     return {
       table: paged.name,
       rows: sums.live.rows,

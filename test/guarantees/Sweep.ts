@@ -47,8 +47,8 @@ export const lanes = 4
 /** The child. */
 export const program: Effect.Effect<string, never, Scope.Scope> = Bundle.make(new URL("child.ts", import.meta.url))
 
-/** How a child ended: the statements it sent, or `undefined` when it was killed. Anything else is a defect. */
-export const run = (file: string, order: object, killAfterMillis?: number): Effect.Effect<number | undefined> =>
+/** How a child ended: what it printed, or `undefined` when it was killed. Anything else is a defect. */
+export const run = (file: string, order: object, killAfterMillis?: number): Effect.Effect<string | undefined> =>
   Effect.async((resume) => {
     const child = spawn(process.execPath, [file, JSON.stringify(order)], { stdio: ["ignore", "pipe", "pipe"] })
     let out = ""
@@ -59,7 +59,7 @@ export const run = (file: string, order: object, killAfterMillis?: number): Effe
     child.once("close", (code, signal) => {
       clearTimeout(timer)
       if (signal === "SIGKILL") resume(Effect.succeed(undefined))
-      else if (code === 0) resume(Effect.succeed(Number(out)))
+      else if (code === 0) resume(Effect.succeed(out))
       else resume(Effect.dieMessage(`the child ended with ${code ?? signal}: ${err}`))
     })
   })

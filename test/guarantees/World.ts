@@ -75,6 +75,9 @@ export const make = (seed: number, size: { readonly documents: number; readonly 
   return { documents, refused: last[1]!, kind: seed % 2 === 1 ? "operations" : "tables", delivery }
 }
 
+/** The id of the document at this place. */
+export const documentIdOf = (world: World, place: number): string => world.documents[place]![0]!.documentId
+
 export const strands = (world: World): ReadonlyArray<Source.Unplaced> => world.delivery.map((ops) => Ledger.strand(ops))
 
 /** The processor of a world, in small batches. */
