@@ -7,14 +7,18 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Postgres from "../layers/Postgres.js"
+import * as Sqlite from "../layers/Sqlite.js"
 import {
   Cursors,
   DeadLetters,
   Health,
+  Journal,
   Namespace,
   Policy,
   Position,
@@ -27,6 +31,7 @@ import type { Migration, Processor } from "../src/index.js"
 import * as Board from "./support/Board.js"
 import * as Database from "./support/Database.js"
 import * as Feed from "./support/Feed.js"
+import * as Proxy from "./support/Proxy.js"
 import * as Store from "./support/Store.js"
 
 const silent = Logger.remove(Logger.defaultLogger)
@@ -407,6 +412,54 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       })))
   })
 
+  describe("an owner elsewhere that commits meanwhile", () => {
+    /** A live reactor, and a replay beside it that pushes a strand with every operation of `c` that it repeats. */
+    const outpaced = (pushesMax: number) =>
+      Effect.gen(function*() {
+        const feed = yield* Feed.make("s")
+        const on = Board.switches()
+        const replaying = Board.switches()
+        const reactor = yield* react(feed.source, Board.make("todo", on))
+        const processor = Board.make("todo", replaying)
+        yield* feed.push(...boards, Board.strand("c", 0, "0"))
+        yield* reactor.waitFor(processor, { position: Position.make(4n) })
+        yield* Board.meddle("todo", "UPDATE card SET title = 'gin'")
+        let pushes = 0
+        replaying.before = (strand) =>
+          strand.documentId !== "c" || pushes >= pushesMax ? Effect.void : Effect.gen(function*() {
+            pushes++
+            yield* feed.push(Board.strand("c", pushes, String(pushes)))
+            yield* reactor.waitFor(processor, { position: Position.make(4n + BigInt(pushes)) }, {
+              timeout: "20 seconds"
+            })
+          }).pipe(Effect.orDie)
+        const rebuilt = yield* Effect.either(
+          Effect.provideService(Rebuild.run(processor), Source.Source, feed.source)
+        )
+        return { feed, reactor, processor, rebuilt, pushes: () => pushes }
+      })
+
+    it.scopedLive("is caught up with, and none of its operations is lost", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const { feed, processor, pushes, reactor, rebuilt } = yield* outpaced(4)
+        expect(pushes()).toBe(4)
+        expect(rebuilt).toMatchObject({ _tag: "Right", right: { position: 8n, through: 8n } })
+        expect(yield* Board.rows("todo")).toContain("card card of c c 4 4")
+        yield* feed.push(Board.strand("c", 5, "last"))
+        yield* reactor.waitFor(processor, { position: Position.make(9n) }, { timeout: "20 seconds" })
+        expect(yield* Board.rows("todo")).toContain("card card of c c last 5")
+        expect((yield* reactor.verify(processor)).isClean).toBe(true)
+      })), 60_000)
+
+    it.scopedLive("for ever is given up on, with the rows as they were", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const { processor, rebuilt } = yield* outpaced(100)
+        expect(rebuilt).toMatchObject({ _tag: "Left", left: { _tag: "RebuildFailed", cause: { _tag: "Outrun" } } })
+        expect(yield* Board.rows("todo")).toContain("card card of a a gin 3")
+        void processor
+      })), 60_000)
+  })
+
   describe("one document", () => {
     it.scopedLive("is projected anew while rows of others stay as they are, right or wrong", () =>
       onFresh(fresh)(Effect.gen(function*() {
@@ -711,4 +764,131 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         expect(yield* Board.dump("todo")).toEqual(before)
       })))
   })
+})
+
+describe("beside a journal in the same SQLite file", () => {
+  it.scopedLive("a rebuild reads it while nothing holds the file, and a truncated one is told", () =>
+    Effect.flatMap(Database.sqlite, (database) =>
+      Effect.gen(function*() {
+        const journal = yield* Journal.Journal
+        const processor = Board.make("todo")
+        const source = yield* Source.Source
+        yield* journal.append(boards)
+        const reactor = yield* react(source, processor)
+        const { head } = yield* journal.bounds
+        yield* reactor.waitFor(processor, { position: head })
+        yield* Board.meddle("todo", "UPDATE card SET title = 'gin'")
+        yield* reactor.rebuild(processor, { documentId: "a" })
+        expect(told(yield* reactor.verify(processor))).toEqual(["changed card card of b title"])
+        yield* reactor.rebuild(processor)
+        expect((yield* reactor.verify(processor)).isClean).toBe(true)
+        yield* reactor.rebuild(processor, { how: "in place" })
+        yield* reactor.waitFor(processor, { position: head })
+        expect((yield* reactor.verify(processor)).isClean).toBe(true)
+
+        yield* journal.truncate({ through: Position.make(2n) })
+        const before = yield* Board.dump("todo")
+        for (const how of ["shadow", "in place"] as const) {
+          expect(yield* Effect.flip(reactor.rebuild(processor, { how }))).toMatchObject({ _tag: "SourceTruncated" })
+        }
+        expect(yield* Board.dump("todo")).toEqual(before)
+      }).pipe(
+        Effect.provide(Layer.provideMerge(
+          Layer.merge(Journal.layer("home"), silent),
+          Layer.orDie(Sqlite.layer({ filename: database.filename }))
+        ))
+      )))
+})
+
+describe("on a PostgreSQL that goes away", () => {
+  const through = (
+    body: (proxy: Proxy.Proxy, url: string) => Effect.Effect<void, unknown, Namespace.Namespaces | Scope.Scope>
+  ) =>
+    Effect.gen(function*() {
+      const { url } = yield* Database.postgres
+      const proxy = yield* Proxy.make(url)
+      yield* Effect.provide(
+        body(proxy, url),
+        Layer.merge(Layer.orDie(Postgres.layer({ url: Redacted.make(proxy.url), connectTimeout: "2 seconds" })), silent)
+      )
+    })
+
+  it.scopedLive(
+    "in the middle of the replay, it is waited for, and nothing is set aside",
+    () =>
+      through((proxy) =>
+        Effect.gen(function*() {
+          const on = Board.switches()
+          const processor = Board.make("todo", on, { batch: { operations: 1 } })
+          const reactor = yield* react(Source.fromIterable("s", boards), processor)
+          yield* reactor.ended
+          const before = yield* Board.rows("todo")
+          yield* Board.meddle("todo", "UPDATE card SET title = 'gin'")
+          let isCut = false
+          on.before = (strand) =>
+            strand.position === 2n && !isCut
+              ? Effect.zipRight(Effect.sync(() => isCut = true), proxy.cutAll)
+              : Effect.void
+          expect(yield* reactor.rebuild(processor)).toMatchObject({ waiting: 0 })
+          expect(isCut).toBe(true)
+          expect(yield* Board.rows("todo")).toEqual(before)
+          expect((yield* reactor.verify(processor)).isClean).toBe(true)
+        })
+      ),
+    60_000
+  )
+
+  it.scopedLive.each(["cutBeforeCommit", "cutAfterCommit"] as const)(
+    "at the COMMIT of the exchange (%s), the rows are exchanged once",
+    (cut) =>
+      through((proxy) =>
+        Effect.gen(function*() {
+          const processor = Board.make("todo")
+          const source = Source.fromIterable("s", boards)
+          const reactor = yield* react(source, processor)
+          yield* reactor.ended
+          const before = yield* Board.rows("todo")
+          yield* Board.meddle("todo", "UPDATE card SET title = 'gin'")
+          const key = keyOf(processor)
+          const cursor = yield* Namespace.query("todo", Cursors.peek(key))
+          let isCut = Effect.void
+          // All of the replay is done when the subscription has to stand still.
+          yield* Effect.provideService(
+            Rebuild.run(processor, {}, {
+              alone: (work) => Effect.zipRight(Effect.tap(proxy[cut], (done) => Effect.sync(() => isCut = done)), work)
+            }),
+            Source.Source,
+            source
+          )
+          yield* isCut
+          expect(yield* Board.rows("todo")).toEqual(before)
+          expect(yield* Namespace.query("todo", Cursors.peek(key))).toEqual({
+            ...cursor,
+            sequence: cursor!.sequence + 1n
+          })
+        })
+      ),
+    60_000
+  )
+
+  it.scopedLive("what a killed replay has left is removed when a reactor starts, and what is in use stays", () =>
+    Effect.gen(function*() {
+      const { url } = yield* Database.postgres
+      const layer = Layer.merge(Layer.orDie(Postgres.layer({ url: Redacted.make(url) })), silent)
+      yield* Effect.gen(function*() {
+        const { aside } = yield* Namespace.Namespaces
+        const used = yield* aside(Namespace.make("todo"))
+        yield* Board.meddle("leftovers", `CREATE SCHEMA processor_shadow_${"0123456789abcdef".repeat(2)}`)
+        yield* Board.meddle("leftovers", "CREATE SCHEMA processor_shadow_of_somebody")
+        expect(yield* leftovers("pg")).toHaveLength(3)
+        yield* react(Source.fromIterable("s", boards), Board.make("todo"))
+        yield* Effect.repeat(leftovers("pg"), {
+          until: (found) => found.length === 2,
+          schedule: Schedule.intersect(Schedule.spaced("20 millis"), Schedule.recurs(200))
+        })
+        expect((yield* leftovers("pg")).map((row) => Object.values(row)[0]).sort()).toEqual(
+          [used.schema, "processor_shadow_of_somebody"].sort()
+        )
+      }).pipe(Effect.provide(layer))
+    }))
 })
