@@ -7,6 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
@@ -231,6 +232,8 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         for (const each of [processor, other]) yield* reactor.waitFor(each, { position: Position.make(5n) })
         expect(yield* Board.rows("todo")).toContain("card card of a a YES 4")
         expect((yield* reactor.verify(processor)).isClean).toBe(true)
+        const surprised = yield* Effect.timeoutOption(Stream.runHead(reactor.incidents), "200 millis")
+        expect(Option.isNone(surprised)).toBe(true)
         expect((yield* reactor.outcomes).map(({ failure, rebuild: how }) => [failure, how])).toEqual([
           [undefined, undefined],
           [undefined, undefined]

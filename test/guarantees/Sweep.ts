@@ -11,6 +11,7 @@ import * as Logger from "effect/Logger"
 import type * as Scope from "effect/Scope"
 import { spawn } from "node:child_process"
 import * as Reactor from "../../src/Reactor.js"
+import * as Rebuild from "../../src/Rebuild.js"
 import * as Namespaces from "../../src/store/Namespaces.js"
 import * as Bundle from "../support/Bundle.js"
 import * as Database from "../support/Database.js"
@@ -101,8 +102,11 @@ export const lane = (
 export const targetOf = (database: Database.Database): string =>
   database.dialect === "sqlite" ? database.filename : database.url
 
-/** Resumes in this process and says what is wrong in the end. */
-const resume = (world: World.World, order: Pick<Order, "program">) =>
+/** After so many kills of the sweep a replay is compared: it sends as many statements as the program. */
+const replayedEvery = 12
+
+/** Resumes in this process and says what is wrong in the end. `isReplayed`: also what a replay would have made of it. */
+const resume = (world: World.World, order: Pick<Order, "program">, isReplayed: boolean) =>
   Effect.gen(function*() {
     if (order.program !== "reactor") {
       yield* Naive.run(world, order.program)
@@ -122,6 +126,13 @@ const resume = (world: World.World, order: Pick<Order, "program">) =>
     }
     if (JSON.stringify(yield* World.letters) !== JSON.stringify(World.waiting(world))) {
       found.push("other operations wait than should")
+    }
+    if (isReplayed) {
+      const { isClean } = yield* Effect.provide(
+        Rebuild.verify(World.processor(world)),
+        Ledger.source("world", World.strands(world))
+      )
+      if (!isClean) found.push("a rebuild does not equal live")
     }
     return found
   })
@@ -152,7 +163,7 @@ export const everyStatement = (
             const found = yield* Effect.gen(function*() {
               yield* quiet
               const atOnce = options.program === "reactor" ? yield* World.violations(world) : []
-              return [...atOnce, ...(yield* resume(world, options))]
+              return [...atOnce, ...(yield* resume(world, options, killAt % replayedEvery === 0))]
             }).pipe(Effect.provide(Layer.merge(Store.layerOf(database, Ledger.namespace), silent)))
             violations.push(...found.map((what) => `killed ${moment} statement ${killAt}: ${what}`))
           }))
@@ -201,7 +212,7 @@ export const anyTime = (
           const found = yield* inDatabase(Effect.zipRight(quiet, World.violations(world)))
           violations.push(...found.map((what) => `world ${seed}, kill ${time} after ${after} ms: ${what}`))
         }
-        const found = yield* inDatabase(resume(world, { program: "reactor" }))
+        const found = yield* inDatabase(resume(world, { program: "reactor" }, true))
         violations.push(...found.map((what) => `world ${seed}, resumed: ${what}`))
       }))
     for (let round = 0; kills < options.kills && round < 20; round++) {
