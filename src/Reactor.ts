@@ -4,9 +4,10 @@
  *     Reactor.layer(A, B, C)   follows the source for as long as the scope is open
  *     Reactor.run(A, B, C)     follows a source that ends, and reports
  *
- * Each processor works in its namespace, whatever others the reactor has. The tables of all are migrated before any subscription
- * opens. Each subscription is supervised by itself: one that fails opens again
- * from its cursor after a growing, jittered pause; one that cannot go on is reported as halted; the others never notice.
+ * A processor has a subscription for each of its partitions, one unless it says otherwise, and works in its namespace,
+ * whatever others the reactor has. The tables of all are migrated before any subscription opens. Each subscription is
+ * supervised by itself: one that fails opens again from its cursor after a growing, jittered pause; one that cannot go on is
+ * reported as halted; the others never notice, but for those that go after it, which wait.
  */
 
 import * as SqlClient from "@effect/sql/SqlClient"
@@ -229,18 +230,7 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
     const lookoutOf = yield* Wait.lookouts(source.name, looks)
     const lookouts = new Map<string, Wait.Lookout>()
     const now = yield* Clock.currentTimeMillis
-    const crews = new Map(processors.map((processor) => [
-      processor.name,
-      Partition.all(processor.partitions).map((partition) =>
-        new Pulse.Pulse(
-          { processor: processor.name, source: source.name },
-          source.head,
-          now,
-          processor.namespace,
-          partition
-        )
-      )
-    ]))
+    const crews = new Map(processors.map((processor) => [processor.name, crewOf(processor, source, now)]))
     const order = new Precedence.Order(crews)
     const revisions = new Map<string, Revision.Revision>()
     const rests = yield* Effect.forEach(
@@ -311,6 +301,16 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
       settled: couriers.settled
     }
   })
+
+/** The pulses of a processor's subscriptions, one for each of its partitions. */
+const crewOf = (
+  { name, namespace, partitions }: Decided,
+  source: Context.Tag.Service<Source>,
+  nowMillis: number
+): ReadonlyArray<Pulse.Pulse> =>
+  Partition.all(partitions).map((partition) =>
+    new Pulse.Pulse({ processor: name, source: source.name }, source.head, nowMillis, namespace, partition)
+  )
 
 /** Its turn to commit: the processor's own, so that who waits for it takes nobody else's, and then the reactor's. */
 const turnOf = (

@@ -1,7 +1,8 @@
 /**
- * A subscription: one processor following one source, from its cursor on, in order, one commit at a time.
+ * A subscription: one processor, or one of its partitions, following one source, from its cursor on, in order, one commit
+ * at a time.
  *
- *     build the handler ─▶ claim the cursor ─▶ strands after the cursor ─▶ filter ─▶ batch ─▶ commit ─▶ Commit, Commit, …
+ *     build the handler ─▶ claim the cursor ─▶ strands after the cursor ─▶ filter ─▶ batch ─▶ brake ─▶ commit ─▶ Commit, …
  *
  * It is a Stream of commits: a reactor merges many of them, a test or a backfill drains one. When the Stream ends, fails or
  * is interrupted, the handler's finalizers have run and nothing of the subscription is left but what it committed.
@@ -76,7 +77,7 @@ export interface Options {
   readonly turn?: <A, E, R>(commit: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /** What keeps batches from being committed yet; default: the processor's own rate. */
   readonly brake?: Brake.Brake
-  /** Which partition it follows, and whom it shares the claiming of cursors with; default: all documents, alone. */
+  /** Which partition it follows, and with whom it shares the claiming of cursors; default: all documents, alone. */
   readonly share?: { readonly partition: Partition.Partition; readonly claims: Claims }
   /** What it shares with others; without it, it reads its source by itself. */
   readonly shared?: Shared
