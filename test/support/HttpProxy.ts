@@ -1,5 +1,5 @@
 /**
- * HttpProxy: a way to a GraphQL endpoint on which things go wrong by chance, told by a seed.
+ * HttpProxy: a way to a GraphQL endpoint on which things go wrong, in turn and at moments of chance, told by a seed.
  *
  *     client ──▶ proxy ──▶ server     refused   reset before the server hears of it
  *     client ◀── proxy ◀── server     lost      reset after the server has done it
@@ -48,7 +48,16 @@ export const make = (target: string, seed: number): Effect.Effect<HttpProxy, nev
   Effect.gen(function*() {
     const random = chances(seed)
     const counts = { refused: 0, lost: 0, failed: 0, torn: 0, twice: 0, stale: 0, shuffled: 0 }
-    const line: Line = { target, chance: 0, which: faults, random, counts, answers: new Map(), trap: undefined }
+    const line: Line = {
+      target,
+      chance: 0,
+      which: faults,
+      random,
+      counts,
+      answers: new Map(),
+      trap: undefined,
+      drawn: 0
+    }
     const server = yield* Effect.acquireRelease(
       Effect.promise(async () => {
         const listening = createServer((request, response) => void serve(line, request, response))
@@ -93,6 +102,8 @@ interface Line {
   readonly random: () => number
   readonly counts: { [fault in Fault]: number }
   trap: ((text: string) => boolean) | undefined
+  /** Faults so far: they take turns, so that each happens. */
+  drawn: number
   /** The last answers to each question, by its text. */
   readonly answers: Map<string, Array<string>>
 }
@@ -111,7 +122,7 @@ const serve = async (line: Line, request: IncomingMessage, response: ServerRespo
 const answer = async (line: Line, request: IncomingMessage, response: ServerResponse, body: string): Promise<void> => {
   const { query } = JSON.parse(body) as { readonly query: string }
   const earlier = line.answers.get(query) ?? []
-  const draw = line.random() < line.chance ? line.which[Math.floor(line.random() * line.which.length)] : undefined
+  const draw = line.random() < line.chance ? line.which[line.drawn++ % line.which.length] : undefined
   const fault = draw === "stale" && earlier.length === 0 ? undefined : draw
   if (fault !== undefined) {
     line.counts[fault]++
