@@ -104,7 +104,7 @@ interface Line {
   trap: ((text: string) => boolean) | undefined
   /** Faults so far: they take turns, so that each happens. */
   drawn: number
-  /** The last answers to each question, by its text. */
+  /** The last answers to each question. */
   readonly answers: Map<string, Array<string>>
 }
 
@@ -120,8 +120,8 @@ const serve = async (line: Line, request: IncomingMessage, response: ServerRespo
 }
 
 const answer = async (line: Line, request: IncomingMessage, response: ServerResponse, body: string): Promise<void> => {
-  const { query } = JSON.parse(body) as { readonly query: string }
-  const earlier = line.answers.get(query) ?? []
+  const question = questionOf(body)
+  const earlier = line.answers.get(question) ?? []
   const draw = line.random() < line.chance ? line.which[line.drawn++ % line.which.length] : undefined
   const fault = draw === "stale" && earlier.length === 0 ? undefined : draw
   if (fault !== undefined) {
@@ -149,13 +149,19 @@ const answer = async (line: Line, request: IncomingMessage, response: ServerResp
   }
   if (fault === "twice") await pass()
   const passed = await pass()
-  if (passed.status === 200) line.answers.set(query, [...earlier, passed.text].slice(-5))
+  if (passed.status === 200) line.answers.set(question, [...earlier, passed.text].slice(-5))
   if (fault === "lost" || line.trap?.(passed.text) === true) return void response.socket?.destroy()
   if (fault === "torn") return send({ ...passed, text: passed.text.slice(0, passed.text.length >> 1) })
   if (fault === "shuffled") {
     return send({ ...passed, text: JSON.stringify(shuffled(JSON.parse(passed.text) as unknown, line.random)) })
   }
   send(passed)
+}
+
+/** Who asks what: how far it says that it has come makes no other question. */
+const questionOf = (body: string): string => {
+  const { query, variables } = JSON.parse(body) as { readonly query: string; readonly variables: object }
+  return JSON.stringify([query, { ...variables, outboxAck: undefined, outboxLatest: undefined }])
 }
 
 /** The lists in which strands, envelopes and operations are delivered. */
