@@ -298,13 +298,17 @@ const write = <R>(
       : new Rewrite.Rewrite(owner.coping.history, held, progress, documents, states)
     if (rewrite !== undefined) {
       yield* Progress.more(progress, held, Rewrite.besides(progress, segment.strands, documents))
-      yield* blaming(segment, trial, rewrite.begin(segment.strands))
     }
     const fromLetters = Segment.isFromLetters(segment)
     const queues = held.parked === 0 || fromLetters
       ? new Map<string, Letters.Queue>()
       : yield* Letters.queues(held, segment.strands)
     const blocking = fromLetters ? yield* Letters.firstBlocking(held, segment.strands) : new Map<string, bigint>()
+    // What is set aside, or left out with all that it takes back, asks for nothing.
+    if (rewrite !== undefined && decided?.verdict._tag !== "Park" && decided?.isBare !== true) {
+      const open = segment.strands.filter(({ documentId }) => queues.get(documentId)?.isBlocked !== true)
+      yield* blaming(segment, trial, rewrite.begin(open))
+    }
     const sifted = sift(segment, { progress, queues, blocking, rewrite }, owner.policy, decided)
     if (sifted.halted !== undefined) {
       trial.attempt.current = sifted.halted.operation

@@ -22,6 +22,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import { History, isMark, protocolOf } from "../domain/History.js"
+import type { HistoryTooBroken } from "../domain/History.js"
 import type { Operation } from "../domain/Operation.js"
 import type { Retraction, Told } from "../domain/Retraction.js"
 import { Scope } from "../domain/Strand.js"
@@ -96,6 +97,8 @@ interface Entry extends Item {
   readonly restores: ReadonlyArray<number>
   /** What of the document stands at this moment without it and what is restored; known where state is folded. */
   readonly standing: Standing | undefined
+  /** Whether it stands only for what was taken back before anybody asked. */
+  readonly isRecall?: boolean
 }
 
 /** Which operations of a document stand, by stream and index. */
@@ -120,32 +123,72 @@ export class Rewrite {
     private readonly states: States | undefined
   ) {}
 
-  /** To be called before the first operation is taken: folds the states that are not stored from what was applied. */
+  /**
+   * To be called before the first operation is taken: reads again what is not stored of the documents of these strands, their
+   * histories and states.
+   */
   begin(strands: ReadonlyArray<Strand>): Effect.Effect<void, Needed | HistoryLost> {
     return Effect.suspend((): Effect.Effect<void, Needed | HistoryLost> => {
-      const unknown = new Set(this.states?.unknown)
-      if (unknown.size === 0) return Effect.void
+      const stateless = new Set(this.states?.unknown)
       const firsts = new Map<DocumentId, Item>()
       for (const strand of strands) {
         const [operation] = strand.operations
-        if (operation === undefined || !unknown.has(strand.documentId) || firsts.has(strand.documentId)) continue
-        firsts.set(strand.documentId, { strand, stream: this.progress.of(strand), operation })
+        if (operation === undefined || firsts.has(strand.documentId)) continue
+        const item = { strand, stream: this.progress.of(strand), operation }
+        if (isUnknown(item.stream) || stateless.has(strand.documentId)) firsts.set(strand.documentId, item)
       }
       const missing = Array.from(firsts).filter(([documentId]) => !this.documents.has(documentId))
       if (missing.length > 0) return new Needed({ by: new Map(missing) })
       for (const first of firsts.values()) {
-        const failure = this.seed(first)
+        const failure = this.recall(first) ?? this.seed(first)
         if (failure !== undefined) return failure
       }
       return Effect.void
     })
   }
 
+  /**
+   * Finds out what survives of a document that was followed without asking. What was taken back then was never undone, so it
+   * is now.
+   */
+  private recall(first: Item): HistoryLost | undefined {
+    const strands = this.documents.get(first.strand.documentId) ?? []
+    const named =
+      strands.flatMap(({ operations, scope }) =>
+        scope === documentScope ? operations.map(protocolOf).filter((protocol) => protocol !== undefined) : []
+      )[0]
+    for (const stream of this.progress.streamsOf(first.strand.documentId)) {
+      if (!isUnknown(stream)) continue
+      const found = new Collection()
+      for (const strand of strands) {
+        if (this.progress.of(strand) !== stream) continue
+        for (const operation of strand.operations) found.add({ operation, strand, stream })
+      }
+      if (!found.has(stream, stream.head)) return missing(first, stream.head)
+      const { steps } = found.inOrder()
+      const history = History.make(named ?? steps[0]?.strand.protocol ?? 2)
+      for (const { operation } of steps) {
+        const step = history.take(operation)
+        if (Either.isLeft(step)) return tooBroken(first, step.left)
+      }
+      stream.history = history
+      const lost = steps.filter(({ operation, isLeftOut }) => !isLeftOut && !history.survives(operation.index))
+      if (lost.length === 0) continue
+      this.hasSkips = true
+      this.rewritten.set(first.strand.documentId, first)
+      const retracts = lost.map(({ operation }) => operation.index).toReversed()
+      const told = { ...first, stream, strand: lost[0]!.strand }
+      this.entries.push({ ...told, isGiven: false, isRecall: true, retracts, restores: none, standing: undefined })
+    }
+    return undefined
+  }
+
   private seed(first: Item): HistoryLost | undefined {
+    if (this.states === undefined) return undefined
     const applied = this.survivors(first)
     if (Either.isLeft(applied)) return applied.left
-    const seeded = this.states?.seed(first.strand.documentId, applied.right.steps)
-    return seeded === undefined || Either.isRight(seeded) ? undefined : new HistoryLost({
+    const seeded = this.states.seed(first.strand.documentId, applied.right.steps)
+    return Either.isRight(seeded) ? undefined : new HistoryLost({
       ...subject(first.strand, first.operation),
       reason: `the document's state cannot be folded: ${seeded.left.message}`,
       cause: seeded.left
@@ -204,7 +247,7 @@ export class Rewrite {
     strands: ReadonlyArray<Strand>,
     operations: number
   ): Effect.Effect<Plan, Needed | HistoryLost | SqlError, SqlClient.SqlClient> {
-    if (!this.hasSkips) return Effect.succeed(straight(strands, operations, this.entries.map(stepOf)))
+    if (!this.hasSkips) return Effect.succeed(straight(strands, operations, this.entries.filter(isTaken).map(stepOf)))
     return this.mode === "append" ? this.appending : Effect.suspend(() => this.replaying(strands, operations))
   }
 
@@ -224,7 +267,7 @@ export class Rewrite {
     }
     const first = this.standing(strands)
     const given = countOf(first)
-    const steps = this.entries.filter((item) => this.stands(item)).map(stepOf)
+    const steps = this.entries.filter((item) => isTaken(item) && this.stands(item)).map(stepOf)
     if (given > 0 || steps.length > 0) runs.push({ ...once, strands: first, steps })
     return Effect.succeed({ runs, by: new Map(), operations: given, withheld: operations - given, replayed })
   }
@@ -303,6 +346,7 @@ export class Rewrite {
           if (Either.isLeft(again)) return yield* again.left
           told.again(again.right, entry.operation)
         }
+        if (!isTaken(entry)) continue
         if (isMark(entry.operation)) told.withheld += entry.isGiven ? 1 : 0
         else told.give(entry)
       }
@@ -359,22 +403,26 @@ export const remember = (
   const step = stream.history?.take(operation) ?? Either.right(nothing)
   if (Either.isRight(step)) return Either.right(step.right)
   stream.history = undefined
-  return Either.left(
-    new HistoryLost({ ...subject(strand, operation), reason: step.left.message, cause: step.left })
-  )
+  return Either.left(tooBroken({ operation, strand, stream }, step.left))
 }
+
+const tooBroken = ({ operation, strand }: Item, cause: HistoryTooBroken): HistoryLost =>
+  new HistoryLost({ ...subject(strand, operation), reason: cause.message, cause })
 
 /** The scope in which a document is created, upgraded and deleted. */
 const documentScope = Schema.decodeSync(Scope)("document")
 
 /** Why an operation cannot be taken in: what survives of its stream is not known. */
 export const unknownHistory = ({ operation, strand, stream }: Item): HistoryLost | undefined =>
-  strand.scope === documentScope || stream.head === -1 || stream.history !== undefined
-    ? undefined
-    : new HistoryLost({
+  isUnknown(stream)
+    ? new HistoryLost({
       ...subject(strand, operation),
-      reason: "what survives of the operations before it was not kept; the processor has to be rebuilt"
+      reason: "what survives of the operations before it is not known"
     })
+    : undefined
+
+const isUnknown = (stream: StreamProgress): boolean =>
+  stream.scope !== documentScope && stream.head >= 0 && stream.history === undefined
 
 /** The streams whose progress has to be known besides those of the operations themselves. */
 export const besides = (
@@ -401,6 +449,8 @@ const countOf = (strands: ReadonlyArray<Strand>): number =>
 
 const isNonEmpty = (indexes: ReadonlyArray<number>): indexes is readonly [number, ...Array<number>] =>
   indexes.length > 0
+
+const isTaken = ({ isRecall }: Entry): boolean => isRecall !== true
 
 const stepOf = ({ isGiven, operation, strand }: Entry): Step => ({ strand, operation, isLeftOut: !isGiven })
 

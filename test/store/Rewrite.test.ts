@@ -51,7 +51,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
   const kept = <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient>) =>
     Effect.flatMap(fresh, (database) => Effect.provide(effect, Store.layer(database)))
 
-  const histories = sample(12)
+  const histories = sample(8)
   const world = Lists.worldOf(histories)
 
   /** Follows the world, and compares the tables after each commit. */
@@ -83,7 +83,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
 
   it("takes enough histories of enough packages", () => {
     expect(new Set(histories.map(({ truth }) => truth)).size).toBe(9)
-    expect(histories.length).toBeGreaterThan(90)
+    expect(histories.length).toBeGreaterThan(60)
   })
 
   describe.each(["replay", "append"] as const)("%s", (history) => {
@@ -94,13 +94,13 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
           const replayed = yield* compare({ history, batch: { operations } })
           if (operations < 1_000) expect(replayed).toBeGreaterThan(history === "replay" ? 100 : 0)
         }),
-      60_000
+      240_000
     )
 
     it.scopedLive.each(["statements", "batch"] as const)(
       "likewise where the handler works with %s",
       (kind) => compare({ history, kind, batch: { operations: 5 } }),
-      60_000
+      240_000
     )
   })
 
@@ -166,7 +166,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         }
         expect(yield* cured).toEqual([])
         expect(yield* rows).toEqual(Lists.sorted(end))
-      })), 60_000)
+      })), 240_000)
   })
 
   it.scopedLive.each(Lists.kinds)(
@@ -383,14 +383,49 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       }
     })))
 
-  it.scopedLive("a processor that did not keep what survives says so of each document, and goes on with new ones", () =>
-    kept(Effect.gen(function*() {
-      const strands = [d("a", op(0), op(1)), d("a", mark(2)), d("b", op(0), op(1)), d("b", mark(2))]
-      yield* Follow.follow(Lists.make({ history: "recorded" }), "s", strands.slice(0, 1))
-      yield* Follow.follow(Lists.make({ history: "replay" }), "s", strands)
-      expect(yield* rows).toEqual(["a: 0 1", "b: 0"])
-      expect(yield* waiting).toEqual(["a 2 HistoryLost"])
-    })))
+  it.scopedLive.each(["replay", "append"] as const)(
+    "a processor that begins to ask what survives is put right document by document: %s",
+    (history) =>
+      kept(Effect.gen(function*() {
+        const strands = [
+          d("a", op(0), op(1), mark(2), op(3)),
+          d("b", op(0), op(1)),
+          d("c", op(0), mark(1)),
+          d("a", mark(4)),
+          d("b", mark(2)),
+          d("c", op(2))
+        ]
+        yield* Follow.follow(Lists.make({ history: "recorded" }), "s", strands.slice(0, 3))
+        expect(yield* rows).toEqual(["a: 0 1 3", "b: 0 1", "c: 0"])
+        yield* Follow.follow(Lists.make({ history, batch: { operations: 2 } }), "s", strands)
+        expect(yield* rows).toEqual(["a: 0", "b: 0", "c: 2"])
+        expect(yield* waiting).toEqual([])
+      }))
+  )
+
+  it.scopedLive("what survives of a document that was followed without asking is lost once the source is, and it waits", () =>
+    kept(
+      Effect.gen(function*() {
+        const journal = yield* Journal.make("s")
+        yield* Follow.prepare(Lists.make({ history: "recorded" }))
+        const catchUp = (processor: ReturnType<typeof Lists.make>) =>
+          Effect.gen(function*() {
+            const { head } = yield* journal.bounds
+            yield* Subscription.commits(processor).pipe(
+              Stream.takeUntil(({ position }) => position >= head),
+              Stream.runDrain,
+              Effect.provide(Layer.succeed(Source.Source, Journal.asSource(journal)))
+            )
+          })
+        yield* journal.append([d("a", op(0), op(1))])
+        yield* catchUp(Lists.make({ history: "recorded" }))
+        yield* journal.truncate({ cursors: [yield* catchUpPosition(journal)] })
+        yield* journal.append([d("b", op(0)), d("a", op(2)), d("b", op(1), mark(2)), d("a", op(3))])
+        yield* catchUp(Lists.make({ history: "replay", wantsState: true }))
+        expect(yield* rows).toEqual(["a: 0 1", "b: 0"])
+        expect(yield* waiting).toEqual(["a 2 HistoryLost", "a 3 Queued"])
+      }).pipe(Effect.scoped)
+    ))
 
   it.scopedLive("a letter that is given up leaves the document its history", () =>
     kept(Effect.gen(function*() {

@@ -36,7 +36,7 @@ const histories = ["rebuild-2", "live-2", "live-1", "live-1-v4", "rebuild-1"].fl
   recorded().filter((each) =>
     each.truth === truth && Lists.isWhole(each) && each.steps.every(([, left]) => left !== null)
   )
-    .slice(0, 12)
+    .slice(0, 8)
 )
 
 const op = (index: number, skip = 0, number = index): ListOperation => ({ type: "PUSH", index, skip, number })
@@ -75,7 +75,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
           expect(wrong).toEqual([])
           expect(yield* states).toEqual(Lists.sorted(world.at(BigInt(world.strands.length))))
         })),
-      60_000
+      240_000
     )
 
     it.scopedLive("a document's state goes on without what the processor left out, and has it", () =>
@@ -279,7 +279,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         expect(differences).toEqual([])
         expect(compared).toBeGreaterThan(file.includes("reshuffle") ? 8 : 30)
       })),
-    60_000
+    240_000
   )
 })
 
