@@ -116,6 +116,6 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         expect(found).toEqual([])
         expect(kills).toBeGreaterThan(30)
       }),
-    240_000
+    600_000
   )
 })
