@@ -94,6 +94,20 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         expect(Lists.sorted(yield* Lists.lists)).toEqual(["a: 0"])
       })))
 
+    it.scopedLive("an operation that is left out takes back in the state what it takes back, and is in it", () =>
+      kept(Effect.gen(function*() {
+        const processor = Lists.make({
+          history,
+          wantsState: true,
+          before: (_, { skip }) => skip > 0 ? new Lists.Refused({ number: 2 }) : Effect.void,
+          policy: { Refused: Policy.skip }
+        })
+        const strands = [d("a", op(0), op(1)), d("a", op(2, 1), op(3))]
+        for (const count of [1, 2]) yield* Follow.follow(processor, "s", strands.slice(0, count))
+        expect(yield* states).toEqual(["a: 0 2 3"])
+        expect(Lists.sorted(yield* Lists.lists)).toEqual(["a: 0 3"])
+      })))
+
     it.scopedLive("a document that waits keeps its state, and comes to the same once it goes on", () =>
       kept(Effect.gen(function*() {
         let isCured = false
@@ -203,6 +217,17 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         "b 1 MalformedOperation: the model's reducer does not take it: Error: no size is negative",
         "b 2 Queued: waits for earlier operations of its document"
       ])
+    })))
+
+  it.scopedLive("what the document itself refused is not folded", () =>
+    kept(Effect.gen(function*() {
+      const processor = noting({ initial: 0, reduce: (sum, operation) => sum + sizeOf(operation) }, String)
+      const refused = { type: "WRITE", input: { size: 100 }, error: "too much" }
+      const write = (size: number) => ({ type: "WRITE", input: { size } })
+      yield* Follow.follow(processor, "s", [
+        Test.strand({ documentId: "a", documentType: "test/note", operations: [write(1), refused, write(2)] })
+      ])
+      expect(yield* texts).toEqual(["3"])
     })))
 
   it.scopedLive("a state that has become too large parks the operation that made it so", () =>
