@@ -48,7 +48,10 @@ export const make = <R>(
         call = Deferred.unsafeMake<void>(FiberId.none)
         return Effect.raceFirst(Effect.exit(act), Effect.as(Deferred.await(call), undefined))
       })
-    const begin = Effect.forkIn(Effect.interruptible(Effect.provide(play(perform), context)), scope)
+    const begin = Effect.forkIn(
+      Effect.interruptible(Effect.provide(Effect.suspend(() => play(perform)), context)),
+      scope
+    )
     let fiber = yield* begin
 
     const isOver = () => fiber.unsafePoll() !== null

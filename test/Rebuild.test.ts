@@ -123,25 +123,29 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         expect(yield* Board.dump("todo")).toEqual(before)
       })))
 
-    it.scopedLive("keeps the first differences of a table and counts them all, however many pages there are", () =>
-      onFresh(fresh)(Effect.gen(function*() {
-        const processor = Board.make("todo")
-        const many = Array.from({ length: 1_700 }, (_, i) => Board.strand(`d${String(i).padStart(4, "0")}`, 0, "x"))
-        const reactor = yield* react(Source.fromIterable("s", many), processor)
-        yield* reactor.ended
-        expect((yield* reactor.verify(processor)).isClean).toBe(true)
-        yield* Board.meddle("todo", "DELETE FROM card WHERE board < 'd1200'")
-        yield* Board.meddle("todo", "UPDATE card SET edits = 1 WHERE board >= 'd1600'")
-        const { tables } = yield* reactor.verify(processor, { differencesMax: 3 })
-        expect(tables[0]).toMatchObject({ rows: 500, replayedRows: 1_700, different: 1_300 })
-        expect(tables[0]?.differences.map(({ key, where }) => `${where} ${String(key["id"])}`)).toEqual([
-          "missing card of d0000",
-          "missing card of d0001",
-          "missing card of d0002"
-        ])
-        const wide = yield* reactor.verify(processor, { differencesMax: 10_000 })
-        expect(wide.tables[0]?.differences.filter(({ where }) => where === "changed")).toHaveLength(100)
-      })))
+    it.scopedLive(
+      "keeps the first differences of a table and counts them all, however many pages there are",
+      () =>
+        onFresh(fresh)(Effect.gen(function*() {
+          const processor = Board.make("todo")
+          const many = Array.from({ length: 1_700 }, (_, i) => Board.strand(`d${String(i).padStart(4, "0")}`, 0, "x"))
+          const reactor = yield* react(Source.fromIterable("s", many), processor)
+          yield* reactor.ended
+          expect((yield* reactor.verify(processor)).isClean).toBe(true)
+          yield* Board.meddle("todo", "DELETE FROM card WHERE board < 'd1200'")
+          yield* Board.meddle("todo", "UPDATE card SET edits = 1 WHERE board >= 'd1600'")
+          const { tables } = yield* reactor.verify(processor, { differencesMax: 3 })
+          expect(tables[0]).toMatchObject({ rows: 500, replayedRows: 1_700, different: 1_300 })
+          expect(tables[0]?.differences.map(({ key, where }) => `${where} ${String(key["id"])}`)).toEqual([
+            "missing card of d0000",
+            "missing card of d0001",
+            "missing card of d0002"
+          ])
+          const wide = yield* reactor.verify(processor, { differencesMax: 10_000 })
+          expect(wide.tables[0]?.differences.filter(({ where }) => where === "changed")).toHaveLength(100)
+        })),
+      90_000
+    )
 
     it.scopedLive("of one document sees neither rows nor operations of others", () =>
       onFresh(fresh)(Effect.gen(function*() {
