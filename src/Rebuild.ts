@@ -9,17 +9,12 @@
  *     Rebuild.run(Todos)                   beside whoever owns the cursor, in any process
  *     reactor.rebuild(Todos)               where its reactor runs, which stops it for the exchange alone
  *
- * Invariants: a replay runs the processor as it is, with its policy, batches and dead letters, on operations that its cursor
- * has passed and no others, in `Replaying`; its rows take the place of the live ones in one transaction that holds the
- * cursor, and only if that has not moved since; so whoever is killed leaves the old rows or the new ones. Where an owner runs
- * elsewhere, it is told by a `CursorConflict` at its next commit, and opens again.
- *
- * In the shadow a handler finds its own tables and those that migrations fill. Others' tables are not there, so a handler that
- * asks them fails instead of finding nothing.
+ * Invariants: a replay's rows take the place of the live ones in one transaction that holds the cursor, and only if that has
+ * not moved since; so whoever is killed leaves the old rows or the new ones. Where an owner runs elsewhere, it is told by a
+ * `CursorConflict` at its next commit, and opens again.
  */
 
 import * as SqlClient from "@effect/sql/SqlClient"
-import { SqlError } from "@effect/sql/SqlError"
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Data from "effect/Data"
@@ -31,22 +26,19 @@ import * as Stream from "effect/Stream"
 import { dialectOf } from "./domain/Dialect.js"
 import type { Position } from "./domain/Position.js"
 import * as Slice from "./domain/Slice.js"
-import type { DocumentId, Strand } from "./domain/Strand.js"
+import type { DocumentId } from "./domain/Strand.js"
 import * as Filter from "./ingest/Filter.js"
-import { documentOf, Source } from "./ingest/Source.js"
+import { Source } from "./ingest/Source.js"
 import type { SourceTruncated } from "./ingest/Source.js"
 import type { Dispatch } from "./process/Dispatch.js"
 import * as Fault from "./process/Fault.js"
-import type * as Migration from "./process/Migration.js"
 import * as Pauses from "./process/Pauses.js"
 import type { Processor } from "./process/Processor.js"
-import { Replaying } from "./process/Replaying.js"
 import * as Anew from "./store/Anew.js"
 import { NotRebuildable } from "./store/Anew.js"
 import { patience } from "./store/Commit.js"
 import * as Cursors from "./store/Cursors.js"
 import * as Exchange from "./store/Exchange.js"
-import type { Incident } from "./store/Incident.js"
 import * as Letters from "./store/Letters.js"
 import * as Migrator from "./store/Migrator.js"
 import { Namespaces } from "./store/Namespaces.js"
@@ -57,7 +49,9 @@ import * as RowHash from "./store/RowHash.js"
 import * as Standing from "./store/Standing.js"
 import * as Survey from "./store/Survey.js"
 import * as Transaction from "./store/Transaction.js"
-import * as Subscription from "./Subscription.js"
+
+import * as Replay from "./Replay.js"
+import { isPassing, patiently, peek } from "./Replay.js"
 
 export { NotRebuildable } from "./store/Anew.js"
 export type { Comparison, Difference } from "./store/RowHash.js"
@@ -115,18 +109,9 @@ export interface Verdict extends Cursors.Key {
 }
 
 /** What a reactor adds; a rebuild that runs by itself needs none of it. */
-export interface Around {
+export interface Around extends Replay.Around {
   /** Runs work for which the subscription has to stand still. */
   readonly alone?: <A, E, R>(work: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** Runs around each transaction. */
-  readonly turn?: Subscription.Options["turn"]
-  /** Called with each incident of the replay. */
-  readonly report?: (incident: Incident) => Effect.Effect<void>
-  /** Called as the replay comes along; `undefined` when it is over. */
-  readonly told?: (stage: { readonly position: Position; readonly through: Position } | undefined) => void
-  /** Those of all processors of the namespace; the processor's own when left out. */
-  readonly migrations?: Migration.Migrations
-  readonly migrating?: Migrator.Options | undefined
 }
 
 /** What a rebuild of a processor needs. */
@@ -161,22 +146,14 @@ export const verify = <R>(
     around,
     Effect.gen(function*() {
       const work = yield* begin(processor, options.documentId, around)
-      const replay = yield* shadow(work)
+      const replay = yield* Replay.make(work)
       return yield* work.alone(judged(work, replay, options.differencesMax ?? 100))
     })
   )
 
 /** One rebuild or comparison. */
-interface Work<R> {
-  readonly processor: Processor<never, R>
-  readonly documentId: DocumentId | undefined
-  readonly around: Around
+interface Work<R> extends Replay.Subject<R> {
   readonly alone: NonNullable<Around["alone"]>
-  readonly source: Context.Tag.Service<Source>
-  readonly key: Cursors.Key
-  readonly live: SqlClient.SqlClient
-  /** Where the cursor began. */
-  readonly start: Position
 }
 
 const refuse = (processor: { readonly name: string }, reason: string) =>
@@ -236,17 +213,10 @@ const readable = (source: Context.Tag.Service<Source>, { position, start }: Curs
   position === start ? Effect.void : patiently(Effect.gen(function*() {
     const head = Option.getOrUndefined(yield* source.head)
     if (head !== undefined && head < position) {
-      return yield* new Shortened({ position, head })
+      return yield* new Replay.Shortened({ position, head })
     }
     yield* Stream.runDrain(Stream.take(source.strands(start), 1))
   }))
-
-/** The source ends before the cursor, so the operations that led there are not all in it. */
-class Shortened extends Data.TaggedError("Shortened")<{ readonly position: Position; readonly head: Position }> {
-  override get message(): string {
-    return `the source ends at position ${this.head}, before the cursor at ${this.position}`
-  }
-}
 
 /** Another owner of the cursor commits all the time. */
 class Outrun extends Data.TaggedError("Outrun")<{ readonly rounds: number }> {
@@ -258,142 +228,6 @@ class Outrun extends Data.TaggedError("Outrun")<{ readonly rounds: number }> {
 /** So often a replay goes on to where the cursor has come meanwhile. */
 const roundsMax = 10
 
-/** Reads the cursor. */
-const peek = (sql: SqlClient.SqlClient, key: Cursors.Key) =>
-  patiently(Effect.provideService(Cursors.peek(key), SqlClient.SqlClient, sql))
-
-/** Tries again, for as long as waiting may help. What is tried can be repeated without harm. */
-const patiently = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.retry(effect, { schedule: patience, while: isPassing })
-
-const isPassing = (failure: unknown): boolean => {
-  const tag = (failure as { readonly _tag?: unknown })._tag
-  if (tag === "CommitUnknown" || tag === "SourceUnavailable") return true
-  return failure instanceof SqlError && Fault.isPassing(failure)
-}
-
-/** A replay: an aside in which the processor's tables are built another time. */
-interface Replay<R> {
-  readonly aside: Aside
-  readonly anew: Anew.Anew
-  /** Goes on until the aside has come to a position, by the strands of `source` where it is given. */
-  readonly to: (
-    through: Position,
-    source?: Context.Tag.Service<Source>
-  ) => Effect.Effect<
-    void,
-    Subscription.SubscriptionError | Shortened,
-    Exclude<Exclude<R, Dispatch>, SqlClient.SqlClient>
-  >
-  /** Operations that were handled so far. */
-  readonly operations: () => number
-}
-
-/** Builds the tables in an empty place, and the replay's cursor. */
-const shadow = <R>(work: Work<R>) =>
-  Effect.gen(function*() {
-    const { around, documentId, key, live, processor } = work
-    const definitions = yield* Anew.definitionsOf(processor, documentId)
-    const names = [...definitions, ...Standing.tables].map(({ name }) => name)
-    const here = yield* patiently(Effect.provideService(Survey.of(names), SqlClient.SqlClient, live))
-    const anew = yield* Anew.plan(processor.name, dialectOf(live), definitions, here, { documentId, isCopied: true })
-    const namespaces = yield* Namespaces
-    const aside = yield* Effect.catchTag(
-      patiently(namespaces.aside(processor.namespace)),
-      "AsideUnavailable",
-      ({ message }) => refuse(processor, `${message}; or rebuild it in place`)
-    )
-    yield* built(work, anew, names).pipe(Effect.provideService(SqlClient.SqlClient, aside.sql))
-    yield* Effect.provideService(patiently(Cursors.claim(key, work.start)), SqlClient.SqlClient, aside.sql)
-    let operations = 0
-    const to: Replay<R>["to"] = (through, source) =>
-      Effect.gen(function*() {
-        const bounded = source ?? (documentId === undefined
-          ? upTo(work.source, through)
-          : ofDocument(work.source, documentId, through))
-        const from = yield* peek(aside.sql, key)
-        if (from !== undefined && from.position >= through) return
-        around.told?.({ position: from?.position ?? work.start, through })
-        yield* patiently(
-          Stream.runForEach(
-            Subscription.commits(processor, {
-              meteredAs: `${processor.name} (replay)`,
-              ...(around.turn === undefined ? {} : { turn: around.turn }),
-              ...(around.report === undefined ? {} : { report: around.report })
-            }),
-            (commit) =>
-              Effect.sync(() => {
-                operations += commit.operations
-                around.told?.({ position: commit.position, through })
-              })
-          ).pipe(
-            Effect.provideService(Source, bounded),
-            Effect.provideService(SqlClient.SqlClient, aside.sql),
-            Effect.provideService(Replaying, true)
-          )
-        )
-        const reached = yield* peek(aside.sql, key)
-        if (documentId === undefined && reached !== undefined && reached.position < through) {
-          return yield* new Shortened({ position: through, head: reached.position })
-        }
-      }) as ReturnType<Replay<R>["to"]>
-    const replay: Replay<R> = { aside, anew, to, operations: () => operations }
-    return replay
-  })
-
-/** The migrations, and none of the tables that others fill. */
-const built = <R>(work: Work<R>, anew: Anew.Anew, names: ReadonlyArray<string>) =>
-  Effect.gen(function*() {
-    const { around, processor } = work
-    yield* Migrator.prepare
-    yield* Migrator.up(processor.namespace, around.migrations ?? processor.migrations, around.migrating)
-    const dropped = new Set(yield* Survey.dropOthers(names))
-    const own = new Set(names)
-    const reference = anew.survey.references.find(({ from, to }) => own.has(from) && dropped.has(to))
-    if (reference !== undefined) {
-      return yield* refuse(
-        processor,
-        `table ${reference.from} refers to ${reference.to}, which others fill; add it to its tables, or rebuild in place`
-      )
-    }
-    const difference = Anew.differing(anew, yield* Survey.of(names))
-    if (difference !== undefined) {
-      return yield* refuse(
-        processor,
-        `table ${difference.table} is not what its migrations make (${difference.columns}); see Drift.verify`
-      )
-    }
-  })
-
-/** The source up to a position, and then its end. */
-const upTo = (source: Context.Tag.Service<Source>, through: Position): Context.Tag.Service<Source> => ({
-  name: source.name,
-  strands: (after) =>
-    after >= through ? Stream.empty : source.strands(after).pipe(
-      Stream.takeUntil(({ position }) => position >= through),
-      Stream.filter(({ position }) => position <= through)
-    ),
-  head: Effect.succeed(Option.some(through))
-})
-
-const ofDocument = (
-  source: Context.Tag.Service<Source>,
-  documentId: DocumentId,
-  through: Position
-): Context.Tag.Service<Source> => ({
-  name: source.name,
-  strands: (after) =>
-    Stream.filter(documentOf(source, documentId, through), ({ position }) => position > after && position <= through),
-  head: Effect.succeed(Option.some(through))
-})
-
-/** A source of this strand alone. */
-const of = (source: Context.Tag.Service<Source>, strand: Strand): Context.Tag.Service<Source> => ({
-  name: source.name,
-  strands: (after) => after >= strand.position ? Stream.empty : Stream.make(strand),
-  head: Effect.succeed(Option.some(strand.position))
-})
-
 /** Where the aside is read from inside a transaction of the live namespace. */
 const sideOf = ({ live }: Work<unknown>, { schema, sql }: Aside): Side =>
   schema === undefined
@@ -403,13 +237,13 @@ const sideOf = ({ live }: Work<unknown>, { schema, sql }: Aside): Side =>
 /** Replays beside the subscription until little is left, and stops it for the rest. */
 const inShadow = <R>(work: Work<R>) =>
   Effect.gen(function*() {
-    const replay = yield* shadow(work)
+    const replay = yield* Replay.make(work)
     yield* approach(work, replay)
     return yield* work.alone(settle(work, replay))
   })
 
 /** Goes on until a round handled no more than one batch would. */
-const approach = <R>(work: Work<R>, replay: Replay<R>) =>
+const approach = <R>(work: Work<R>, replay: Replay.Replay<R>) =>
   Effect.gen(function*() {
     for (let round = 0; round < roundsMax; round++) {
       const before = replay.operations()
@@ -420,7 +254,7 @@ const approach = <R>(work: Work<R>, replay: Replay<R>) =>
   })
 
 /** Replays up to where the cursor stands, and exchanges, unless somebody elsewhere has moved it meanwhile. */
-const settle = <R>(work: Work<R>, replay: Replay<R>) =>
+const settle = <R>(work: Work<R>, replay: Replay.Replay<R>) =>
   Effect.gen(function*() {
     const { key, live } = work
     for (let round = 0; round < roundsMax; round++) {
@@ -550,7 +384,7 @@ const seeds = <R>(work: Work<R>, anew: Anew.Anew, names: ReadonlyArray<string>) 
   })
 
 /** Compares, at one position of both. */
-const judged = <R>(work: Work<R>, replay: Replay<R>, differencesMax: number) =>
+const judged = <R>(work: Work<R>, replay: Replay.Replay<R>, differencesMax: number) =>
   Effect.gen(function*() {
     const { key, live, processor } = work
     let isCut = false
@@ -572,7 +406,7 @@ const judged = <R>(work: Work<R>, replay: Replay<R>, differencesMax: number) =>
       }
       isCut = true
       const begun = yield* begunStrand(work, expected)
-      if (begun !== undefined) yield* replay.to(begun.position, of(work.source, begun))
+      if (begun !== undefined) yield* replay.to(begun.position, Replay.sourceOf(work.source, begun))
     }
     return yield* new Outrun({ rounds: roundsMax })
   })
@@ -580,7 +414,7 @@ const judged = <R>(work: Work<R>, replay: Replay<R>, differencesMax: number) =>
 /** The comparison of each table, with the cursor held; `undefined` if it has moved. */
 const compared = <R>(
   work: Work<R>,
-  { anew, aside }: Replay<R>,
+  { anew, aside }: Replay.Replay<R>,
   expected: Cursors.Cursor,
   differencesMax: number
 ) =>

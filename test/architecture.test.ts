@@ -21,6 +21,7 @@ const layers: ReadonlyArray<ReadonlyArray<string>> = [
   ["schema", "journal"],
   ["vitals"],
   ["Subscription.ts", "Intermission.ts"],
+  ["Replay.ts"],
   ["Rebuild.ts"],
   ["Revision.ts"],
   ["Reactor.ts"],
