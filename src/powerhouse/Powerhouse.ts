@@ -11,3 +11,10 @@ export * as RelationalDb from "./RelationalDb.js"
 export { RelationalDbProcessor } from "./RelationalDbProcessor.js"
 export * as RelationalProcessor from "./RelationalProcessor.js"
 export * as SyncChannel from "./SyncChannel.js"
+ * Powerhouse: what there is for those who have, or come from, the real Powerhouse packages.
+ */
+export * as Archive from "./Archive.js"
+export * from "./Bridge.js"
+export type * as Contract from "./Contract.js"
+export type { DeliveryError } from "./Engagement.js"
+export { Disconnected, ProcessorStopped } from "./Session.js"

@@ -255,6 +255,12 @@ export const withPolicy = <
   return fromParts({ ...parts, policy: new Map([...self.policy, ...Object.entries(policy)]) })
 }
 
+/** The same processor in another namespace. Throws a `ParseError` when the name is not allowed. */
+export const inNamespace = (namespace: string) => <E, R>(self: Processor<E, R>): Processor<E, R> => {
+  const parts: Parts<R> = self
+  return fromParts({ ...parts, namespace: Namespace.make(namespace) })
+}
+
 /**
  * A handler over the Stream of a batch's strands, in order, already rid of redelivered operations. The stream is drained
  * inside the batch's transaction; whatever it fails with, the policy decides.

@@ -1,0 +1,252 @@
+/**
+ * A session: a processor of a drive from its opening until it halts or is closed.
+ *
+ *     strands ─▶ in the drive? ─▶ anything missing before it? ─▶ inbox ─▶ subscription, in a Reactor of its own ─▶ settled
+ *                    ▲                     ▲                       ▲
+ *                 archive               archive                  sweep of the archive
+ *
+ * Invariant: what is put returns when it is committed, or fails; after a failure nothing is taken any more.
+ */
+
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Position from "../domain/Position.js"
+import type { DriveId } from "../domain/Strand.js"
+import * as Envelope from "../ingest/Envelope.js"
+import * as Filter from "../ingest/Filter.js"
+import * as Source from "../ingest/Source.js"
+import type { Unplaced } from "../ingest/Source.js"
+import * as Fault from "../process/Fault.js"
+import type { Processor } from "../process/Processor.js"
+import * as Reactor from "../Reactor.js"
+import { patience } from "../store/Commit.js"
+import type { Namespaces } from "../store/Namespaces.js"
+import type { Archive, ArchiveUnavailable, Found, Missing } from "./Archive.js"
+import { Headway } from "./Headway.js"
+import * as Inbox from "./Inbox.js"
+import { Sweep } from "./Sweep.js"
+
+/** The processor cannot go on. It starts again, from its cursor, with the next delivery. */
+export class ProcessorStopped extends Data.TaggedError("ProcessorStopped")<{
+  readonly drive: string
+  readonly processor: string
+  readonly cause: unknown
+}> {
+  override get message(): string {
+    return `${this.processor} of drive ${this.drive} has stopped: ${Fault.describe(this.cause)}`
+  }
+}
+
+/** The reactor has disconnected the processor, or its scope has closed; nothing is taken any more. */
+export class Disconnected extends Data.TaggedError("Disconnected")<{
+  readonly drive: string
+  readonly processor: string
+}> {
+  override get message(): string {
+    return `${this.processor} of drive ${this.drive} is disconnected`
+  }
+}
+
+/** Which processor of which drive, and how it is fed. */
+export interface Post<R> {
+  readonly processor: Processor<never, R>
+  readonly drive: DriveId
+  /** Where to read what the reactor does not deliver. */
+  readonly archive: Archive | undefined
+  /** Whether the processor is given only what belongs to the drive. Needs an archive. */
+  readonly isolated: boolean
+  /** How often the archive is compared with what was delivered. */
+  readonly sweepMillis: number
+  /** How long the reactor may take from giving an operation its ordinal to committing it. */
+  readonly graceMillis: number
+}
+
+export interface Session {
+  readonly reactor: Context.Tag.Service<Reactor.Reactor>
+  /** Set once nothing is taken any more. */
+  readonly failure: () => ProcessorStopped | Disconnected | undefined
+  /** Takes what was delivered, with the ordinals it has in the archive by document. */
+  readonly take: (
+    strands: ReadonlyArray<Unplaced>,
+    ordinals: ReadonlyArray<Ordinal>
+  ) => Effect.Effect<void, ProcessorStopped | Disconnected>
+  /** Sweeps now. */
+  readonly stir: Effect.Effect<void>
+}
+
+/** An operation's place in the archive. */
+export interface Ordinal {
+  readonly documentId: string
+  readonly ordinal: number
+}
+
+/** Names the cursor of a processor: its source is the drive. */
+export const sourceName = (drive: string): string => `powerhouse/${drive}`
+
+/** Opens the processor, tables included. It ends with the scope. */
+export const open = <R>(
+  post: Post<R>
+): Effect.Effect<Session, Reactor.StartError, R | Namespaces | Scope.Scope> =>
+  Effect.gen(function*() {
+    const { archive, drive, processor } = post
+    const services = yield* Effect.context<Namespaces>()
+    const who = { drive, processor: processor.name }
+    const inbox = yield* Inbox.make<ProcessorStopped | Disconnected>(sourceName(drive), headOf(drive, archive))
+    yield* Effect.addFinalizer(() => inbox.fail(new Disconnected(who)))
+    const reactor = yield* startReactor(processor, inbox.source)
+    yield* Effect.forkScoped(
+      Stream.runForEach(reactor.commits, ({ position }) => inbox.settled(position))
+    )
+    yield* reactor.ended.pipe(
+      Effect.zipRight(reactor.outcomes),
+      Effect.flatMap(([outcome]) => inbox.fail(new ProcessorStopped({ ...who, cause: outcome?.failure }))),
+      Effect.forkScoped
+    )
+    const wanted = Filter.compile(processor.filter, processor.filterDialect)
+    const isWanted = (strand: Unplaced) =>
+      strand.operations.length > 0 && wanted({ ...strand, position: Position.origin })
+    const headway = new Headway(processor.namespace, { processor: processor.name, source: inbox.source.name })
+    const inside = new Set<string>()
+    const news = yield* Effect.makeLatch(false)
+    let sweep: Sweep<ProcessorStopped | Disconnected> | undefined
+
+    /** Without an archive to ask, everything that is delivered belongs to the drive. */
+    const belonging = (strands: ReadonlyArray<Unplaced>) =>
+      archive === undefined || !post.isolated
+        ? Effect.succeed(strands)
+        : Effect.suspend(() => {
+          const unknown = new Set(strands.flatMap((strand) => isKnown(strand) ? [] : [strand.documentId]))
+          return unknown.size === 0 ? Effect.succeed(strands) : Effect.map(
+            archive.within(drive, Array.from(unknown)),
+            (found) => {
+              for (const id of found) inside.add(id)
+              return strands.filter(isKnown)
+            }
+          )
+        }).pipe(
+          // The archive has it, and the next sweep of it will tell.
+          Effect.catchAll((failure) => Effect.as(complain(failure), []))
+        )
+    const isKnown = (strand: Unplaced) => strand.driveId !== undefined || inside.has(strand.documentId)
+
+    const put = (strands: ReadonlyArray<Unplaced>) =>
+      inbox.put(strands.map((strand) => strand.driveId === undefined ? { ...strand, driveId: drive } : strand))
+
+    const take: Session["take"] = (delivered, ordinals) =>
+      Effect.gen(function*() {
+        const own = yield* belonging(delivered)
+        const strands = own.filter(isWanted)
+        const whole = archive === undefined
+          ? strands
+          : yield* Effect.provide(mended(archive, headway, strands), services)
+        const documents = new Set<string>(own.map((strand) => strand.documentId))
+        sweep?.delivered(ordinals.flatMap(({ documentId, ordinal }) => documents.has(documentId) ? [ordinal] : []))
+        yield* put(whole)
+      })
+
+    if (archive !== undefined) {
+      yield* Effect.forkScoped(
+        Effect.flatMap(inbox.opened, (mark) => {
+          const each = new Sweep<ProcessorStopped | Disconnected>({
+            archive,
+            drive,
+            isolated: post.isolated,
+            graceMillis: post.graceMillis,
+            put: (found) => Effect.flatMap(decodeFound(found), (strands) => put(strands.filter(isWanted))),
+            mark: inbox.mark
+          }, mark)
+          sweep = each
+          return Effect.forever(Effect.zipRight(
+            Effect.suspend(() => {
+              news.unsafeClose()
+              inside.clear()
+              return each.run
+            }).pipe(
+              Effect.tapErrorTag("ArchiveUnavailable", complain),
+              Effect.retry({ schedule: patience, while: (failure) => failure._tag === "ArchiveUnavailable" })
+            ),
+            Effect.timeoutOption(news.await, post.sweepMillis)
+          ))
+        }).pipe(Effect.ignore)
+      )
+    }
+    return {
+      reactor,
+      failure: inbox.failure,
+      take,
+      stir: news.open
+    }
+  })
+
+const startReactor = <R>(processor: Processor<never, R>, source: Context.Tag.Service<Source.Source>) =>
+  Effect.map(
+    Layer.build(Layer.provide(
+      // What the handler needs is what the processor says, whatever R is; the compiler cannot take SqlClient out of it here.
+      Reactor.layer(processor) as Layer.Layer<
+        Reactor.Reactor,
+        Reactor.StartError,
+        R | Source.Source | Namespaces
+      >,
+      Layer.succeed(Source.Source, source)
+    )),
+    (context) => Context.get(context, Reactor.Reactor)
+  )
+
+const headOf = (drive: string, archive: Archive | undefined) =>
+  archive === undefined ? Effect.succeed(0) : Effect.mapError(
+    archive.head,
+    (cause) => new Source.SourceUnavailable({ source: sourceName(drive), reason: cause.message, cause })
+  )
+
+const complain = (failure: ArchiveUnavailable) => Effect.logWarning(failure.message)
+
+/** The strands, and before each what is missing there, as far as the archive has it. */
+const mended = (
+  archive: Archive,
+  headway: Headway,
+  strands: ReadonlyArray<Unplaced>
+): Effect.Effect<ReadonlyArray<Unplaced>, never, Namespaces> =>
+  Effect.gen(function*() {
+    const missing = yield* headway.missing(strands)
+    if (missing.every((each) => each === undefined)) return strands
+    const found = yield* Effect.forEach(strands, (strand, i) =>
+      Effect.map(lookUp(archive, missing[i]), (before) => [...before, strand]))
+    return found.flat()
+  }).pipe(
+    // What is missing is noticed again by the processor itself, and by the next sweep.
+    Effect.catchAll((failure) =>
+      Effect.as(Effect.logWarning(Fault.describe(failure)), strands)
+    )
+  )
+
+const lookUp = (archive: Archive, missing: Missing | undefined) =>
+  missing === undefined ? Effect.succeed([]) : Effect.flatMap(
+    Stream.runCollect(archive.between(missing)),
+    (pages) => decodeFound(Array.from(pages).flat())
+  )
+
+/** What the archive holds and nobody can read is told, and left there: it would be no more readable when delivered. */
+const decodeFound = (found: ReadonlyArray<Found>): Effect.Effect<ReadonlyArray<Unplaced>> => {
+  const { flaw, strands } = readable(found.map(({ envelope }) => envelope))
+  return flaw === undefined
+    ? Effect.succeed(strands)
+    : Effect.as(Effect.logError(`the archive holds what is no operation: ${flaw.message}`), strands)
+}
+
+/** What can be read of a delivery, and the first thing that cannot. */
+export const readable = (
+  value: unknown
+): { readonly strands: ReadonlyArray<Unplaced>; readonly flaw: Envelope.MalformedEnvelope | undefined } => {
+  const whole = Envelope.decode(value)
+  if (Either.isRight(whole)) return { strands: whole.right, flaw: undefined }
+  if (!Array.isArray(value)) return { strands: [], flaw: whole.left }
+  return {
+    strands: value.flatMap((each: unknown) => Either.getOrElse(Envelope.decode(each), () => [])),
+    flaw: whole.left
+  }
+}
