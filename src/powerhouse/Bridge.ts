@@ -42,9 +42,10 @@ export type Processors<P extends Reactor.Decided> = ReadonlyArray<P> | ((drive: 
 
 export interface Options {
   /**
-   * Where to read what the reactor does not deliver: `Archive.fromOperationIndex(module.operationIndex)` for the current
-   * reactor, `Archive.fromDocumentStorage(storage)` for document-drive. Without one, an operation that is never delivered is
-   * missed: those behind it in its stream wait as dead letters.
+   * Where to read what the reactor does not deliver: `ReactorArchive.make(module)` for the current reactor,
+   * `StorageArchive.make(storage)` for document-drive. Without one, an operation that is never delivered is
+   * missed, and those behind it in its stream wait as dead letters; and one that its document refused may come as if it had
+   * not, where the current reactor catches up.
    */
   readonly archive?: Archive | undefined
   /**
@@ -99,26 +100,39 @@ export const make = <P extends Reactor.Decided>(
     const runtime = yield* Effect.runtime<Given<P>>()
     const runPromise = promising(runtime)
     const desks: Array<Desk> = []
+    const finding = yield* Effect.makeSemaphore(1)
 
     // The client is that of its namespace, which its reactor opens.
-    const openDesk = (processor: Processor.Processor<never, Services<P>>, drive: string) =>
+    const deskOf = (processor: Processor.Processor<never, Services<P>>, drive: string) =>
       Effect.gen(function*() {
+        const id = yield* Schema.decode(DriveId)(drive)
+        const known = desks.find((desk) => desk.drive === drive && desk.processor === processor.name)
+        if (known !== undefined) return known
         const engagement = yield* Engagement.make({
           processor,
-          drive: yield* Schema.decode(DriveId)(drive),
+          drive: id,
           archive: options.archive,
           isolated,
           sweepMillis: Duration.toMillis(options.sweepEvery ?? "10 seconds"),
           graceMillis: Duration.toMillis(options.grace ?? "1 minute")
         })
-        const desk = { drive, processor, engagement }
+        const desk: Desk = { drive, processor: processor.name, engagement, records: 0 }
         desks.push(desk)
+        return desk
+      }).pipe(finding.withPermits(1))
+
+    const openRecord = (processor: Processor.Processor<never, Services<P>>, drive: string) =>
+      Effect.gen(function*() {
+        const desk = yield* deskOf(processor, drive)
+        desk.records++
         // Its failure comes again with the first delivery, which opens it once more.
-        yield* engagement.open.pipe(Effect.catchAllCause((cause) => Effect.logError(describe(cause))))
-        return recordOf(desk, options.archive !== undefined, {
-          run: runPromise,
-          closed: Effect.sync(() => void desks.splice(desks.indexOf(desk), 1))
+        yield* desk.engagement.open.pipe(Effect.catchAllCause((cause) => Effect.logError(describe(cause))))
+        const close = Effect.suspend(() => {
+          if (--desk.records > 0) return Effect.void
+          desks.splice(desks.indexOf(desk), 1)
+          return desk.engagement.close
         })
+        return recordOf(processor, desk.engagement, options.archive !== undefined, runPromise, yield* Effect.cached(close))
       })
 
     const factory: Contract.ProcessorFactory = (argument) => {
@@ -129,7 +143,7 @@ export const make = <P extends Reactor.Decided>(
       return runPromise(Effect.map(
         Effect.forEach(
           own as ReadonlyArray<Processor.Processor<never, Services<P>>>,
-          (processor) => openDesk(processor, drive),
+          (processor) => openRecord(processor, drive),
           { concurrency: "unbounded" }
         ),
         (records) =>
@@ -195,11 +209,16 @@ export const wakeups: Effect.Effect<
   }
 })
 
-/** A processor of a drive, as this bridge has it. */
+/**
+ * A processor of a drive, as this bridge has it. A reactor that has it registered twice, and delivers everything twice, has
+ * two records of the one.
+ */
 interface Desk {
   readonly drive: string
-  readonly processor: Reactor.Decided
+  readonly processor: string
   readonly engagement: Engagement.Engagement
+  /** How many records were given for it and not disconnected. */
+  records: number
 }
 
 /** The processor in a namespace of its own for the drive: `todos` in drive `d-1` is `todos_d-1`. */
@@ -217,9 +236,11 @@ export const perDrive = <E, R>(
 }
 
 const recordOf = (
-  { engagement, processor }: Desk,
+  processor: Reactor.Decided,
+  engagement: Engagement.Engagement,
   hasArchive: boolean,
-  { closed, run }: { readonly run: Run; readonly closed: Effect.Effect<void> }
+  run: Run,
+  close: Effect.Effect<void>
 ): Contract.ProcessorRecord => {
   const deliver = (value: ReadonlyArray<unknown>) => run(engagement.deliver(value))
   return {
@@ -232,7 +253,7 @@ const recordOf = (
       onStrands: deliver,
       onOperations: deliver,
       initAndUpgrade: () => run(engagement.open),
-      onDisconnect: () => run(Effect.zipRight(engagement.close, closed))
+      onDisconnect: () => run(close)
     }
   }
 }

@@ -60,36 +60,49 @@ export interface Paging {
   readonly limit: number
 }
 
-/** An operation as generation 3 delivers it, as far as its place goes. */
-export interface Indexed {
-  readonly operation: object
-  readonly context: { readonly ordinal: number | string }
-}
-
-/** An operation as generation 3 keeps it for a drive: flat, with its ordinal. */
-export interface IndexEntry {
-  readonly ordinal: number | string
+/** Where an operation of generation 3 belongs. */
+export interface OperationContext {
   readonly documentId: string
   readonly documentType: string
   readonly scope: string
   readonly branch: string
+  readonly ordinal: number | string
 }
 
-/** `operationIndex` of the module that `ReactorBuilder.buildModule()` of generation 3 returns. */
-export interface OperationIndex {
-  readonly getSinceOrdinal: (ordinal: number, paging?: Paging) => Promise<Page<Indexed>>
-  readonly find: (
-    collectionId: string,
-    cursor?: number,
-    view?: undefined,
-    paging?: Paging
-  ) => Promise<Page<IndexEntry>>
-  readonly get: (
-    documentId: string,
-    view?: { readonly branch: string; readonly scopes: Array<string> },
-    paging?: Paging
-  ) => Promise<Page<IndexEntry>>
-  readonly getCollectionsForDocuments: (documentIds: Array<string>) => Promise<Record<string, Array<string>>>
+/** An operation of generation 3, as far as its place goes. */
+export interface Operation {
+  readonly index: number
+}
+
+/** An operation as generation 3 keeps it for a drive: flat. */
+export interface IndexEntry extends OperationContext, Operation {}
+
+/** What we read of the module that `ReactorBuilder.buildModule()` of generation 3 returns. */
+export interface ReactorModule {
+  readonly operationIndex: {
+    readonly getSinceOrdinal: (
+      ordinal: number,
+      paging?: Paging
+    ) => Promise<Page<{ readonly operation: Operation; readonly context: OperationContext }>>
+    readonly find: (
+      collectionId: string,
+      cursor?: number,
+      view?: undefined,
+      paging?: Paging
+    ) => Promise<Page<IndexEntry>>
+    readonly getCollectionsForDocuments: (documentIds: Array<string>) => Promise<Record<string, Array<string>>>
+  }
+  readonly operationStore: {
+    /** The operations above an index. */
+    readonly getSince: (
+      documentId: string,
+      scope: string,
+      branch: string,
+      index: number,
+      filter?: undefined,
+      paging?: Paging
+    ) => Promise<Page<Operation>>
+  }
 }
 
 /** The storage that `document-drive` of generations 1 and 2 is built with. */
@@ -101,5 +114,11 @@ export interface DocumentStorage {
 /** A document as that storage keeps it. */
 export interface StoredDocument {
   readonly header: { readonly documentType: string }
-  readonly operations: { readonly [scope: string]: ReadonlyArray<object> | undefined }
+  readonly operations: { readonly [scope: string]: ReadonlyArray<StoredOperation> | undefined }
+}
+
+/** An operation as that storage keeps it, as far as its place goes. */
+export interface StoredOperation {
+  readonly index: number
+  readonly skip: number
 }

@@ -5,11 +5,13 @@
  *     onDisconnect ─▶ session closed, nothing taken any more
  *
  * It opens with the first delivery at the latest. A processor that has halted opens again, from its cursor, with the next
- * delivery: that is how the reactor's own `retry()` of a processor is answered.
+ * delivery: that is how the reactor's own `retry()` of a processor is answered. One that another process has taken over is
+ * left to it for a while, and then taken back.
  *
  * Invariant: a delivery returns when everything of it that is wanted is in the database, committed or set aside, or fails.
  */
 
+import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
@@ -19,19 +21,22 @@ import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import type * as Envelope from "../ingest/Envelope.js"
 import type * as Reactor from "../Reactor.js"
+import * as Cursors from "../store/Cursors.js"
 import type { Namespaces } from "../store/Namespaces.js"
 import * as Session from "./Session.js"
 
+/** Why it cannot be opened. */
+export type OpenError = Reactor.StartError | Session.ProcessorStopped | Session.Disconnected
+
 /** Why a delivery was not taken, or not all of it. */
-export type DeliveryError =
-  | Reactor.StartError
-  | Envelope.MalformedEnvelope
-  | Session.ProcessorStopped
-  | Session.Disconnected
+export type DeliveryError = OpenError | Envelope.MalformedEnvelope
+
+/** For how long a processor that another process has taken over is left to that. */
+const othersMillis = 30_000
 
 export interface Engagement {
   /** Opens it, tables included. */
-  readonly open: Effect.Effect<void, Reactor.StartError | Session.Disconnected>
+  readonly open: Effect.Effect<void, OpenError>
   /** Takes what one call of the reactor delivers. What cannot be read fails it, once everything else is committed. */
   readonly deliver: (value: unknown) => Effect.Effect<void, DeliveryError>
   /** The drive's documents may have changed: looks into the archive now. */
@@ -51,11 +56,15 @@ export const make = <R>(post: Session.Post<R>): Effect.Effect<Engagement, never,
     const gone = new Session.Disconnected({ drive: post.drive, processor: post.processor.name })
     let current: Open | undefined
     let isClosed = false
+    let openedAt = 0
 
-    const open = Effect.suspend((): Effect.Effect<Session.Session, Reactor.StartError | Session.Disconnected> => {
-      if (isClosed) return Effect.fail(gone)
-      if (current !== undefined && current.session.failure() === undefined) return Effect.succeed(current.session)
-      return Effect.zipRight(closeSession, openSession)
+    const open = Effect.gen(function*() {
+      if (isClosed) return yield* gone
+      const failure = current?.session.failure()
+      if (current !== undefined && failure === undefined) return current.session
+      if (failure !== undefined && isOthers(failure, (yield* Clock.currentTimeMillis) - openedAt)) return yield* failure
+      yield* closeSession
+      return yield* openSession
     }).pipe(turn.withPermits(1))
 
     const closeSession = Effect.suspend(() =>
@@ -70,6 +79,7 @@ export const make = <R>(post: Session.Post<R>): Effect.Effect<Engagement, never,
         Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
       )
       current = { session, scope: own }
+      openedAt = yield* Clock.currentTimeMillis
       return session
     })
 
@@ -80,7 +90,7 @@ export const make = <R>(post: Session.Post<R>): Effect.Effect<Engagement, never,
         Effect.gen(function*() {
           const { flaw, strands } = Session.readable(value)
           const session = yield* open
-          yield* session.take(strands, ordinalsOf(value))
+          yield* session.take({ strands, ...placesOf(value) })
           if (flaw !== undefined) yield* flaw
         }),
       stir: Effect.suspend(() => current?.session.stir ?? Effect.void),
@@ -93,18 +103,24 @@ export const make = <R>(post: Session.Post<R>): Effect.Effect<Engagement, never,
     }
   })
 
+/** Whether another process has it: two that take it from each other at each delivery get nothing done. */
+const isOthers = (failure: Session.ProcessorStopped | Session.Disconnected, sinceMillis: number): boolean =>
+  failure._tag === "ProcessorStopped" && failure.cause instanceof Cursors.Fenced && sinceMillis < othersMillis
+
 interface Open {
   readonly session: Session.Session
   readonly scope: Scope.CloseableScope
 }
 
-/** The ordinals that operations of the current reactor are delivered with. */
-const ordinalsOf = (value: unknown): ReadonlyArray<Session.Ordinal> =>
-  Array.isArray(value)
-    ? value.flatMap((each: unknown) => {
-      const context = Predicate.hasProperty(each, "context") ? each.context : undefined
-      return Predicate.hasProperty(context, "ordinal") && Predicate.hasProperty(context, "documentId")
-        ? [{ documentId: String(context.documentId), ordinal: Number(context.ordinal) }]
-        : []
-    })
-    : []
+/** What the current reactor tells of each operation beside it. */
+const placesOf = (value: unknown): Pick<Session.Delivery, "ordinals" | "isBare"> => {
+  const contexts = (Array.isArray(value) ? value : []).flatMap((each: unknown) =>
+    Predicate.hasProperty(each, "context") && Predicate.isRecord(each.context) ? [each.context] : []
+  )
+  return {
+    ordinals: contexts.flatMap(({ documentId, ordinal }) =>
+      typeof documentId === "string" && ordinal !== undefined ? [{ documentId, ordinal: Number(ordinal) }] : []
+    ),
+    isBare: contexts.some(({ resultingState }) => resultingState === undefined)
+  }
+}

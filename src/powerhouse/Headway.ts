@@ -44,8 +44,8 @@ export class Headway {
     const lowest = lowestOf(strand)
     const head = this.heads.get(name) ?? this.headIn(progress, strand, lowest)
     this.remember(name, Math.max(head, strand.operations.at(-1)?.index ?? head))
-    const { branch, documentId, scope } = strand
-    return lowest > head + 1 ? { documentId, scope, branch, from: head + 1, to: lowest - 1 } : undefined
+    const { branch, documentId, documentType, scope } = strand
+    return lowest > head + 1 ? { documentId, documentType, scope, branch, from: head + 1, to: lowest - 1 } : undefined
   }
 
   /** A stream whose beginning its processor has left out begins with what comes. */

@@ -70,19 +70,22 @@ export interface Session {
   readonly reactor: Context.Tag.Service<Reactor.Reactor>
   /** Set once nothing is taken any more. */
   readonly failure: () => ProcessorStopped | Disconnected | undefined
-  /** Takes what was delivered, with the ordinals it has in the archive by document. */
-  readonly take: (
-    strands: ReadonlyArray<Unplaced>,
-    ordinals: ReadonlyArray<Ordinal>
-  ) => Effect.Effect<void, ProcessorStopped | Disconnected>
+  /** Takes what was delivered. */
+  readonly take: (delivery: Delivery) => Effect.Effect<void, ProcessorStopped | Disconnected>
   /** Sweeps now. */
   readonly stir: Effect.Effect<void>
 }
 
-/** An operation's place in the archive. */
-export interface Ordinal {
-  readonly documentId: string
-  readonly ordinal: number
+/** What one call of the reactor delivers. */
+export interface Delivery {
+  readonly strands: ReadonlyArray<Unplaced>
+  /** The places of the operations in the archive, where they are told. */
+  readonly ordinals: ReadonlyArray<{ readonly documentId: string; readonly ordinal: number }>
+  /**
+   * Whether the reactor has read them from its index, to catch up or to try again. That does not keep whether a document
+   * refused an operation, so they are read from the archive once more.
+   */
+  readonly isBare: boolean
 }
 
 /** Names the cursor of a processor: its source is the drive. */
@@ -137,13 +140,16 @@ export const open = <R>(
     const put = (strands: ReadonlyArray<Unplaced>) =>
       inbox.put(strands.map((strand) => strand.driveId === undefined ? { ...strand, driveId: drive } : strand))
 
-    const take: Session["take"] = (delivered, ordinals) =>
+    const take: Session["take"] = ({ isBare, ordinals, strands: delivered }) =>
       Effect.gen(function*() {
         const own = yield* belonging(delivered)
         const strands = own.filter(isWanted)
         const whole = archive === undefined
           ? strands
-          : yield* Effect.provide(mended(archive, headway, strands), services)
+          : yield* Effect.provide(
+            mended(archive, headway, isBare ? yield* reread(archive, strands) : strands),
+            services
+          )
         const documents = new Set<string>(own.map((strand) => strand.documentId))
         sweep?.delivered(ordinals.flatMap(({ documentId, ordinal }) => documents.has(documentId) ? [ordinal] : []))
         yield* put(whole)
@@ -223,6 +229,21 @@ const mended = (
       Effect.as(Effect.logWarning(Fault.describe(failure)), strands)
     )
   )
+
+/** The strands as the archive has them. What it does not tell now, the next sweep will. */
+const reread = (archive: Archive, strands: ReadonlyArray<Unplaced>): Effect.Effect<ReadonlyArray<Unplaced>> =>
+  Effect.forEach(strands, ({ branch, documentId, documentType, operations, scope }) =>
+    lookUp(archive, {
+      documentId,
+      documentType,
+      scope,
+      branch,
+      from: operations[0]?.index ?? 0,
+      to: operations.at(-1)?.index ?? 0
+    })).pipe(
+      Effect.map((found) => found.flat()),
+      Effect.catchAll((failure) => Effect.as(complain(failure), []))
+    )
 
 const lookUp = (archive: Archive, missing: Missing | undefined) =>
   missing === undefined ? Effect.succeed([]) : Effect.flatMap(
