@@ -39,6 +39,9 @@ export interface Counted {
 
 type Place = Pick<Row, "documentId" | "scope" | "branch">
 
+/** What is counted, and where it belongs. */
+export interface Placed extends Place, Counted {}
+
 const next = (place: Place, before: Row | undefined, { error, hash, index, input, skip, type }: Counted): Row => ({
   ...place,
   operations: (before?.operations ?? 0) + 1,
@@ -124,7 +127,7 @@ export const applied = (namespace: string) =>
   Effect.map(rows(namespace), (all) => all.reduce((sum, row) => sum + row.operations, 0))
 
 /** The table as it should be after these operations, which come in the order of their streams. */
-export const fold = (operations: Iterable<Place & Counted>): ReadonlyArray<Row> => {
+export const fold = (operations: Iterable<Placed>): ReadonlyArray<Row> => {
   const table = new Map<string, Row>()
   for (const operation of operations) {
     const { branch, documentId, scope } = operation

@@ -20,7 +20,8 @@ export const writeAtomically = () => {
   const { writeFile } = promises
   let written = 0
   promises.writeFile = async (path, ...rest) => {
-    const unfinished = [path, process.pid, written++, "unfinished"].join(".")
+    if (typeof path !== "string") throw new TypeError("a path is text here")
+    const unfinished = `${path}.${process.pid}.${written++}.unfinished`
     await writeFile(unfinished, ...rest)
     await promises.rename(unfinished, path)
   }
