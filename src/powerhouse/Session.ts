@@ -15,6 +15,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type { Operation } from "../domain/Operation.js"
 import * as Position from "../domain/Position.js"
 import type { DriveId } from "../domain/Strand.js"
 import * as Envelope from "../ingest/Envelope.js"
@@ -215,9 +216,10 @@ const complain = (failure: ArchiveUnavailable) => Effect.logWarning(failure.mess
 const mended = (
   archive: Archive,
   headway: Headway,
-  strands: ReadonlyArray<Unplaced>
+  delivered: ReadonlyArray<Unplaced>
 ): Effect.Effect<ReadonlyArray<Unplaced>, never, Namespaces> =>
   Effect.gen(function*() {
+    const strands = delivered.flatMap(unbroken)
     const missing = yield* headway.missing(strands)
     if (missing.every((each) => each === undefined)) return strands
     const found = yield* Effect.forEach(strands, (strand, i) =>
@@ -226,9 +228,21 @@ const mended = (
   }).pipe(
     // What is missing is noticed again by the processor itself, and by the next sweep.
     Effect.catchAll((failure) =>
-      Effect.as(Effect.logWarning(Fault.describe(failure)), strands)
+      Effect.as(Effect.logWarning(Fault.describe(failure)), delivered)
     )
   )
+
+/** A strand in pieces, none of which misses an operation between others. */
+const unbroken = (strand: Unplaced): ReadonlyArray<Unplaced> => {
+  const pieces: Array<Array<Operation>> = []
+  let last = Infinity
+  for (const operation of strand.operations) {
+    if (operation.index - operation.skip > last + 1 || pieces.length === 0) pieces.push([])
+    pieces.at(-1)!.push(operation)
+    last = operation.index
+  }
+  return pieces.length === 1 ? [strand] : pieces.map((operations) => ({ ...strand, operations }))
+}
 
 /** The strands as the archive has them. What it does not tell now, the next sweep will. */
 const reread = (archive: Archive, strands: ReadonlyArray<Unplaced>): Effect.Effect<ReadonlyArray<Unplaced>> =>

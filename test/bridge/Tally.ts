@@ -9,6 +9,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { createHash } from "node:crypto"
 import { Draft, Namespace, Policy, Processor, Table } from "../../src/index.js"
@@ -68,43 +69,46 @@ export type Before<E> = (
 
 const nothingBefore: Before<never> = () => Effect.void
 
-const make = <E extends Policy.Tagged = never>(
-  name: string,
-  options: {
-    readonly filter?: Filter.Filter
-    readonly before?: Before<E>
-    readonly startFrom?: "beginning" | "current"
-  } = {}
-) =>
+export interface Options<E> {
+  readonly filter?: Filter.Filter
+  readonly before?: Before<E>
+  readonly startFrom?: "beginning" | "current"
+  /** Runs before its table is made. */
+  readonly migrating?: Effect.Effect<unknown, SqlError, SqlClient.SqlClient>
+  /** Runs when it opens; its finalizers run when it closes. */
+  readonly opened?: Effect.Effect<unknown, never, Scope.Scope>
+}
+
+const tables = Draft.migration(Draft.initial([Tally]))
+
+/** A tally, undecided about what `before` fails with. */
+export const undecided = <E extends Policy.Tagged = never>(name: string, options: Options<E> = {}) =>
   Processor.make(name, {
     namespace: name,
     filter: options.filter ?? {},
     startFrom: options.startFrom ?? "beginning",
-    migrations: { "0001_tally": Draft.migration(Draft.initial([Tally])) },
+    migrations: {
+      ...(options.migrating === undefined ? {} : { "0000_first": { up: options.migrating, down: Effect.void } }),
+      "0001_tally": tables
+    },
     tables: [Tally],
-    handler: Processor.onStrands((strands) =>
-      Stream.mapEffect(strands, (strand) =>
-        Effect.forEach(
-          strand.operations,
-          (operation) =>
-            Effect.zipRight((options.before ?? nothingBefore)(strand, operation), apply(strand, operation)),
-          { discard: true }
-        ))
+    handler: Effect.as(
+      options.opened ?? Effect.void,
+      Processor.onStrands((strands) =>
+        Stream.mapEffect(strands, (strand) =>
+          Effect.forEach(
+            strand.operations,
+            (operation) =>
+              Effect.zipRight((options.before ?? nothingBefore)(strand, operation), apply(strand, operation)),
+            { discard: true }
+          ))
+      )
     )
   })
 
-/** Undecided about what `before` fails with. */
-export const undecided = make
-
 /** A tally that parks what the engine refuses. */
-export const processor = (
-  name: string,
-  options: {
-    readonly filter?: Filter.Filter
-    readonly before?: Before<never>
-    readonly startFrom?: "beginning" | "current"
-  } = {}
-) => make(name, options).pipe(Processor.withPolicy(Policy.standard))
+export const processor = (name: string, options: Options<never> = {}) =>
+  undecided(name, options).pipe(Processor.withPolicy(Policy.standard))
 
 /** The table of a processor, as it is. */
 export const rows = (namespace: string) =>

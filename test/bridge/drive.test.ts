@@ -103,7 +103,7 @@ describe.each(Database.dialects)("document-drive, with ours on $dialect", ({ fre
       yield* registerOurs(server, bridge)
       yield* promise(() => server.createDrive("drive"))
       for (const id of ["a", "b"]) yield* promise(() => server.createDocument("drive", id))
-      yield* writeTo(server, 40, "a", "b")
+      yield* writeTo(server, 16, "a", "b")
       const stored = yield* holdsAll(server)
       expect(other.given()).toBeGreaterThan(3 * stored.length)
       // A second registration without the end of the first: everything comes once more, from two sides.
@@ -115,7 +115,7 @@ describe.each(Database.dialects)("document-drive, with ours on $dialect", ({ fre
       const [outcome] = yield* bridge.outcomes
       expect(outcome?.totals.operations).toBe(stored.length)
       yield* holdsAll(server)
-    }).pipe(Effect.provide(ours(fresh))), 60_000)
+    }).pipe(Effect.provide(ours(fresh))), 120_000)
 
   it.scopedLive(
     "delivers nothing of a drive with a document that it cannot replay; ours get all of it",
@@ -141,7 +141,7 @@ describe.each(Database.dialects)("document-drive, with ours on $dialect", ({ fre
         expect(other.seen.size).toBeLessThan(stored.length)
         expect([...other.seen.keys()].some((name) => name.startsWith("b"))).toBe(false)
       }).pipe(Effect.provide(ours(fresh))),
-    60_000
+    120_000
   )
 
   it.scopedLive(
@@ -169,7 +169,7 @@ describe.each(Database.dialects)("document-drive, with ours on $dialect", ({ fre
         expect(outcome?.waiting).toBe(5)
         expect(other.given()).toBe(0)
       }).pipe(Effect.provide(ours(fresh))),
-    60_000
+    120_000
   )
 
   it.scopedLive(
@@ -194,6 +194,6 @@ describe.each(Database.dialects)("document-drive, with ours on $dialect", ({ fre
         yield* holdsAll(server)
         expect(namespaced.seen.has("a 5")).toBe(false)
       }).pipe(Effect.provide(ours(fresh))),
-    60_000
+    120_000
   )
 })

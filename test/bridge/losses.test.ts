@@ -132,7 +132,7 @@ describe.each(Database.dialects)("the current reactor, with ours on $dialect", (
         expect(other.distinct()).toBeLessThan(stored.length)
         expect(reactor.processorManager.getAll().every(({ status }) => status === "active")).toBe(true)
       }).pipe(Effect.provide(ours(fresh))),
-    60_000
+    120_000
   )
 
   it.scopedLive(
@@ -180,7 +180,7 @@ describe.each(Database.dialects)("the current reactor, with ours on $dialect", (
         const stored = yield* holdsAll("tally_drive", again)
         expect(other.distinct()).toBeLessThan(stored.length - 400)
       }).pipe(Effect.provide(ours(fresh))),
-    60_000
+    120_000
   )
 
   it.scopedLive("tells processors by their place in a list; ours by their name", () =>
@@ -208,7 +208,7 @@ describe.each(Database.dialects)("the current reactor, with ours on $dialect", (
       for (const namespace of ["fresh_drive", "a_drive", "b_drive"]) yield* holdsAll(namespace, reactor)
       expect(after.fresh.given).toEqual([])
       expect(givenTwice(before.b, after.b)).toBeGreaterThan(20)
-    }).pipe(Effect.provide(ours(fresh))), 60_000)
+    }).pipe(Effect.provide(ours(fresh))), 120_000)
 
   it.scopedLive(
     "gives a processor up for ever after one failure; ours try again, and stay",
@@ -244,7 +244,7 @@ describe.each(Database.dialects)("the current reactor, with ours on $dialect", (
         expect(other.given.length).toBe(given)
         expect(given).toBeLessThan(stored.length)
       }).pipe(Effect.provide(ours(fresh))),
-    60_000
+    120_000
   )
 
   it.scopedLive(
@@ -269,7 +269,7 @@ describe.each(Database.dialects)("the current reactor, with ours on $dialect", (
         yield* holdsAll("tally_drive", reactor)
         expect(givenTwice(other, replayed)).toBe(other.distinct())
       }).pipe(Effect.provide(ours(fresh))),
-    60_000
+    120_000
   )
 
   it.scopedLive(
@@ -312,6 +312,6 @@ describe.each(Database.dialects)("the current reactor, with ours on $dialect", (
         const own = (all: ReadonlyArray<Tally.Row>) => all.filter(({ documentId }) => documentId === "one-1")
         expect(own(yield* Tally.rows("tally_two"))).toEqual(own(rows))
       }).pipe(Effect.provide(ours(fresh))),
-    60_000
+    120_000
   )
 })
