@@ -1,5 +1,5 @@
 /**
- * The real reactor 6.2.2 on a PostgreSQL of the caller, and what a program does with it: create drives and documents of
+ * The real reactor 6.2.2, and what a program does with it: create drives and documents of
  * real document models, dispatch actions, read what the reactor has stored.
  */
 import * as drives from "@powerhousedao/shared/document-drive"
@@ -38,15 +38,18 @@ class Silence extends ConsoleLogger {
 /** What the reactor would have logged as errors. */
 export const said = Silence.said
 
-export const open = async (url, { logger = new Silence(["reactor"]), connections = 12 } = {}) => {
-  const pool = new pg.Pool({ connectionString: url, max: connections })
-  pool.on("error", () => {})
-  const database = new kysely.Kysely({ dialect: new kysely.PostgresDialect({ pool }) })
-  const built = await new packages.ReactorBuilder()
-    .withKysely(database)
-    .withLogger(logger)
+/** A reactor in memory, or on a PostgreSQL. */
+export const open = async (url) => {
+  const pool = url === undefined ? undefined : new pg.Pool({ connectionString: url, max: 12 })
+  // A server that ends while a connection is idle.
+  pool?.on("error", () => {})
+  const builder = new packages.ReactorBuilder()
+    .withLogger(new Silence(["reactor"]))
     .withDocumentModelSources([drives.driveDocumentModelModule, documentModel])
-    .buildModule()
+  if (pool !== undefined) {
+    builder.withKysely(new kysely.Kysely({ dialect: new kysely.PostgresDialect({ pool }) }))
+  }
+  const built = await builder.buildModule()
   const { eventBus, operationIndex, operationStore, processorManager, reactor, readModelCoordinator } = built
   const jobs = new packages.JobAwaiter(eventBus, (id) => reactor.getJobStatus(id))
 
@@ -70,6 +73,7 @@ export const open = async (url, { logger = new Silence(["reactor"]), connections
     }
   }
   return {
+    module: built,
     operationIndex,
     operationStore,
     processorManager,
@@ -107,7 +111,7 @@ create(emptyModel(), id, name),
       const { completed } = reactor.kill()
       await completed
       await readModelCoordinator.drain()
-      await pool.end()
+      await pool?.end()
     }
   }
 }
