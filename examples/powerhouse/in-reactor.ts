@@ -59,9 +59,9 @@ const Models = Processor.make("models", {
   })
 }).pipe(Processor.withPolicy(Policy.standard))
 
-// A database with a namespace for each processor and drive, and `Layer.scope`, with which the processors end.
+// A database with a namespace for each processor and drive, and a scope over it, with which the processors end.
 const runtime = ManagedRuntime.make(
-  Layer.mergeAll(Sqlite.layerMemory, Layer.scope, Logger.minimumLogLevel(LogLevel.Warning))
+  Layer.scope.pipe(Layer.provideMerge(Sqlite.layerMemory), Layer.merge(Logger.minimumLogLevel(LogLevel.Warning)))
 )
 
 const host = await open()

@@ -154,7 +154,7 @@ export const make = <P extends Reactor.Decided>(
     }
     return {
       factory,
-      outcomes: Effect.map(Effect.forEach(desks, outcomesOf), (all) => all.flat()),
+      outcomes: Effect.map(Effect.suspend(() => Effect.forEach(desks, outcomesOf)), (all) => all.flat()),
       stir: Effect.suspend(() => stirAll(desks))
     }
   })
@@ -169,7 +169,8 @@ export interface Factory extends Contract.ProcessorFactory {
 
 /**
  * {@link make} for a program that is not written with Effect: a factory to be registered, over a runtime with the services
- * of the processors, the `Namespaces` of a database, and `Layer.scope`, so that everything ends when it is disposed of.
+ * of the processors, the `Namespaces` of a database, and a scope, so that everything ends when it is disposed of, and before
+ * the database does: `ManagedRuntime.make(Layer.provideMerge(Layer.scope, Sqlite.layerDirectory({ directory })))`.
  */
 export const processorFactory = <P extends Reactor.Decided>(
   runtime: Runtime.Runtime<Given<P>> | ManagedRuntime.ManagedRuntime<Given<P>, unknown>,
@@ -181,7 +182,12 @@ export const processorFactory = <P extends Reactor.Decided>(
       ? (effect) => runtime.runPromiseExit(effect)
       : (effect) => Runtime.runPromiseExit(runtime)(effect)
   let bridge: Promise<Bridge> | undefined
-  const made = () => bridge ??= answered(exitOf(make(processors, options)))
+  const made = () =>
+    bridge ??= answered(exitOf(make(processors, options))).catch((failure: unknown) => {
+      // A runtime that could not be built is built again when it is next asked for.
+      bridge = undefined
+      return Promise.reject(failure)
+    })
   const factory: Contract.ProcessorFactory = (drive) => made().then((it) => it.factory(drive))
   return Object.assign(factory, {
     outcomes: () => made().then((it) => Effect.runPromise(it.outcomes)),

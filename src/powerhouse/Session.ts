@@ -8,6 +8,7 @@
  * Invariant: what is put returns when it is committed, or fails; after a failure nothing is taken any more.
  */
 
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -26,10 +27,11 @@ import * as Fault from "../process/Fault.js"
 import type { Processor } from "../process/Processor.js"
 import * as Reactor from "../Reactor.js"
 import { patience } from "../store/Commit.js"
-import type { Namespaces } from "../store/Namespaces.js"
+import { Namespaces } from "../store/Namespaces.js"
 import type { Archive, ArchiveUnavailable, Found, Missing } from "./Archive.js"
 import { Headway } from "./Headway.js"
 import * as Inbox from "./Inbox.js"
+import { Membership } from "./Membership.js"
 import { Sweep } from "./Sweep.js"
 
 /** The processor cannot go on. It starts again, from its cursor, with the next delivery. */
@@ -98,9 +100,9 @@ export const open = <R>(
 ): Effect.Effect<Session, Reactor.StartError, R | Namespaces | Scope.Scope> =>
   Effect.gen(function*() {
     const { archive, drive, processor } = post
-    const services = yield* Effect.context<Namespaces>()
     const who = { drive, processor: processor.name }
     const inbox = yield* Inbox.make<ProcessorStopped | Disconnected>(sourceName(drive), headOf(drive, archive))
+    const stop = (cause: unknown) => inbox.fail(new ProcessorStopped({ ...who, cause }))
     yield* Effect.addFinalizer(() => inbox.fail(new Disconnected(who)))
     const reactor = yield* startReactor(processor, inbox.source)
     yield* Effect.forkScoped(
@@ -108,87 +110,70 @@ export const open = <R>(
     )
     yield* reactor.ended.pipe(
       Effect.zipRight(reactor.outcomes),
-      Effect.flatMap(([outcome]) => inbox.fail(new ProcessorStopped({ ...who, cause: outcome?.failure }))),
+      Effect.flatMap(([outcome]) => stop(outcome?.failure)),
       Effect.forkScoped
     )
     const wanted = Filter.compile(processor.filter, processor.filterDialect)
     const isWanted = (strand: Unplaced) =>
       strand.operations.length > 0 && wanted({ ...strand, position: Position.origin })
+    const wantedOf = (strands: ReadonlyArray<Unplaced>) =>
+      strands.map((strand) => strand.driveId === undefined ? { ...strand, driveId: drive } : strand).filter(isWanted)
+    const put = (strands: ReadonlyArray<Unplaced>) => inbox.put(wantedOf(strands))
+    if (archive === undefined) {
+      return { reactor, failure: inbox.failure, take: ({ strands }) => put(strands), stir: Effect.void }
+    }
+
+    const namespaces = yield* Namespaces
     const headway = new Headway(processor.namespace, { processor: processor.name, source: inbox.source.name })
-    const inside = new Set<string>()
+    const membership = post.isolated ? new Membership(archive, drive) : undefined
     const news = yield* Effect.makeLatch(false)
     let sweep: Sweep<ProcessorStopped | Disconnected> | undefined
-
-    /** Without an archive to ask, everything that is delivered belongs to the drive. */
-    const belonging = (strands: ReadonlyArray<Unplaced>) =>
-      archive === undefined || !post.isolated
-        ? Effect.succeed(strands)
-        : Effect.suspend(() => {
-          const unknown = new Set(strands.flatMap((strand) => isKnown(strand) ? [] : [strand.documentId]))
-          return unknown.size === 0 ? Effect.succeed(strands) : Effect.map(
-            archive.within(drive, Array.from(unknown)),
-            (found) => {
-              for (const id of found) inside.add(id)
-              return strands.filter(isKnown)
-            }
-          )
-        }).pipe(
-          // The archive has it, and the next sweep of it will tell.
-          Effect.catchAll((failure) => Effect.as(complain(failure), []))
-        )
-    const isKnown = (strand: Unplaced) => strand.driveId !== undefined || inside.has(strand.documentId)
-
-    const put = (strands: ReadonlyArray<Unplaced>) =>
-      inbox.put(strands.map((strand) => strand.driveId === undefined ? { ...strand, driveId: drive } : strand))
-
-    const take: Session["take"] = ({ isBare, ordinals, strands: delivered }) =>
+    yield* Effect.flatMap(inbox.opened, (mark) => {
+      const errand = { archive, drive, isolated: post.isolated, graceMillis: post.graceMillis, mark: inbox.mark }
+      const each = new Sweep({ ...errand, put: (found) => Effect.flatMap(decodeFound(found), put) }, mark)
+      sweep = each
+      const run = Effect.suspend(() => {
+        news.unsafeClose()
+        membership?.forget()
+        return each.run
+      })
+      return Effect.forever(Effect.zipRight(patiently(run), Effect.timeoutOption(news.await, post.sweepMillis)))
+    }).pipe(
+      // Without sweeps it would miss what it is not given, and nobody would know.
+      Effect.catchAllCause((cause) => stop(Cause.squash(cause))),
+      Effect.forkScoped
+    )
+    const take = ({ isBare, ordinals, strands: delivered }: Delivery) =>
       Effect.gen(function*() {
-        const own = yield* belonging(delivered)
-        const strands = own.filter(isWanted)
-        const whole = archive === undefined
-          ? strands
-          : yield* Effect.provide(
-            mended(archive, headway, isBare ? yield* reread(archive, strands) : strands),
-            services
-          )
+        const own = yield* belonging(delivered, membership)
+        const strands = wantedOf(own)
+        const read = isBare ? yield* reread(archive, strands) : strands
+        const whole = yield* Effect.provideService(mended(archive, headway, read), Namespaces, namespaces)
         const documents = new Set<string>(own.map((strand) => strand.documentId))
         sweep?.delivered(ordinals.flatMap(({ documentId, ordinal }) => documents.has(documentId) ? [ordinal] : []))
         yield* put(whole)
       })
-
-    if (archive !== undefined) {
-      yield* Effect.forkScoped(
-        Effect.flatMap(inbox.opened, (mark) => {
-          const each = new Sweep<ProcessorStopped | Disconnected>({
-            archive,
-            drive,
-            isolated: post.isolated,
-            graceMillis: post.graceMillis,
-            put: (found) => Effect.flatMap(decodeFound(found), (strands) => put(strands.filter(isWanted))),
-            mark: inbox.mark
-          }, mark)
-          sweep = each
-          return Effect.forever(Effect.zipRight(
-            Effect.suspend(() => {
-              news.unsafeClose()
-              inside.clear()
-              return each.run
-            }).pipe(
-              Effect.tapErrorTag("ArchiveUnavailable", complain),
-              Effect.retry({ schedule: patience, while: (failure) => failure._tag === "ArchiveUnavailable" })
-            ),
-            Effect.timeoutOption(news.await, post.sweepMillis)
-          ))
-        }).pipe(Effect.ignore)
-      )
-    }
-    return {
-      reactor,
-      failure: inbox.failure,
-      take,
-      stir: news.open
-    }
+    return { reactor, failure: inbox.failure, take, stir: news.open }
   })
+
+/** Tries again for as long as the archive cannot be read. */
+const patiently = <E extends { readonly _tag: string }>(
+  run: Effect.Effect<void, E | ArchiveUnavailable>
+): Effect.Effect<void, E> =>
+  run.pipe(
+    Effect.tapError((failure) => isAway(failure) ? complain(failure) : Effect.void),
+    Effect.retry({ schedule: patience, while: isAway })
+  ) as Effect.Effect<void, E>
+
+const isAway = (failure: { readonly _tag: string }): failure is ArchiveUnavailable =>
+  failure._tag === "ArchiveUnavailable"
+
+/** What belongs to the drive. What that cannot be told of now is in the archive, and the next sweep tells. */
+const belonging = (strands: ReadonlyArray<Unplaced>, membership: Membership | undefined) =>
+  membership === undefined ? Effect.succeed(strands) : Effect.catchAll(
+    membership.of(strands),
+    (failure) => Effect.as(complain(failure), [])
+  )
 
 const startReactor = <R>(processor: Processor<never, R>, source: Context.Tag.Service<Source.Source>) =>
   Effect.map(

@@ -13,6 +13,9 @@ import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { readFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import { gunzipSync } from "node:zlib"
 import { Policy, Powerhouse, Processor, Wakeups } from "../../src/index.js"
 import * as Database from "../support/Database.js"
 import * as Store from "../support/Store.js"
@@ -228,7 +231,9 @@ describe.each(Database.dialects)("a bridge on $dialect", ({ fresh }) => {
   it.scopedLive("over a runtime, ends with it", () =>
     Effect.gen(function*() {
       const database = yield* fresh
-      const runtime = ManagedRuntime.make(Layer.mergeAll(Store.layerMany(database), Layer.scope, silent))
+      const runtime = ManagedRuntime.make(
+        Layer.merge(Layer.provideMerge(Layer.scope, Store.layerMany(database)), silent)
+      )
       const factory = Powerhouse.processorFactory(runtime, [Tally.processor("tally")], alone)
       const processor = (yield* Effect.promise(() => factory({ id: "drive" })))[0]!.processor
       yield* Effect.promise(() => processor.onOperations(operations("a", 2)))
@@ -352,6 +357,22 @@ describe.each(Database.dialects)("an archive, with ours on $dialect", ({ fresh }
       expect(yield* Tally.applied("tally_drive")).toBe(1)
     }).pipe(Effect.provide(ours(fresh))))
 
+  it.scopedLive("that breaks stops the processor, which would miss what it is not given", () =>
+    Effect.gen(function*() {
+      const { archive } = archiveOf([])
+      const processor = yield* Effect.flatMap(
+        Powerhouse.make([Tally.processor("tally")], {
+          archive: { ...archive, since: () => Stream.die("broken") },
+          sweepEvery: never
+        }),
+        first
+      )
+      const exit = yield* Effect.repeat(settled(() => processor.onOperations(operations("a", 1))), {
+        until: Exit.isFailure
+      })
+      expect(failureOf(exit)).toMatchObject({ _tag: "ProcessorStopped", cause: "broken" })
+    }).pipe(Effect.provide(ours(fresh))))
+
   it.scopedLive("that cannot be read for a while holds nothing up", () =>
     Effect.gen(function*() {
       const stored = numbered(operations("a", 3))
@@ -376,6 +397,49 @@ describe.each(Database.dialects)("an archive, with ours on $dialect", ({ fresh }
       yield* Soon.until("what waited is there", Effect.map(Tally.applied("tally_drive"), (count) => count === 4))
     }).pipe(Effect.provide(ours(fresh))))
 })
+
+describe("what the first generation delivered", () => {
+  it.scopedLive("a burst of 9,679 operations, 294 of them distinct, is applied once", () =>
+    Effect.gen(function*() {
+      const file = fileURLToPath(new URL("../data/g1-burst.ndjson.gz", import.meta.url))
+      const strands = gunzipSync(readFileSync(file)).toString("utf8").trimEnd().split("\n")
+        .map((line) => JSON.parse(line) as Recorded)
+      const bridge = yield* Powerhouse.make([Tally.processor("tally")])
+      const delivered = strands.reduce((sum, strand) => sum + strand.operations.length, 0)
+      const distinct = new Map<string, Tally.Placed>()
+      const drives = new Map<string, Powerhouse.Contract.TheirProcessor>()
+      for (const { operations: all, ...place } of strands) {
+        for (const each of all) {
+          distinct.set(JSON.stringify([place.documentId, place.scope, each.index, each.skip, each.hash]), {
+            ...place,
+            ...each
+          })
+        }
+        if (!drives.has(place.driveId)) {
+          // The first generation tells a drive's id, and no header.
+          drives.set(place.driveId, (yield* processorsOf(bridge, place.driveId))[0]!)
+        }
+      }
+      yield* Effect.promise(() => Promise.all(strands.map((strand) => drives.get(strand.driveId)!.onStrands([strand]))))
+      const inOrder = Array.from(distinct.values()).toSorted((a, b) => a.index - b.index || a.skip - b.skip)
+      const tables = yield* Effect.forEach(Array.from(drives.keys()), (drive) => Tally.rows(`tally_${drive}`))
+      expect([delivered, distinct.size]).toEqual([9_679, 294])
+      expect(tables.flat().length).toBeGreaterThan(0)
+      expect(tables.flat().toSorted(byPlace)).toEqual(Tally.fold(inOrder).toSorted(byPlace))
+    }).pipe(Effect.provide(ours(Database.sqlite))), 60_000)
+})
+
+/** A strand of the recording. */
+interface Recorded {
+  readonly driveId: string
+  readonly documentId: string
+  readonly scope: string
+  readonly branch: string
+  readonly operations: ReadonlyArray<Tally.Counted>
+}
+
+const byPlace = (a: Tally.Row, b: Tally.Row) =>
+  JSON.stringify([a.documentId, a.scope]) < JSON.stringify([b.documentId, b.scope]) ? -1 : 1
 
 describe("a record", () => {
   const records = (

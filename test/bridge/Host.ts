@@ -44,12 +44,13 @@ export const processors = [Tally.processor("tally"), Tally.processor("names", { 
 
 /** Our side, with everything that ends with it. */
 export const runtimeOf = ({ dialect, target }: Order["ours"]) =>
-  ManagedRuntime.make(Layer.orDie(Layer.mergeAll(
-    dialect === "sqlite"
-      ? Sqlite.layerDirectory({ directory: target })
-      : Postgres.layer({ url: Redacted.make(target) }),
-    Layer.scope,
-    Logger.remove(Logger.defaultLogger)
+  ManagedRuntime.make(Layer.orDie(Layer.scope.pipe(
+    Layer.provideMerge(
+      dialect === "sqlite"
+        ? Sqlite.layerDirectory({ directory: target })
+        : Postgres.layer({ url: Redacted.make(target) })
+    ),
+    Layer.merge(Logger.remove(Logger.defaultLogger))
   )))
 
 /** The archive is compared often, and the mark follows soon, so that a start of many really begins at it. */
