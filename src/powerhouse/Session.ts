@@ -149,7 +149,8 @@ export const open = <R>(
         const strands = wantedOf(own)
         const read = isBare ? yield* reread(archive, strands) : strands
         const whole = yield* Effect.provideService(mended(archive, headway, read), Namespaces, namespaces)
-        const documents = new Set<string>(own.map((strand) => strand.documentId))
+        // What was read again counts as found once a sweep has found it.
+        const documents = new Set<string>(isBare ? [] : own.map((strand) => strand.documentId))
         sweep?.delivered(ordinals.flatMap(({ documentId, ordinal }) => documents.has(documentId) ? [ordinal] : []))
         yield* put(whole)
       })

@@ -357,6 +357,51 @@ describe.each(Database.dialects)("an archive, with ours on $dialect", ({ fresh }
       expect(yield* Tally.applied("tally_drive")).toBe(1)
     }).pipe(Effect.provide(ours(fresh))))
 
+  it.scopedLive("is swept for what it could not tell of when that was delivered", () =>
+    Effect.gen(function*() {
+      const stored: Array<Delivered> = []
+      const { archive, asked } = archiveOf(stored)
+      const away = new Powerhouse.Archive.ArchiveUnavailable({ what: "store", cause: "away" })
+      const processor = yield* Effect.flatMap(
+        Powerhouse.make([Tally.processor("tally")], {
+          archive: { ...archive, between: () => Stream.fail(away), within: () => Effect.fail(away) },
+          sweepEvery: "20 millis"
+        }),
+        first
+      )
+      yield* Soon.until("the first sweep is over", Effect.sync(() => asked.length > 0))
+      const all = numbered(operations("a", 3))
+      const bare = all.map((each) => ({ ...each, context: { ...each.context, resultingState: undefined } }))
+      yield* Effect.promise(() => processor.onOperations(bare))
+      yield* Effect.promise(() => processor.onOperations(all))
+      expect(yield* Tally.applied("tally_drive")).toBe(0)
+      stored.push(...all)
+      yield* Soon.until("it is there", Effect.map(Tally.applied("tally_drive"), (count) => count === 3))
+    }).pipe(Effect.provide(ours(fresh))))
+
+  it.scopedLive("reads again what the reactor has read from its own index, and sweeps for it where it cannot", () =>
+    Effect.gen(function*() {
+      const stored: Array<Delivered> = []
+      const { archive, asked } = archiveOf(stored)
+      const away = new Powerhouse.Archive.ArchiveUnavailable({ what: "store", cause: "away" })
+      const processor = yield* Effect.flatMap(
+        Powerhouse.make([Tally.processor("tally")], {
+          archive: { ...archive, between: () => Stream.fail(away) },
+          sweepEvery: "20 millis"
+        }),
+        first
+      )
+      yield* Soon.until("the first sweep is over", Effect.sync(() => asked.length > 0))
+      const all = numbered(operations("a", 3))
+      yield* Effect.promise(() =>
+        processor.onOperations(
+          all.map((each) => ({ ...each, context: { ...each.context, resultingState: undefined } }))
+        )
+      )
+      stored.push(...all)
+      yield* Soon.until("it is there", Effect.map(Tally.applied("tally_drive"), (count) => count === 3))
+    }).pipe(Effect.provide(ours(fresh))))
+
   it.scopedLive("that breaks stops the processor, which would miss what it is not given", () =>
     Effect.gen(function*() {
       const { archive } = archiveOf([])

@@ -86,7 +86,7 @@ const former = async (): Promise<void> => {
   process.stdout.write(`found ${found.length}\n`)
   for (const drive of Host.drives) await server.createDrive(drive).catch(() => {})
   for (const { drive, id } of Host.documentsOf(order)) {
-    if (!found.some(({ documentId }) => documentId === id)) await server.createDocument(drive, id).catch(() => {})
+    await server.createDocument(drive, id).catch(() => {})
   }
   let written = found.length
   await Promise.all(

@@ -48,10 +48,12 @@ export const open = async ({ directory, storage: given } = {}) => {
     createDrive: async (id) => {
       await server.addDrive({ id, slug: id, global: { name: id, icon: null } })
     },
+    /** Goes on where it was cut off before. */
     createDocument: async (drive, id) => {
       const document = documentModelCreateDocument()
       document.header = { ...document.header, id, name: id, slug: id }
-      await server.addDocument(document)
+      if (!(await storage.exists(id))) await server.addDocument(document)
+      if ((await storage.getChildren(drive)).includes(id)) return
       await done(
         server.addDriveAction(drive, packages.addFile({ id, name: id, documentType: document.header.documentType }))
       )
