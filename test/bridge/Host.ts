@@ -60,8 +60,8 @@ export const options = (archive: Powerhouse.Archive.Archive): Powerhouse.Options
   grace: "500 millis"
 })
 
-/** How many operations each processor has applied in each drive; none where there is no table yet. */
+/** How many operations each processor has applied in each drive. */
 export const applied = Effect.forEach(
   drives.flatMap((drive) => processors.map(({ namespace }) => `${namespace}_${drive}`)),
-  (namespace) => Effect.catchAllCause(Tally.applied(namespace), () => Effect.succeed(0))
+  Tally.applied
 )

@@ -110,21 +110,18 @@ export const undecided = <E extends Policy.Tagged = never>(name: string, options
 export const processor = (name: string, options: Options<never> = {}) =>
   undecided(name, options).pipe(Processor.withPolicy(Policy.standard))
 
-/** The table of a processor, as it is. */
-export const rows = (namespace: string) =>
-  Effect.orDie(Namespace.query(
+/** The table of a processor, as it is; a table that is not there yet has no rows. */
+export const rows = (namespace: string): Effect.Effect<ReadonlyArray<Row>, never, Namespace.Namespaces> =>
+  Namespace.query(
     namespace,
     Effect.flatMap(
       SqlClient.SqlClient,
-      (sql) =>
-        Effect.map(
-          sql<Row>`
-            SELECT ${sql("documentId")}, scope, branch, operations, digest, name
-            FROM tally`,
-          sorted
-        )
+      (sql) => sql<Row>`SELECT ${sql("documentId")}, scope, branch, operations, digest, name FROM tally`
     )
-  ))
+  ).pipe(
+    Effect.map(sorted),
+    Effect.orElseSucceed(() => [])
+  )
 
 /** How many operations were applied, all in all. */
 export const applied = (namespace: string) =>

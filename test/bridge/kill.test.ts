@@ -18,8 +18,8 @@ import * as Host from "./Host.js"
 import * as Reactor6 from "./Reactor6.js"
 import * as Tally from "./Tally.js"
 
-const killsMin = Number(process.env["BRIDGE_KILLS"] ?? 4)
-const operations = { 2: 300, 3: 2_000, ...given("BRIDGE_OPERATIONS") }
+const killsMin = Number(process.env["BRIDGE_KILLS"] ?? 3)
+const operations = { 2: 160, 3: 1_500, ...given("BRIDGE_OPERATIONS") }
 
 function given(name: string) {
   const value = process.env[name]

@@ -44,7 +44,7 @@ export const open = async ({ directory, storage: given } = {}) => {
   return {
     storage,
     processorManager,
-    /** Processors of the drive are there when this returns, as the real hosts have it. */
+    /** Its processors are made soon after, as the real hosts have it. */
     createDrive: async (id) => {
       await server.addDrive({ id, slug: id, global: { name: id, icon: null } })
     },
