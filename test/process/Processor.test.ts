@@ -47,6 +47,19 @@ describe("a processor that cannot be", () => {
       expect(() => make("fine", namespace)).toThrow(/a namespace is A-Z|is reserved/)
     }
   )
+
+  it("is the same in another namespace, which is checked as the first", () => {
+    const one = make("fine", "here")
+    const other = Processor.inNamespace("there")(one)
+    expect([one.namespace, other.namespace]).toEqual(["here", "there"])
+    expect([other.name, other.handler, other.policy, other.filter]).toEqual([
+      one.name,
+      one.handler,
+      one.policy,
+      one.filter
+    ])
+    expect(() => Processor.inNamespace("9lives")(one)).toThrow(/a namespace is A-Z/)
+  })
 })
 
 describe("an operation that onOperations cannot hand on", () => {
