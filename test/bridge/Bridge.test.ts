@@ -16,7 +16,7 @@ import * as Stream from "effect/Stream"
 import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { gunzipSync } from "node:zlib"
-import { Policy, Powerhouse, Processor, Wakeups } from "../../src/index.js"
+import { Namespace, Policy, Powerhouse, Processor, Wakeups } from "../../src/index.js"
 import * as Database from "../support/Database.js"
 import * as Store from "../support/Store.js"
 import * as Soon from "./Soon.js"
@@ -132,6 +132,23 @@ describe.each(Database.dialects)("a bridge on $dialect", ({ fresh }) => {
       isBroken = false
       yield* Effect.promise(() => processor.onOperations(operations("a", 5)))
       expect(yield* Tally.rows("tally_drive")).toEqual(foldOf(operations("a", 5)))
+    }).pipe(Effect.provide(ours(fresh))))
+
+  it.scopedLive("supplies again what was not committed when its subscription has to open again", () =>
+    Effect.gen(function*() {
+      const bridge = yield* Powerhouse.make([Tally.processor("tally")], alone)
+      const processor = yield* first(bridge)
+      yield* Effect.promise(() => processor.onOperations(operations("a", 2)))
+      // As a restored backup would: the cursor is not where its owner left it.
+      yield* Effect.orDie(Namespace.within(
+        "tally_drive",
+        Effect.flatMap(
+          SqlClient.SqlClient,
+          (sql) => sql`UPDATE processor_cursor SET sequence = sequence + 1, position = position + 7`
+        )
+      ))
+      yield* Effect.promise(() => Promise.all([4, 6].map((count) => processor.onOperations(operations("a", count)))))
+      expect(yield* Tally.rows("tally_drive")).toEqual(foldOf(operations("a", 6)))
     }).pipe(Effect.provide(ours(fresh))))
 
   it.scopedLive("rejects a delivery that cannot be read, once what can be read of it is in the database", () =>
