@@ -31,7 +31,7 @@ export type OpenError = Reactor.StartError | Session.ProcessorStopped | Session.
 /** Why a delivery was not taken, or not all of it. */
 export type DeliveryError = OpenError | Envelope.MalformedEnvelope
 
-/** For how long a processor that another process has taken over is left to that. */
+/** For how long a processor that another process has taken over is left to that, from the first delivery that meets it. */
 const othersMillis = 30_000
 
 export interface Engagement {
@@ -56,13 +56,17 @@ export const make = <R>(post: Session.Post<R>): Effect.Effect<Engagement, never,
     const gone = new Session.Disconnected({ drive: post.drive, processor: post.processor.name })
     let current: Open | undefined
     let isClosed = false
-    let openedAt = 0
+    let lostAt: number | undefined
 
     const open = Effect.gen(function*() {
       if (isClosed) return yield* gone
       const failure = current?.session.failure()
       if (current !== undefined && failure === undefined) return current.session
-      if (failure !== undefined && isOthers(failure, (yield* Clock.currentTimeMillis) - openedAt)) return yield* failure
+      if (failure !== undefined && isOthers(failure)) {
+        const now = yield* Clock.currentTimeMillis
+        lostAt ??= now
+        if (now - lostAt < othersMillis) return yield* failure
+      }
       yield* closeSession
       return yield* openSession
     }).pipe(turn.withPermits(1))
@@ -79,7 +83,7 @@ export const make = <R>(post: Session.Post<R>): Effect.Effect<Engagement, never,
         Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
       )
       current = { session, scope: own }
-      openedAt = yield* Clock.currentTimeMillis
+      lostAt = undefined
       return session
     })
 
@@ -104,8 +108,8 @@ export const make = <R>(post: Session.Post<R>): Effect.Effect<Engagement, never,
   })
 
 /** Whether another process has it: two that take it from each other at each delivery get nothing done. */
-const isOthers = (failure: Session.ProcessorStopped | Session.Disconnected, sinceMillis: number): boolean =>
-  failure._tag === "ProcessorStopped" && failure.cause instanceof Cursors.Fenced && sinceMillis < othersMillis
+const isOthers = (failure: Session.ProcessorStopped | Session.Disconnected): boolean =>
+  failure._tag === "ProcessorStopped" && failure.cause instanceof Cursors.Fenced
 
 interface Open {
   readonly session: Session.Session
