@@ -62,8 +62,6 @@ export * as Metrics from "./vitals/Metrics.js"
 export * as Pulse from "./vitals/Pulse.js"
 export * as Wait from "./vitals/Wait.js"
 
-export * as ReactorDispatcher from "./powerhouse/ReactorDispatcher.js"
-
 export * as Reactor from "./Reactor.js"
 export * as Rebuild from "./Rebuild.js"
 export * as Subscription from "./Subscription.js"

@@ -132,7 +132,13 @@ export const make = <P extends Reactor.Decided>(
           desks.splice(desks.indexOf(desk), 1)
           return desk.engagement.close
         })
-        return recordOf(processor, desk.engagement, options.archive !== undefined, runPromise, yield* Effect.cached(close))
+        return recordOf(
+          processor,
+          desk.engagement,
+          options.archive !== undefined,
+          runPromise,
+          yield* Effect.cached(close)
+        )
       })
 
     const factory: Contract.ProcessorFactory = (argument) => {
@@ -291,9 +297,13 @@ const filterOf = (processor: Reactor.Decided): Contract.ProcessorFilter => {
 }
 
 const stirAll = (desks: ReadonlyArray<Desk>, drive?: string): Effect.Effect<void> =>
-  Effect.forEach(desks.filter((desk) => drive === undefined || desk.drive === drive), ({ engagement }) => engagement.stir, {
-    discard: true
-  })
+  Effect.forEach(
+    desks.filter((desk) => drive === undefined || desk.drive === drive),
+    ({ engagement }) => engagement.stir,
+    {
+      discard: true
+    }
+  )
 
 const outcomesOf = ({ drive, engagement }: Desk): Effect.Effect<ReadonlyArray<Outcome>> =>
   Effect.flatMap(engagement.reactor, (reactor) =>

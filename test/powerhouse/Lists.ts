@@ -6,10 +6,10 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { ReactorDispatcher } from "../../src/index.js"
+import type { Powerhouse } from "../../src/index.js"
 
 /** The client of the real reactor, as far as tests need it. */
-export interface Client extends ReactorDispatcher.ReactorClient {
+export interface Client extends Powerhouse.ReactorDispatcher.ReactorClient {
   create(document: object): Promise<Document>
   get(id: string): Promise<Document>
   execute(id: string, branch: string, actions: ReadonlyArray<object>): Promise<Document>

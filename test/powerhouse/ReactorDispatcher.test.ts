@@ -17,9 +17,9 @@ import {
   Namespace,
   Outbox,
   Policy,
+  Powerhouse,
   Processor,
   Reactor,
-  ReactorDispatcher,
   Source
 } from "../../src/index.js"
 import * as Database from "../support/Database.js"
@@ -114,7 +114,8 @@ const deliver = (sent: Dispatcher.Message) =>
 describe("a message for a document of the real reactor", () => {
   const onLists = <A, E>(
     use: (lists: Effect.Effect.Success<typeof Lists.make>) => Effect.Effect<A, E, Dispatcher.Dispatcher>
-  ) => Effect.flatMap(Lists.make, (lists) => Effect.provide(use(lists), ReactorDispatcher.layer(lists.client)))
+  ) =>
+    Effect.flatMap(Lists.make, (lists) => Effect.provide(use(lists), Powerhouse.ReactorDispatcher.layer(lists.client)))
 
   it.scopedLive("is applied with its actions in order, under their ids, and once when it comes again", () =>
     onLists(({ client, create }) =>
@@ -214,7 +215,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
                 })
               )
           }))
-        ).pipe(Layer.provide(ReactorDispatcher.layer(client)))
+        ).pipe(Layer.provide(Powerhouse.ReactorDispatcher.layer(client)))
 
         const wanted = Array.from({ length: 12 }, (_, i) => i + 1)
         yield* Effect.gen(function*() {
