@@ -100,16 +100,17 @@ const truthOf = (database: Database.PostgresDatabase) =>
 const heldBy = (journal: Home.Home) =>
   Effect.map(Home.all(journal), (strands) => Home.flat(strands).map((one) => key({ ...one })).sort())
 
-/** Waits until the journal holds as much as the reactor, and compares. */
+/** Waits until the journal holds what the reactor does, which may still be at work. */
 const agree = (journal: Home.Home, database: Database.PostgresDatabase, seconds = 40) =>
   Effect.gen(function*() {
-    const truth = yield* truthOf(database)
-    yield* heldBy(journal).pipe(
-      Effect.filterOrFail((held) => held.length >= truth.length, (held) => `${held.length} of ${truth.length}`),
+    const both = Effect.all({ truth: truthOf(database), held: heldBy(journal) })
+    yield* both.pipe(
+      Effect.filterOrFail(({ held, truth }) => JSON.stringify(held) === JSON.stringify(truth)),
       Effect.retry(Schedule.spaced("20 millis").pipe(Schedule.upTo(`${seconds} seconds`))),
       Effect.ignore
     )
-    expect(yield* heldBy(journal)).toEqual(truth)
+    const { held, truth } = yield* both
+    expect(held).toEqual(truth)
   })
 
 describe.each(Database.dialects)(
