@@ -27,6 +27,16 @@ export interface Stage {
   readonly isOver: () => boolean
 }
 
+/** Begins a play that nobody ever interrupts, which costs less. */
+export const unbroken = <R>(
+  play: (perform: Perform) => Effect.Effect<void, never, R>
+): Effect.Effect<Stage, never, R | Scope.Scope> =>
+  Effect.map(Effect.forkScoped(play(Effect.exit)), (fiber) => ({
+    during: () => Effect.dieMessage("this play has no intermission"),
+    ended: Effect.asVoid(Fiber.await(fiber)),
+    isOver: () => fiber.unsafePoll() !== null
+  }))
+
 /** Begins the play in a fiber of the scope. */
 export const make = <R>(
   play: (perform: Perform) => Effect.Effect<void, never, R>

@@ -35,7 +35,7 @@ import type { Dispatch } from "./process/Dispatch.js"
 import type { Dispatcher } from "./process/Dispatcher.js"
 import * as Fault from "./process/Fault.js"
 import * as Pauses from "./process/Pauses.js"
-import type { Processor, Services } from "./process/Processor.js"
+import type { Processor, ProcessorName, Services } from "./process/Processor.js"
 import type * as Rebuild from "./Rebuild.js"
 import * as Revision from "./Revision.js"
 import { Claims } from "./store/Claims.js"
@@ -48,6 +48,7 @@ import * as Incident from "./store/Incident.js"
 import * as Migrator from "./store/Migrator.js"
 import { Namespaces } from "./store/Namespaces.js"
 import type { NamespaceMismatch } from "./store/Namespaces.js"
+import * as Permits from "./store/Permits.js"
 import type { StoreUnavailable } from "./store/StoreUnavailable.js"
 import * as Subscription from "./Subscription.js"
 import type { SubscriptionError } from "./Subscription.js"
@@ -208,18 +209,32 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
     if (!(settings.concurrency >= 1)) {
       return yield* Effect.dieMessage(`a reactor's concurrency is at least 1, not ${settings.concurrency}`)
     }
-    const permits = yield* Effect.makeSemaphore(settings.concurrency)
-    // What a rebuild leaves that was killed; only processors that name their tables are ever rebuilt.
-    if (processors.some(({ tables }) => tables.length > 0)) {
-      yield* Effect.forkScoped(Effect.ignoreLogged(namespaces.tidy))
-    }
+    const permits = Permits.make(settings.concurrency)
     const observers = {
       commits: yield* observable<Commit>(),
       incidents: yield* observable<Incident.Incident>()
     }
+    // What a rebuild leaves that was killed; only processors that name their tables are ever rebuilt.
+    if (processors.some(({ tables }) => tables.length > 0)) {
+      yield* Effect.forkScoped(Effect.ignoreLogged(namespaces.tidy))
+    }
     const report = (incident: Incident.Incident) =>
       Effect.zipRight(log(incident), Effect.asVoid(PubSub.publish(observers.incidents, incident)))
     const couriers = yield* Couriers.make(processors.map(({ namespace }) => namespace), report)
+    const lookouts = yield* Wait.lookouts(source.name, looks)
+    const now = yield* Clock.currentTimeMillis
+    const crews = new Map(processors.map((processor) => [processor.name, crewOf(processor, source, now)]))
+    const order = new Precedence.Order(crews)
+    const stir = (name: ProcessorName) => Effect.zipRight(lookouts.stir(name), order.stir(name))
+    const moved = (commit: Commit) => Effect.zipRight(PubSub.publish(observers.commits, commit), stir(commit.processor))
+    const told: Observers = {
+      report,
+      committed: ({ name, namespace }, commits) =>
+        PubSub.publishAll(observers.commits, commits).pipe(
+          Effect.zipRight(stir(name)),
+          Effect.zipRight(couriers.stir(namespace, commits))
+        )
+    }
     const relay = yield* Relay.make(source, {
       bytesMax: settings.bytesMax,
       laggardsMax: settings.laggardsMax ?? 2 * settings.concurrency,
@@ -227,63 +242,47 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
     })
     const arrivals = processors.map(({ partitions }) => Partition.all(partitions).map(() => relay.expect()))
     const companies = new Map<SqlClient.SqlClient, Company.Company>()
-    const lookoutOf = yield* Wait.lookouts(source.name, looks)
-    const lookouts = new Map<string, Wait.Lookout>()
-    const now = yield* Clock.currentTimeMillis
-    const crews = new Map(processors.map((processor) => [processor.name, crewOf(processor, source, now)]))
-    const order = new Precedence.Order(crews)
-    const revisions = new Map<string, Revision.Revision>()
+    const revisions = yield* Revision.revisions<Services<Processors[number]>>()
     const rests = yield* Effect.forEach(
       processors as ReadonlyArray<Processor<never, Services<Processors[number]>>>,
       (processor, i) =>
         Effect.gen(function*() {
-          const crew = crews.get(processor.name)!
-          const lookout = lookoutOf(processor, () => Pulse.phaseOf(crew))
-          lookouts.set(processor.name, lookout)
           // It was opened for its migrations, and is at hand since.
           const sql = yield* Effect.orDie(namespaces.open(processor.namespace))
           const company = companies.get(sql) ??
-            (yield* Effect.provideService(Company.make(permits.withPermits(1)), SqlClient.SqlClient, sql))
+            (yield* Effect.provideService(Company.make(permits), SqlClient.SqlClient, sql))
           companies.set(sql, company)
-          const turn = yield* turnOf(processor, permits)
-          const key = { processor: processor.name, source: source.name }
-          const claims = new Claims(key, processor.partitions, turn, company.claim)
+          const turn = turnOf(processor, permits)
+          const claims = new Claims(
+            { processor: processor.name, source: source.name },
+            processor.partitions,
+            turn,
+            company.claim
+          )
           const rate = Pace.brake(processor.pace.rate)
-          const stir = Effect.zipRight(lookout.stir, order.stir(processor.name))
-          const committed = (commits: Iterable<Commit>) =>
-            PubSub.publishAll(observers.commits, commits).pipe(
-              Effect.zipRight(stir),
-              Effect.zipRight(couriers.stir(processor.namespace, commits))
-            )
-          return yield* Effect.forEach(crew, (pulse, j) =>
+          return yield* Effect.forEach(crews.get(processor.name)!, (pulse, j) =>
             Effect.gen(function*() {
               pulse.isDispatching = () => couriers.isUsed(processor.namespace)
               yield* pulses.add(pulse)
-              const arrived = Effect.sync(arrivals[i]![j]!)
               const precedence = order.brake(processor)
               const options = {
                 pulse,
                 turn,
+                report,
                 brake: Brake.both(precedence ?? Brake.none, rate),
                 share: { partition: pulse.partition, claims },
-                shared: {
-                  mover: company.mover,
-                  follow: (following: Relay.Following) => Effect.zipLeft(relay.follow(following), arrived),
-                  moved: (commit: Commit) => Effect.zipRight(PubSub.publish(observers.commits, commit), stir)
-                }
+                shared: { mover: company.mover, follow: relay.follow, arrived: arrivals[i]![j]!, moved }
               }
+              const play = (perform: Intermission.Perform) => supervise(processor, options, perform, told, settings)
+              // Around the fork, so that the fiber need not keep what puts its context back.
               const stage = yield* Effect.provideService(
-                Intermission.make((perform) =>
-                  supervise(processor, { ...options, perform }, { report, committed, arrived }, settings)
-                ),
+                processor.tables.length > 0 ? Intermission.make(play) : Intermission.unbroken(play),
                 SqlClient.SqlClient,
                 sql
               )
               pulse.isGone = () => stage.isOver() && pulse.phase !== "ended" && pulse.phase !== "halted"
-              if (pulse.partition.number === 1) {
-                const migrating = settings.migrations
-                const revision = Revision.make(processor, { stage, pulse, turn, beside: processors, migrating })
-                revisions.set(processor.name, yield* revision)
+              if (j === 0) {
+                revisions.add(processor, { stage, pulse, turn, beside: processors, migrating: settings.migrations })
               }
               return precedence === undefined ? stage.ended : Effect.raceFirst(stage.ended, precedence.stuck)
             }))
@@ -292,10 +291,18 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
     return {
       commits: Stream.fromPubSub(observers.commits),
       incidents: Stream.fromPubSub(observers.incidents),
-      waitFor: ({ name }, place, options) =>
-        Effect.flatMap(known(lookouts, name), ({ until }) => until(place, options)),
-      rebuild: ({ name }, options) => Effect.flatMap(known(revisions, name), ({ rebuild }) => rebuild(options)),
-      verify: ({ name }, options) => Effect.flatMap(known(revisions, name), ({ verify }) => verify(options)),
+      waitFor: (processor, place, options) =>
+        Effect.gen(function*() {
+          const own = processors.find(({ name }) => name === processor.name)
+          const crew = crews.get(processor.name)
+          if (own === undefined || crew === undefined) return yield* unknownName(processor.name)
+          const lookout = yield* lookouts.of(own, () => Pulse.phaseOf(crew))
+          return yield* lookout.until(place, options)
+        }),
+      rebuild: ({ name }, options) =>
+        Effect.flatMap(revisions.of(name) ?? unknownName(name), ({ rebuild }) => rebuild(options)),
+      verify: ({ name }, options) =>
+        Effect.flatMap(revisions.of(name) ?? unknownName(name), ({ verify }) => verify(options)),
       outcomes: Effect.map(pulses.all, (all) => all.map(outcome)),
       ended: Effect.all(rests.flat(), { concurrency: "unbounded", discard: true }),
       settled: couriers.settled
@@ -313,23 +320,14 @@ const crewOf = (
   )
 
 /** Its turn to commit: the processor's own, so that who waits for it takes nobody else's, and then the reactor's. */
-const turnOf = (
-  { pace: { concurrency }, partitions }: Decided,
-  permits: Effect.Semaphore
-): Effect.Effect<NonNullable<Subscription.Options["turn"]>> =>
-  concurrency === undefined || concurrency >= partitions
-    ? Effect.succeed(permits.withPermits(1))
-    : Effect.map(
-      Effect.makeSemaphore(concurrency),
-      (own) => (commit) => own.withPermits(1)(permits.withPermits(1)(commit))
-    )
-const known = <A>(all: ReadonlyMap<string, A>, name: string): Effect.Effect<A> =>
-  Effect.suspend(() => {
-    const found = all.get(name)
-    return found === undefined
-      ? Effect.dieMessage(`no processor of this reactor is named ${name}`)
-      : Effect.succeed(found)
-  })
+const turnOf = ({ pace: { concurrency }, partitions }: Decided, permits: Permits.Permits): Permits.Permits => {
+  if (concurrency === undefined || concurrency >= partitions) return permits
+  const own = Permits.make(concurrency)
+  return (commit) => own(permits(commit))
+}
+
+const unknownName = (name: string): Effect.Effect<never> =>
+  Effect.dieMessage(`no processor of this reactor is named ${name}`)
 
 /** Pauses between looks for those who wait, where commits tell when to look. */
 const looks = { minMillis: 25, maxMillis: 1_000 }
@@ -353,27 +351,31 @@ const migrate = (
     failure._tag === "NamespaceMismatch" || failure._tag === "StoreUnavailable" ? failure : Migrator.asFailed(failure)
   ))
 
+/** Whoever looks on. */
 interface Observers {
   readonly report: (incident: Incident.Incident) => Effect.Effect<void>
-  /** Tells those who follow the subscription, and wakes those who wait for it. */
-  readonly committed: (commits: Iterable<Commit>) => Effect.Effect<void>
-  /** Tells that nobody has to wait any longer for the subscription to follow. */
-  readonly arrived: Effect.Effect<void>
+  /** Tells those who follow the processor's commits, and wakes those who wait for them. */
+  readonly committed: (
+    processor: Pick<Decided, "name" | "namespace">,
+    commits: Iterable<Commit>
+  ) => Effect.Effect<void>
 }
 
 /** Runs a subscription, and again from its cursor when it fails, until it ends or cannot go on. */
 const supervise = <R>(
   processor: Processor<never, R>,
-  options: Subscription.Options & { readonly pulse: Pulse.Pulse; readonly perform: Intermission.Perform },
+  options: Subscription.Options & { readonly pulse: Pulse.Pulse; readonly shared: Subscription.Shared },
+  perform: Intermission.Perform,
   observers: Observers,
   settings: Settings.Values
 ): Effect.Effect<void, never, Exclude<R, Dispatch> | Source | SqlClient.SqlClient> =>
   Effect.gen(function*() {
     const { pulse } = options
-    const whose = { ...pulse.key, partition: pulse.partition }
     const { report } = observers
-    const reopenings = yield* Pauses.make(settings.reopenings)
-    const outage = yield* Pauses.make(patience)
+    const whose = { ...pulse.key, partition: pulse.partition }
+    // Most never fail.
+    let reopenings: Pauses.Pauses<SubscriptionError> | undefined
+    let outage: Pauses.Pauses<SubscriptionError> | undefined
     const halt = (failure: unknown) =>
       Effect.gen(function*() {
         pulse.enter("halted", yield* Clock.currentTimeMillis, failure)
@@ -381,8 +383,10 @@ const supervise = <R>(
       })
     for (;;) {
       const before = pulse.totals.commits
-      const exit = yield* options.perform(Subscription.run(processor, { ...options, report }, observers.committed))
-      yield* observers.arrived
+      const exit = yield* perform(
+        Subscription.run(processor, options, (commits) => observers.committed(processor, commits))
+      )
+      options.shared.arrived()
       // Somebody had its cursor meanwhile.
       if (exit === undefined) {
         pulse.enter("opening", yield* Clock.currentTimeMillis)
@@ -394,6 +398,8 @@ const supervise = <R>(
       if (failure === undefined) return yield* halt(Cause.squash(exit.cause))
       const reaction = react(failure)
       if (reaction === "halt") return yield* halt(failure)
+      reopenings ??= yield* Pauses.make(settings.reopenings)
+      outage ??= yield* Pauses.make(patience)
       if (pulse.totals.commits > before) yield* Effect.zipRight(reopenings.reset, outage.reset)
       pulse.enter("reopening", yield* Clock.currentTimeMillis, failure)
       const pauses = reaction === "wait" ? outage : reopenings

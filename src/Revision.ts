@@ -38,6 +38,35 @@ export interface Options {
   readonly migrating: Migrator.Options | undefined
 }
 
+/** The revisions of a reactor's processors, each made when it is first asked for: most never are. */
+export interface Revisions<R> {
+  readonly add: (processor: Processor<never, R>, options: Options) => void
+  /** That of the processor of this name, `undefined` where there is none. */
+  readonly of: (name: string) => Effect.Effect<Revision> | undefined
+}
+
+/** They last as long as the scope. */
+export const revisions = <R>(): Effect.Effect<Revisions<R>, never, Context<R>> =>
+  Effect.map(Effect.context<Context<R>>(), (context): Revisions<R> => {
+    const known = new Map<string, readonly [Processor<never, R>, Options]>()
+    const made = new Map<string, Revision>()
+    return {
+      add: (processor, options) => void known.set(processor.name, [processor, options]),
+      of: (name) => {
+        const before = made.get(name)
+        if (before !== undefined) return Effect.succeed(before)
+        const asked = known.get(name)
+        return asked === undefined ? undefined : Effect.map(Effect.provide(make(...asked), context), (revision) => {
+          const first = made.get(name) ?? revision
+          made.set(name, first)
+          return first
+        })
+      }
+    }
+  })
+
+type Context<R> = Exclude<Exclude<R, Dispatch>, SqlClient.SqlClient> | Source | Namespaces | Scope.Scope
+
 /** For as long as the reactor's scope is open; what is under way when it closes is interrupted, and has changed nothing. */
 export const make = <R>(
   processor: Processor<never, R>,

@@ -85,6 +85,8 @@ export interface Options {
 
 /** What subscriptions of one reactor share: those that read its source, and those that commit in one place. */
 export interface Shared extends Pick<Relay.Relay, "follow">, Pick<Company, "mover"> {
+  /** Called once it follows: those who were announced to the relay together are waited for. */
+  readonly arrived: () => void
   /** Told of commits that only move its cursor past what it did not want, which no pull supplies. */
   readonly moved: (commit: Commit.Commit) => Effect.Effect<void>
 }
@@ -125,7 +127,7 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     const turn = options.turn ?? identity
     const { claims, partition } = options.share ?? { claims: new Claims(key, 1, turn), partition: Partition.whole }
     const pulse = options.pulse ?? new Pulse(key, source.head, yield* Clock.currentTimeMillis, processor.namespace)
-    const vitals = new Vitals(pulse, new Meter(options.meteredAs ?? processor.name, partition), options.report)
+    const vitals = new Vitals(pulse, { name: options.meteredAs ?? processor.name, partition }, options.report)
     yield* vitals.enter("opening")
     Reach.forget(yield* SqlClient.SqlClient)
     const brake = options.brake ?? Pace.brake(processor.pace.rate)
@@ -183,21 +185,16 @@ const nothing = (position: Position): Batch.Batch => ({ strands: [], position, o
 
 /** What the subscription commits: from the relay that it shares, or read for it alone. */
 const follow = <R>(
-  { filter, filterDialect, limits: own }: Processor<never, R>,
+  processor: Processor<never, R>,
   source: Context.Tag.Service<Source>,
   owner: Commit.Owner<R>,
   tempo: Tempo,
   vitals: Vitals,
   shared: Shared | undefined
 ) => {
+  const { filter, filterDialect } = processor
   const after = owner.cursor.position
-  const limits = {
-    ...Batch.defaults,
-    ...own,
-    get operations() {
-      return tempo.operations
-    }
-  }
+  const limits = limitsOf(processor, tempo)
   const isNews = newsOf(owner.cursor)
   if (shared === undefined) {
     const matches = Filter.compile(filter, filterDialect)
@@ -206,8 +203,23 @@ const follow = <R>(
   }
   const moved = (commit: Commit.Commit) => Effect.zipRight(vitals.moved(commit), shared.moved(commit))
   const movable = { mover: shared.mover, cursor: { owner, moved } satisfies Moves.Holder }
-  return shared.follow({ after, filter, filterDialect, alsoWanted: isNews, limits, movable })
+  return Effect.map(shared.follow({ after, filter, filterDialect, alsoWanted: isNews, limits, movable }), (batches) => {
+    shared.arrived()
+    return batches
+  })
 }
+
+/** The bounds of its batches, as they are at the time: that of operations keeps to the tempo. */
+const limitsOf = <R>({ limits, pace }: Processor<never, R>, tempo: Tempo): Batch.Limits =>
+  Object.keys(limits).length === 0 && pace.rate === undefined && pace.commitMillis === undefined
+    ? Batch.defaults
+    : {
+      ...Batch.defaults,
+      ...limits,
+      get operations() {
+        return tempo.operations
+      }
+    }
 
 /** Whether a strand is of a cursor's documents and not past it; `undefined` where all are that come after its position. */
 const newsOf = (cursor: Cursors.Cursor): ((strand: Strand) => boolean) | undefined =>
@@ -255,13 +267,19 @@ class Vitals {
   waiting: Effect.Effect<string | undefined> = Effect.succeed(undefined)
   /** The timestamp of the first operation of the batch being committed. */
   private working: string | undefined = undefined
+  private metered: Meter | undefined = undefined
 
   constructor(
     private readonly pulse: Pulse,
-    private readonly meter: Meter,
+    private readonly of: { readonly name: string; readonly partition: Partition.Partition },
     private readonly pass: Options["report"]
   ) {
     pulse.oldestWaiting = Effect.suspend(() => this.working === undefined ? this.waiting : Effect.succeed(this.working))
+  }
+
+  /** Made when there is something to count: many processors have nothing to do for long. */
+  private get meter(): Meter {
+    return this.metered ??= new Meter(this.of.name, this.of.partition)
   }
 
   enter(phase: Pulse["phase"], failure?: unknown): Effect.Effect<void> {
@@ -269,9 +287,9 @@ class Vitals {
   }
 
   /** A transaction begins: a pause between two tries of an operation is over. */
-  readonly trying: Effect.Effect<void> = Effect.suspend(() =>
-    this.pulse.phase === "retrying" ? this.enter("working") : Effect.void
-  )
+  get trying(): Effect.Effect<void> {
+    return Effect.suspend(() => this.pulse.phase === "retrying" ? this.enter("working") : Effect.void)
+  }
 
   /** Works on a batch. */
   committing<A, E, R>(commit: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
@@ -303,10 +321,7 @@ class Vitals {
 
   /** A commit that the loop had no part in. */
   moved(commit: Commit.Commit): Effect.Effect<void> {
-    return Effect.sync(() => {
-      this.pulse.committed(commit)
-      this.meter.committed(commit)
-    })
+    return Effect.sync(() => this.pulse.committed(commit))
   }
 
   report(incident: Incident): Effect.Effect<void> {
@@ -320,11 +335,13 @@ class Vitals {
     }).pipe(Effect.zipRight(Effect.suspend(() => this.pass?.(incident) ?? Effect.void)))
   }
 
-  private readonly measure: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.zipWith(
-      this.pulse.oldestWaiting,
-      Clock.currentTimeMillis,
-      (oldest, now) => this.meter.behind(oldest === undefined ? 0 : Math.max(0, now - Date.parse(oldest)))
+  private get measure(): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      Effect.zipWith(
+        this.pulse.oldestWaiting,
+        Clock.currentTimeMillis,
+        (oldest, now) => this.meter.behind(oldest === undefined ? 0 : Math.max(0, now - Date.parse(oldest)))
+      )
     )
-  )
+  }
 }

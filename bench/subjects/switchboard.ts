@@ -94,6 +94,7 @@ interface IndexBuilder {
 interface Filter {
   readonly branch: ReadonlyArray<string>
   readonly scope: ReadonlyArray<string>
+  readonly documentType?: ReadonlyArray<string>
 }
 
 type Constructor<Options, Made = object> = new(options: Options) => Made
@@ -251,19 +252,45 @@ export const createDrive = (driveId: string): OperationWithContext => {
 export const reactor = async (
   database: string
 ): Promise<{ readonly manager: ProcessorManager; readonly made: ReadonlyArray<SearchIndexer> }> => {
-  const relationalDb = relationalStore(database)
-  const { processorManager } = await new packages.reactor.ReactorBuilder().withKysely(reactorStore(database))
-    .buildModule()
   const made: Array<SearchIndexer> = []
-  await processorManager.registerFactory("search", async ({ id }) => {
-    const namespace = SearchIndexer.getNamespace(id)
+  const manager = await managerOf(database, async (relationalDb, driveId) => {
+    const namespace = SearchIndexer.getNamespace(driveId)
     const filter = { branch: ["main"], scope: ["global", "local"] }
     const processor = new SearchIndexer(namespace, filter, await relationalDb.createNamespace(namespace))
     await processor.initAndUpgrade()
     made.push(processor)
     return [{ processor, filter }]
   })
-  return { manager: processorManager, made }
+  return { manager, made }
+}
+
+/** A reactor's processor manager, which makes these processors for each drive. */
+export const managerOf = async (
+  database: string,
+  factory: (relationalDb: Kysely, driveId: string) => Promise<ReadonlyArray<{ processor: object; filter: Filter }>>
+): Promise<ProcessorManager> => {
+  const relationalDb = relationalStore(database)
+  const { processorManager } = await new packages.reactor.ReactorBuilder().withKysely(reactorStore(database))
+    .buildModule()
+  await processorManager.registerFactory("bench", ({ id }) => factory(relationalDb, id))
+  return processorManager
+}
+
+/** A processor that writes a row for each operation it is given. */
+export class Scribe extends processors.RelationalDbProcessor {
+  constructor(readonly name: string, filter: Filter, relationalDb: Kysely) {
+    super("fanout", filter, relationalDb)
+  }
+
+  async onOperations(operations: ReadonlyArray<OperationWithContext>): Promise<void> {
+    for (const { operation: { action, id } } of operations) {
+      await this.relationalDb.insertInto("entry").values({ id: `${this.name}/${id}`, title: action.type }).execute()
+    }
+  }
+
+  onDisconnect(): Promise<void> {
+    return Promise.resolve()
+  }
 }
 
 /** Throws when a processor has failed: the manager goes on without it, and says nothing. */

@@ -98,31 +98,39 @@ export class Follower {
     return strand.position > this.room.seen && (this.following.alsoWanted?.(strand) ?? true)
   }
 
-  readonly take: Batches<SourceError>["take"] = Effect.suspend(() => {
-    this.letGo()
-    this.room.outstandingFrom = undefined
-    return this.next
-  })
+  get take(): Batches<SourceError>["take"] {
+    return Effect.suspend(() => {
+      this.letGo()
+      this.room.outstandingFrom = undefined
+      return this.next
+    })
+  }
 
-  readonly waiting: Batches<SourceError>["waiting"] = Effect.sync(() => ({
-    operations: this.room.operations,
-    oldest: this.room.oldest
-  }))
+  get waiting(): Batches<SourceError>["waiting"] {
+    return Effect.sync(() => ({
+      operations: this.room.operations,
+      oldest: this.room.oldest
+    }))
+  }
 
-  readonly passed: Batches<SourceError>["passed"] = Effect.sync(() => {
-    this.see()
-    return this.room.passed
-  })
+  get passed(): Batches<SourceError>["passed"] {
+    return Effect.sync(() => {
+      this.see()
+      return this.room.passed
+    })
+  }
 
-  readonly close: Effect.Effect<void> = Effect.suspend(() => {
-    this.run?.leave(this)
-    const kept = this.drop()
-    if (kept !== undefined) this.hub.hands.release(kept)
-    this.owned = 0
-    this.letGo()
-    this.hub.forget(this)
-    return this.closeReading
-  })
+  get close(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.run?.leave(this)
+      const kept = this.drop()
+      if (kept !== undefined) this.hub.hands.release(kept)
+      this.owned = 0
+      this.letGo()
+      this.hub.forget(this)
+      return this.closeReading
+    })
+  }
 
   /** Gives it a strand that the run has read. */
   give(strand: Strand): void {
@@ -203,21 +211,23 @@ export class Follower {
     if (room.isEmpty) room.unwanted = run.position > this.handPosition ? run.count - this.countAt : 0
   }
 
-  private readonly next: Effect.Effect<Option.Option<Batch>, SourceError> = Effect.suspend(() => {
-    const { hub, room } = this
-    this.see()
-    if (this.isMoving) return this.again(this.park)
-    if (!room.isEmpty || (room.unwanted > 0 && this.isPressed)) return Effect.zipRight(this.linger, this.leave)
-    if (room.end !== undefined) {
-      const end = room.end as Exit.Exit<void, SourceError>
-      return Exit.isSuccess(end) ? Effect.succeedNone : Effect.failCause(end.cause)
-    }
-    if (this.run === undefined) return this.again(this.isPlaced ? this.catchUp : this.park)
-    if (this.reading !== undefined) return this.again(this.closeReading)
-    if (this.hasPassedMany) hub.idle.ask(this)
-    else if (room.unwanted > 0) hub.idle.lags(this)
-    return this.again(this.park)
-  })
+  private get next(): Effect.Effect<Option.Option<Batch>, SourceError> {
+    return Effect.suspend(() => {
+      const { hub, room } = this
+      this.see()
+      if (this.isMoving) return this.again(this.park)
+      if (!room.isEmpty || (room.unwanted > 0 && this.isPressed)) return Effect.zipRight(this.linger, this.leave)
+      if (room.end !== undefined) {
+        const end = room.end as Exit.Exit<void, SourceError>
+        return Exit.isSuccess(end) ? Effect.succeedNone : Effect.failCause(end.cause)
+      }
+      if (this.run === undefined) return this.again(this.isPlaced ? this.catchUp : this.park)
+      if (this.reading !== undefined) return this.again(this.closeReading)
+      if (this.hasPassedMany) hub.idle.ask(this)
+      else if (room.unwanted > 0) hub.idle.lags(this)
+      return this.again(this.park)
+    })
+  }
 
   private again<R>(first: Effect.Effect<void, SourceError, R>) {
     return Effect.zipRight(first, this.next)
@@ -230,14 +240,16 @@ export class Follower {
       ((this.following.movable === undefined || this.run === undefined) && room.unwanted >= room.limits.unwanted)
   }
 
-  private readonly park: Effect.Effect<void> = Effect.async((resume) => {
-    this.resume = () => resume(Effect.void)
-    this.rest()
-    return Effect.sync(() => {
-      this.resume = undefined
-      this.rouse()
+  private get park(): Effect.Effect<void> {
+    return Effect.async((resume) => {
+      this.resume = () => resume(Effect.void)
+      this.rest()
+      return Effect.sync(() => {
+        this.resume = undefined
+        this.rouse()
+      })
     })
-  })
+  }
 
   /** It waits, with nothing to do: others should not be held up on its behalf, nor it by them. */
   private rest(): void {
@@ -253,48 +265,52 @@ export class Follower {
   }
 
   /** Gives more strands some time to join a batch that is not full yet. */
-  private readonly linger: Effect.Effect<void> = Effect.suspend(() => {
-    const { room } = this
-    if (room.limits.lingerMillis === 0 || room.isEmpty || this.isFilled) return Effect.void
-    return Effect.asVoid(Effect.timeoutOption(this.untilFilled, room.limits.lingerMillis))
-  })
+  private get linger(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { room } = this
+      if (room.limits.lingerMillis === 0 || room.isEmpty || this.isFilled) return Effect.void
+      return Effect.asVoid(Effect.timeoutOption(this.untilFilled(), room.limits.lingerMillis))
+    })
+  }
 
   private get isFilled(): boolean {
     return this.room.fillsBatch || this.room.end !== undefined
   }
 
-  private readonly untilFilled: Effect.Effect<void> = Effect.suspend(() =>
-    this.isFilled ? Effect.void : Effect.zipRight(this.park, this.untilFilled)
-  )
+  private untilFilled(): Effect.Effect<void> {
+    return Effect.suspend(() => this.isFilled ? Effect.void : Effect.zipRight(this.park, this.untilFilled()))
+  }
 
-  private readonly leave = Effect.sync(() => {
-    const { hub, room, run } = this
-    this.see()
-    const wasFull = room.isFull
-    const allowance = {
-      bytes: Math.max(1, hub.hands.free / 4),
-      weigh: (strand: Strand) => this.owned > 0 || hub.hands.has(strand) ? 0 : strand.bytes
-    }
-    const batch = room.take(allowance, (strand) => {
-      this.hand.push(strand)
-      if (this.owned > 0) {
-        this.owned--
-      } else {
-        hub.hands.add(strand)
-        hub.rooms.release(strand)
+  private get leave(): Effect.Effect<Option.Option<Batch>> {
+    return Effect.sync(() => {
+      const { hub, room, run } = this
+      this.see()
+      const wasFull = room.isFull
+      const allowance = {
+        bytes: Math.max(1, hub.hands.free / 4),
+        weigh: (strand: Strand) => this.owned > 0 || hub.hands.has(strand) ? 0 : strand.bytes
       }
+      const batch = room.take(allowance, (strand) => {
+        this.hand.push(strand)
+        if (this.owned > 0) {
+          this.owned--
+        } else {
+          hub.hands.add(strand)
+          hub.rooms.release(strand)
+        }
+      })
+      this.handPosition = batch.position
+      if (run !== undefined) {
+        if (room.isEmpty) {
+          this.countAt = run.count
+          hub.idle.settled(this)
+        }
+        if (wasFull && !room.isFull) this.fullSinceMillis = undefined
+        run.changes()
+      }
+      return Option.some(batch)
     })
-    this.handPosition = batch.position
-    if (run !== undefined) {
-      if (room.isEmpty) {
-        this.countAt = run.count
-        hub.idle.settled(this)
-      }
-      if (wasFull && !room.isFull) this.fullSinceMillis = undefined
-      run.changes()
-    }
-    return Option.some(batch)
-  })
+  }
 
   private letGo(): void {
     const { hub } = this
@@ -310,37 +326,41 @@ export class Follower {
   }
 
   /** Joins the run if it is in its window; otherwise reads a page, when its turn has come. */
-  private readonly catchUp: Effect.Effect<void, SourceError> = Effect.suspend(() => {
-    if (this.hub.place(this)) return Effect.void
-    return this.hub.turns.take((turn) => {
-      this.turn = turn
-    }).pipe(
-      Effect.zipRight(Effect.suspend(() => this.hub.place(this) ? Effect.void : this.read)),
-      Effect.zipRight(Effect.sync(() => {
-        if (this.owned === 0) this.finishTurn()
-      }))
-    )
-  })
+  private get catchUp(): Effect.Effect<void, SourceError> {
+    return Effect.suspend(() => {
+      if (this.hub.place(this)) return Effect.void
+      return this.hub.turns.take((turn) => {
+        this.turn = turn
+      }).pipe(
+        Effect.zipRight(Effect.suspend(() => this.hub.place(this) ? Effect.void : this.read)),
+        Effect.zipRight(Effect.sync(() => {
+          if (this.owned === 0) this.finishTurn()
+        }))
+      )
+    })
+  }
 
-  private readonly read: Effect.Effect<void, SourceError> = Effect.suspend(() => {
-    const { following, hub, room } = this
-    const { at } = this
-    const bytes = Math.max(1, Math.min(room.limits.bytes, Math.floor(hub.hands.free / 4)))
-    const { filter, filterDialect } = following
-    const bounds = { operations: room.limits.operations, bytes }
-    return Effect.map(
-      hub.source.page?.(at, { filter, filterDialect, ...bounds }) ?? this.readThrough(at, bounds),
-      ({ position, strands }) => {
-        for (const strand of strands) if (this.wants(strand)) this.absorb(strand)
-        if (room.isEmpty) room.unwanted += Number(position - at)
-        if (position > room.seen) room.seen = position
-        hub.place(this)
-      }
-    )
-  })
+  private get read(): Effect.Effect<void, SourceError> {
+    return Effect.suspend(() => {
+      const { following, hub, room } = this
+      const { at } = this
+      const bytes = Math.max(1, Math.min(room.limits.bytes, Math.floor(hub.hands.free / 4)))
+      const { filter, filterDialect } = following
+      const bounds = { operations: room.limits.operations, bytes }
+      return Effect.map(
+        hub.source.page?.(at, { filter, filterDialect, ...bounds }) ?? this.readThrough(at, bounds),
+        ({ position, strands }) => {
+          for (const strand of strands) if (this.wants(strand)) this.absorb(strand)
+          if (room.isEmpty) room.unwanted += Number(position - at)
+          if (position > room.seen) room.seen = position
+          hub.place(this)
+        }
+      )
+    })
+  }
 
-  private readonly readThrough = (at: Position, bounds: Pick<Wanted, "operations" | "bytes">) =>
-    Effect.flatMap(
+  private readThrough(at: Position, bounds: Pick<Wanted, "operations" | "bytes">): Effect.Effect<Page, SourceError> {
+    return Effect.flatMap(
       Effect.suspend(() => this.reading === undefined ? this.openReading(at) : Effect.succeed(this.reading)),
       (reading) =>
         Effect.map(
@@ -351,6 +371,7 @@ export class Follower {
           })
         )
     )
+  }
 
   private openReading(at: Position): Effect.Effect<Reading.Reading> {
     return Effect.uninterruptible(Effect.tap(Reading.open(this.hub.source, at), (reading) =>
@@ -359,9 +380,11 @@ export class Follower {
       })))
   }
 
-  private readonly closeReading: Effect.Effect<void> = Effect.suspend(() => {
-    const { reading } = this
-    this.reading = undefined
-    return reading?.close ?? Effect.void
-  })
+  private get closeReading(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { reading } = this
+      this.reading = undefined
+      return reading?.close ?? Effect.void
+    })
+  }
 }

@@ -12,26 +12,19 @@
 import type { Strand } from "../domain/Strand.js"
 import type * as Filter from "./Filter.js"
 
-/** A filter in the index. */
-interface Route<out To> {
-  readonly to: To
-  /** The constraints that its place in the index does not imply. */
-  readonly rest: ReadonlyArray<Filter.Constraint>
-}
+/** The constraints that a place in the index does not imply. */
+type Rest = ReadonlyArray<Filter.Constraint>
 
 /** One value of one field, and below it those of the next. */
 interface Junction<To> {
   next: Map<string, Junction<To>> | undefined
-  routes: Set<Route<To>> | undefined
+  routes: Map<To, Rest> | undefined
 }
 
 interface Table<To> {
   readonly fields: ReadonlyArray<keyof Filter.Filter>
   readonly root: Junction<To>
 }
-
-/** Removes what was added. */
-export type Removal = () => void
 
 /** Places that one filter may take in the index; fields that would need more are tested strand by strand. */
 const placesMax = 4_096
@@ -42,13 +35,16 @@ const order: ReadonlyArray<keyof Filter.Filter> = ["documentId", "documentType",
 export class Routes<To> {
   private readonly tables = new Map<number, Table<To>>()
 
-  /** Adds whoever wants what meets these constraints. */
-  add(constraints: ReadonlyArray<Filter.Constraint>, to: To): Removal {
+  /** Adds who wants what meets these constraints; nobody is added twice. */
+  add(constraints: ReadonlyArray<Filter.Constraint>, to: To): void {
     const { indexed, rest } = divide(constraints)
-    const table = this.tableOf(indexed)
-    const route: Route<To> = { to, rest }
-    enter(table.root, indexed, 0, route)
-    return () => leave(table.root, indexed, 0, route)
+    enter(this.tableOf(indexed).root, indexed, 0, to, rest)
+  }
+
+  /** Removes who was added with these constraints. */
+  remove(constraints: ReadonlyArray<Filter.Constraint>, to: To): void {
+    const { indexed } = divide(constraints)
+    leave(this.tableOf(indexed).root, indexed, 0, to)
   }
 
   /** Calls `found` with each that wants the strand, once. */
@@ -61,7 +57,7 @@ export class Routes<To> {
         if (at === undefined) break
       }
       if (at?.routes === undefined) continue
-      for (const { rest, to } of at.routes) if (rest.every((one) => meets(strand, one))) found(to)
+      for (const [to, rest] of at.routes) if (rest.every((one) => meets(strand, one))) found(to)
     }
   }
 
@@ -82,11 +78,13 @@ const meets = (strand: Strand, { field, values }: Filter.Constraint): boolean =>
   return value !== undefined && values.has(value)
 }
 
+const none: Rest = []
+
 /** Which constraints have places in the index, in the order of its fields, and which are left to be tested. */
 const divide = (constraints: ReadonlyArray<Filter.Constraint>) => {
   const sorted = constraints.toSorted((a, b) => order.indexOf(a.field) - order.indexOf(b.field))
   const indexed: Array<Filter.Constraint> = []
-  const rest: Array<Filter.Constraint> = []
+  let rest: Rest = none
   let places = 1
   for (const constraint of sorted) {
     const size = constraint.values.size
@@ -94,39 +92,45 @@ const divide = (constraints: ReadonlyArray<Filter.Constraint>) => {
       places *= size
       indexed.push(constraint)
     } else {
-      rest.push(constraint)
+      rest = [...rest, constraint]
     }
   }
   return { indexed, rest }
 }
 
-const enter = <To>(at: Junction<To>, path: ReadonlyArray<Filter.Constraint>, depth: number, route: Route<To>): void => {
+const enter = <To>(
+  at: Junction<To>,
+  path: ReadonlyArray<Filter.Constraint>,
+  depth: number,
+  to: To,
+  rest: Rest
+): void => {
   const step = path[depth]
   if (step === undefined) {
-    at.routes ??= new Set()
-    at.routes.add(route)
+    at.routes ??= new Map()
+    at.routes.set(to, rest)
     return
   }
   at.next ??= new Map()
   for (const value of step.values) {
     const below = at.next.get(value) ?? junction<To>()
     at.next.set(value, below)
-    enter(below, path, depth + 1, route)
+    enter(below, path, depth + 1, to, rest)
   }
 }
 
 /** Takes junctions away that lead nowhere any more. */
-const leave = <To>(at: Junction<To>, path: ReadonlyArray<Filter.Constraint>, depth: number, route: Route<To>): void => {
+const leave = <To>(at: Junction<To>, path: ReadonlyArray<Filter.Constraint>, depth: number, to: To): void => {
   const step = path[depth]
   if (step === undefined) {
-    at.routes?.delete(route)
+    at.routes?.delete(to)
     if (at.routes?.size === 0) at.routes = undefined
     return
   }
   for (const value of step.values) {
     const below = at.next?.get(value)
     if (below === undefined) continue
-    leave(below, path, depth + 1, route)
+    leave(below, path, depth + 1, to)
     if (below.routes === undefined && below.next === undefined) at.next?.delete(value)
   }
   if (at.next?.size === 0) at.next = undefined

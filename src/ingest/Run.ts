@@ -17,12 +17,11 @@ import type { Strand } from "../domain/Strand.js"
 import type { Follower } from "./Follower.js"
 import type { Hub } from "./Relay.js"
 import { Routes } from "./Routes.js"
-import type { Removal } from "./Routes.js"
 import type { SourceError } from "./Source.js"
 import { Window } from "./Window.js"
 
 export class Run {
-  readonly attached = new Map<Follower, Removal>()
+  readonly attached = new Set<Follower>()
   private readonly routes = new Routes<Follower>()
   private readonly window: Window
   /** How far it has read. */
@@ -60,7 +59,8 @@ export class Run {
         follower.room.put(strand, false)
       }
     }
-    this.attached.set(follower, this.routes.add(follower.constraints, follower))
+    this.attached.add(follower)
+    this.routes.add(follower.constraints, follower)
     follower.attached(this)
     this.hub.idle.enter(follower)
     this.changes()
@@ -68,10 +68,8 @@ export class Run {
   }
 
   leave(follower: Follower): void {
-    const removal = this.attached.get(follower)
-    if (removal === undefined) return
-    removal()
-    this.attached.delete(follower)
+    if (!this.attached.delete(follower)) return
+    this.routes.remove(follower.constraints, follower)
     this.hub.idle.leave(follower)
     follower.detached()
     this.changes()
@@ -103,7 +101,7 @@ export class Run {
   /** The source has ended or failed. Who has not come that far is not concerned. */
   finish(exit: Exit.Exit<void, SourceError>): void {
     this.end = exit
-    const followers = Array.from(this.attached.keys())
+    const followers = Array.from(this.attached)
     this.lefts = followers.map(({ committed }) => committed)
     for (const follower of followers) {
       if (Exit.isFailure(exit) && follower.at > this.position) {
@@ -163,7 +161,7 @@ export class Run {
   /** Lets go of the furthest behind until there is room for the strand. */
   private makeRoom(strand: Strand): void {
     while (!this.window.makeRoom(strand)) {
-      const last = furthestBehind(this.attached.keys())
+      const last = furthestBehind(this.attached)
       if (last === undefined) return
       this.letGo(last)
     }

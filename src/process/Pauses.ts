@@ -22,20 +22,24 @@ export const make = <E>(schedule: Schedule.Schedule<unknown, E>): Effect.Effect<
     let attempt = 0
     let announce: (attempt: number) => Effect.Effect<void> = () => Effect.void
     let driver: Schedule.ScheduleDriver<unknown, E> | undefined
-    const start = Effect.map(
-      Schedule.driver(Schedule.onDecision(schedule, (_, decision) =>
-        Effect.suspend(() =>
-          ScheduleDecision.isContinue(decision) ? announce(++attempt) : Effect.void
-        ))),
-      (started) =>
-        driver = started
-    )
+    const start = () =>
+      Effect.map(
+        Schedule.driver(Schedule.onDecision(schedule, (_, decision) =>
+          Effect.suspend(() => ScheduleDecision.isContinue(decision) ? announce(++attempt) : Effect.void))),
+        (started) =>
+          driver = started
+      )
     return {
       next: (failure, told) =>
-        Effect.flatMap(Effect.suspend(() => driver === undefined ? start : Effect.succeed(driver)), (started) => {
-          announce = told
-          return Effect.match(started.next(failure), { onFailure: () => false, onSuccess: () => true })
-        }),
+        Effect.flatMap(
+          Effect.suspend(() =>
+            driver === undefined ? start() : Effect.succeed(driver)
+          ),
+          (started) => {
+            announce = told
+            return Effect.match(started.next(failure), { onFailure: () => false, onSuccess: () => true })
+          }
+        ),
       reset: Effect.suspend(() => {
         attempt = 0
         return driver === undefined ? Effect.void : driver.reset

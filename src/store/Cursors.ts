@@ -4,7 +4,6 @@
  *     claim ──▶ a new epoch      opening a subscription; whoever held it before is fenced from here on
  *     hold  ──▶ row locked       first statement of a commit
  *     advance ▶ compare-and-set  last statement of the same commit
- *     moveAll ▶ compare-and-set  of many for which there is nothing to write
  *
  * A processor has a row for each of its partitions, which is a range of slices:
  *
@@ -28,8 +27,6 @@ import * as Position from "../domain/Position.js"
 import * as Slice from "../domain/Slice.js"
 import type { SourceName } from "../ingest/Source.js"
 import type { ProcessorName } from "../process/Processor.js"
-import * as Bulk from "../table/Bulk.js"
-import type { Kind } from "../table/Column.js"
 import * as Flight from "./Flight.js"
 import * as Ranges from "./Ranges.js"
 import * as Transaction from "./Transaction.js"
@@ -70,7 +67,8 @@ export class CursorConflict extends Data.TaggedError("CursorConflict")<
   }
 }
 
-interface Row {
+/** A cursor as a statement returns it. */
+export interface Row {
   readonly first_slice: number
   readonly last_slice: number
   readonly start_position: string
@@ -83,7 +81,7 @@ interface Row {
   readonly replay_through: string
 }
 
-const fromRow = (key: Key, row: Row): Cursor => {
+export const fromRow = (key: Key, row: Row): Cursor => {
   const position = Position.fromSql(row.position)
   return {
     processor: key.processor,
@@ -100,7 +98,8 @@ const fromRow = (key: Key, row: Row): Cursor => {
   }
 }
 
-const columns = `first_slice, last_slice, CAST(start_position AS TEXT) AS start_position,
+/** What a statement returns of a cursor. */
+export const columns = `first_slice, last_slice, CAST(start_position AS TEXT) AS start_position,
   CAST(position AS TEXT) AS position, CAST(sequence AS TEXT) AS sequence, CAST(epoch AS TEXT) AS epoch, parked,
   CAST(letters AS TEXT) AS letters, ahead,
   CAST(replay_through AS TEXT) AS replay_through`
@@ -164,10 +163,10 @@ export const claimAll = (
   ranges: ReadonlyArray<Slice.Range>,
   start: Position.Position = Position.origin
 ): Effect.Effect<ReadonlyArray<Cursor>, Transaction.TransactionError, SqlClient.SqlClient> =>
-  Transaction.run(take(key, ranges, start))
+  Transaction.run(takeAll(key, ranges, start))
 
 /** What {@link claimAll} does in its transaction. */
-const take = (key: Key, ranges: ReadonlyArray<Slice.Range>, start: Position.Position) =>
+export const takeAll = (key: Key, ranges: ReadonlyArray<Slice.Range>, start: Position.Position) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const now = yield* Clock.currentTimeMillis
@@ -253,127 +252,6 @@ const highestEpoch = (key: Key) =>
         undefined
       )
   )
-
-/** A cursor to be claimed, and where it begins if there is none yet. */
-export interface Claim extends Key {
-  readonly start: Position.Position
-}
-
-/** {@link claim} for many, in one transaction; the cursors are in the order of the claims, whose keys differ. */
-export const claimEach = (
-  claims: ReadonlyArray<Claim>
-): Effect.Effect<ReadonlyArray<Cursor>, Transaction.TransactionError, SqlClient.SqlClient> =>
-  Transaction.run(Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    const now = yield* Clock.currentTimeMillis
-    const { begin, own } = statementsOf(sql)
-    const send = (text: string, cells: ReadonlyArray<unknown>) => sql.unsafe<Row & KeyRow>(text, cells)
-    yield* Bulk.run(begin, claims.map(({ processor, source, start }) => [processor, source, start, now]), send)
-    const answers = yield* Bulk.run(own, claims.map(({ processor, source }) => [processor, source, now]), send)
-    const cursors = new Keyed<Cursor>()
-    for (const row of answers.flat()) cursors.set(row, row.first_slice, fromRow(row, row))
-    // What is not among them is divided.
-    return yield* Effect.forEach(claims, (key) => {
-      const cursor = cursors.get(key, Slice.whole.first)
-      return cursor === undefined
-        ? Effect.map(take(key, [Slice.whole], key.start), ([one]) => one!)
-        : Effect.succeed(cursor)
-    })
-  }))
-
-/** Where a cursor is to be moved, nothing before that place having been wanted. */
-export interface Passage {
-  readonly from: Cursor
-  readonly position: Position.Position
-}
-
-/**
- * Moves cursors for which there is nothing to write, each by compare-and-set, and returns those that moved in the order of
- * the passages; `undefined` for one that is not where its owner left it. Doing it again after a COMMIT whose answer was lost
- * tells the same.
- */
-export const moveAll = (
-  passages: ReadonlyArray<Passage>
-): Effect.Effect<ReadonlyArray<Cursor | undefined>, Transaction.TransactionError, SqlClient.SqlClient> =>
-  Transaction.run(Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    const now = yield* Clock.currentTimeMillis
-    const answers = yield* Bulk.run(
-      statementsOf(sql).move,
-      passages.map(({ from, position }) => [
-        from.processor,
-        from.source,
-        from.slices.first,
-        from.epoch,
-        from.sequence,
-        from.position,
-        position,
-        now
-      ]),
-      (text, cells) => sql.unsafe<KeyRow>(text, cells)
-    )
-    const moved = new Keyed<true>()
-    for (const row of answers.flat()) moved.set(row, row.first_slice, true)
-    return passages.map(({ from, position }) =>
-      moved.get(from, from.slices.first) ? { ...from, position, sequence: from.sequence + 1n } : undefined
-    )
-  }))
-
-interface KeyRow extends Key {
-  readonly first_slice: number
-}
-
-/** Values by cursor. */
-class Keyed<A> {
-  private readonly bySource = new Map<SourceName, Map<ProcessorName, Map<number, A>>>()
-
-  get({ processor, source }: Key, firstSlice: number): A | undefined {
-    return this.bySource.get(source)?.get(processor)?.get(firstSlice)
-  }
-
-  set({ processor, source }: Key, firstSlice: number, value: A): void {
-    const some = this.bySource.get(source) ?? new Map<ProcessorName, Map<number, A>>()
-    const ranges = some.get(processor) ?? new Map<number, A>()
-    this.bySource.set(source, some.set(processor, ranges.set(firstSlice, value)))
-  }
-}
-
-interface Statements {
-  readonly begin: Bulk.Bulk
-  readonly own: Bulk.Bulk
-  readonly move: Bulk.Bulk
-}
-
-const statementsOf = (sql: SqlClient.SqlClient): Statements =>
-  sql.onDialectOrElse({ sqlite: () => sqlite, orElse: () => pg })
-
-type MakeBulk = (kinds: ReadonlyArray<Kind>, write: Bulk.Write) => Bulk.Bulk
-
-const statements = (bulk: MakeBulk): Statements => ({
-  begin: bulk(["text", "text", "bigint", "bigint"], ({ table }) => `
-    INSERT INTO processor_cursor
-      (processor, source, first_slice, last_slice, start_position, position, sequence, epoch, parked, letters, ahead,
-       replay_through, updated_at_ms)
-    SELECT v.column1, v.column2, ${Slice.whole.first}, ${Slice.whole.last}, v.column3, v.column3, 0, 0, 0, 0, '', 0,
-      v.column4
-    FROM ${table} WHERE TRUE
-    ON CONFLICT (processor, source, first_slice) DO NOTHING`),
-  own: bulk(["text", "text", "bigint"], ({ table }) => `
-    UPDATE processor_cursor SET epoch = epoch + 1, updated_at_ms = v.column3 FROM ${table}
-    WHERE processor = v.column1 AND source = v.column2
-      AND first_slice = ${Slice.whole.first} AND last_slice = ${Slice.whole.last}
-    RETURNING processor, source, ${columns}`),
-  move: bulk(["text", "text", "integer", "bigint", "bigint", "bigint", "bigint", "bigint"], ({ table }) => `
-    UPDATE processor_cursor SET position = v.column7, sequence = v.column5 + 1, updated_at_ms = v.column8 FROM ${table}
-    WHERE processor = v.column1 AND source = v.column2 AND first_slice = v.column3 AND epoch = v.column4
-      AND ((sequence = v.column5 AND position = v.column6) OR (sequence = v.column5 + 1 AND position = v.column7))
-    RETURNING processor, source, first_slice`)
-})
-
-const sqlite = statements((kinds, write) => Bulk.sqlite(kinds, write))
-
-/** Columns by the names that SQLite gives them. */
-const pg = statements((kinds, write) => Bulk.pg(kinds, kinds.map((_, i) => `column${i + 1}`), write))
 
 /**
  * Locks the cursor for the rest of the transaction and checks that it is where `expected` says. Returns it as it stands.

@@ -8,31 +8,31 @@
  */
 
 import type * as SqlClient from "@effect/sql/SqlClient"
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Cursors from "./Cursors.js"
+import * as Crowd from "./Crowd.js"
+import type * as Cursors from "./Cursors.js"
+import * as Permits from "./Permits.js"
 import type { TransactionError } from "./Transaction.js"
 
-export type JointClaims = (claim: Cursors.Claim) => Effect.Effect<Cursors.Cursor, TransactionError, SqlClient.SqlClient>
+export type JointClaims = (claim: Crowd.Claim) => Effect.Effect<Cursors.Cursor, TransactionError, SqlClient.SqlClient>
 
 /** So many are claimed in one transaction. */
 const claimsMax = 1_000
 
 interface Waiting {
-  readonly claim: Cursors.Claim
+  readonly claim: Crowd.Claim
   outcome: Exit.Exit<Cursors.Cursor, TransactionError> | undefined
 }
 
 /** The claims of one place. `turn` runs around each transaction. */
-export const make = (
-  turn: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-): Effect.Effect<JointClaims> =>
-  Effect.map(Effect.makeSemaphore(1), (alone) => {
+export const make = (turn: Permits.Permits): Effect.Effect<JointClaims> =>
+  Effect.sync(() => {
+    const alone = Permits.make(1)
     const line: Array<Waiting> = []
     const serve = Effect.suspend(() => {
       const some = line.splice(0, claimsMax)
-      return Effect.exit(turn(Cursors.claimEach(some.map(({ claim }) => claim)))).pipe(
+      return Effect.exit(turn(Crowd.claimEach(some.map(({ claim }) => claim)))).pipe(
         Effect.map((exit) => {
           for (const [i, one] of some.entries()) one.outcome = Exit.map(exit, (cursors) => cursors[i]!)
         }),
@@ -43,13 +43,8 @@ export const make = (
     return (claim) =>
       Effect.suspend(() => {
         const waiting: Waiting = { claim, outcome: undefined }
-        const answer: ReturnType<JointClaims> = Effect.suspend(() =>
-          waiting.outcome !== undefined &&
-            !(Exit.isFailure(waiting.outcome) && Cause.isInterrupted(waiting.outcome.cause))
-            ? waiting.outcome
-            : Effect.zipRight(serve, answer)
-        )
+        const answer: ReturnType<JointClaims> = Effect.suspend(() => waiting.outcome ?? Effect.zipRight(serve, answer))
         line.push(waiting)
-        return alone.withPermits(1)(answer)
+        return alone(answer)
       })
   })

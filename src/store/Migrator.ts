@@ -109,12 +109,13 @@ export const upAll = (
   Namespaces.Namespaces
 > =>
   Effect.gen(function*() {
-    const shared = new Map<Namespace, ReadonlyArray<Migration.Migrations>>()
+    const shared = new Map<Namespace, Set<Migration.Migrations>>()
     for (const { migrations, namespace } of owners) {
-      shared.set(namespace, [...shared.get(namespace) ?? [], migrations])
+      const known = shared.get(namespace) ?? new Set()
+      shared.set(namespace, known.add(migrations))
     }
     const merged = yield* Effect.forEach(shared, ([namespace, all]) =>
-      Effect.map(Migration.merge(namespace, all), (migrations) => ({ namespace, migrations })))
+      Effect.map(Migration.merge(namespace, Array.from(all)), (migrations) => ({ namespace, migrations })))
     const namespaces = yield* Namespaces.Namespaces
     return yield* Effect.forEach(merged, ({ migrations, namespace }) =>
       Effect.provideServiceEffect(

@@ -20,7 +20,8 @@ import * as Fault from "../process/Fault.js"
 import * as Pauses from "../process/Pauses.js"
 import { patience } from "./Commit.js"
 import type { Commit, Owner } from "./Commit.js"
-import * as Cursors from "./Cursors.js"
+import * as Crowd from "./Crowd.js"
+import type * as Cursors from "./Cursors.js"
 import { CommitUnknown } from "./Transaction.js"
 
 /** Whose cursor it is, and who wants to know that it was moved. */
@@ -45,7 +46,7 @@ const move = (
     const pauses = yield* Pauses.make(patience)
     const passages = moves.map(({ cursor, position }) => ({ from: cursor.owner.cursor, position }))
     for (;;) {
-      const [took, exit] = yield* Effect.timed(Effect.exit(turn(Cursors.moveAll(passages))))
+      const [took, exit] = yield* Effect.timed(Effect.exit(turn(Crowd.moveAll(passages))))
       if (Exit.isSuccess(exit)) return yield* settleAll(moves, exit.value, Math.round(Duration.toMillis(took)))
       const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
       if (!(failure instanceof CommitUnknown)) {

@@ -18,6 +18,7 @@
  * | processor_undeliverable_total          | counter   | processor             | messages     |
  * | processor_outbox_undelivered           | gauge     | namespace             | messages     |
  * | processor_outbox_age_ms                | gauge     | namespace             | milliseconds |
+ * | processor_moves_total                  | counter   | source                | cursors      |
  * | processor_relay_attached               | gauge     | source                | processors   |
  * | processor_relay_laggards               | gauge     | source                | processors   |
  * | processor_relay_bytes                  | gauge     | source                | bytes        |
@@ -52,6 +53,8 @@ export const undeliverable = Metric.counter("processor_undeliverable_total", { i
 export const outboxUndelivered = Metric.gauge("processor_outbox_undelivered")
 export const outboxAgeMillis = Metric.gauge("processor_outbox_age_ms")
 
+/** Cursors that were moved past what their processors did not want: no commits of theirs, and not counted as such. */
+export const moves = Metric.counter("processor_moves_total", { incremental: true })
 export const relayAttached = Metric.gauge("processor_relay_attached")
 export const relayLaggards = Metric.gauge("processor_relay_laggards")
 export const relayBytes = Metric.gauge("processor_relay_bytes")

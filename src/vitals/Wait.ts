@@ -169,25 +169,36 @@ export const until = (
 ): Effect.Effect<Position.Position, WaitError, Namespaces.Namespaces> =>
   Effect.scoped(Effect.flatMap(lookout(processor, source), (shared) => shared.until(place, options)))
 
-/** Lookouts for processors of a source, each made when it is first asked: most never are. They last as long as the scope. */
+/** Lookouts for the processors of one source, each made when somebody first waits: for most nobody does. */
+export interface Lookouts {
+  /** The processor's own; `phase` tells what its subscription is at. */
+  readonly of: (processor: Followed, phase: () => Phase) => Effect.Effect<Lookout>
+  /** {@link Lookout.stir} of this processor's, if it was made. */
+  readonly stir: (processor: Followed["name"]) => Effect.Effect<void>
+}
+
+/** They last as long as the scope. */
 export const lookouts = (
   source: SourceName,
   options: Pick<LookoutOptions, "minMillis" | "maxMillis"> = {}
-): Effect.Effect<
-  (processor: Followed, phase: () => Phase) => Lookout,
-  never,
-  Namespaces.Namespaces | Scope.Scope
-> =>
-  Effect.map(Effect.context<Namespaces.Namespaces | Scope.Scope>(), (context) => (processor, phase) => {
-    let made: Lookout | undefined
-    const making = Effect.suspend(() => Effect.provide(lookout(processor, source, { ...options, phase }), context))
+): Effect.Effect<Lookouts, never, Namespaces.Namespaces | Scope.Scope> =>
+  Effect.map(Effect.context<Namespaces.Namespaces | Scope.Scope>(), (context): Lookouts => {
+    const made = new Map<Followed["name"], Lookout>()
     return {
-      until: (place, waiting) =>
-        Effect.flatMap(
-          Effect.suspend(() => made === undefined ? making : Effect.succeed(made)),
-          (fresh) => (made ??= fresh).until(place, waiting)
-        ),
-      stir: Effect.suspend(() => made?.stir ?? Effect.void)
+      of: (processor, phase) =>
+        Effect.suspend(() => {
+          const known = made.get(processor.name)
+          if (known !== undefined) return Effect.succeed(known)
+          return Effect.map(
+            Effect.provide(lookout(processor, source, { ...options, phase }), context),
+            (fresh) => {
+              const first = made.get(processor.name) ?? fresh
+              made.set(processor.name, first)
+              return first
+            }
+          )
+        }),
+      stir: (processor) => made.get(processor)?.stir ?? Effect.void
     }
   })
 

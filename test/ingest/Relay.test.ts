@@ -330,7 +330,7 @@ describe("memory", () => {
       const seen: Array<string> = []
       yield* Effect.forkScoped(drain(fast, seen))
       yield* Effect.forEach(slow, (batches) => Effect.forkScoped(next(batches)))
-      for (let round = 0; round < 50; round++) {
+      for (let round = 0; round < 15; round++) {
         yield* feed.push(
           ...types.flatMap((type) => many(20, { type, bytes: 500 })),
           ...many(1, { type: "z", bytes: 500 })
@@ -339,11 +339,11 @@ describe("memory", () => {
         yield* TestClock.adjust("250 millis")
       }
       yield* Eventually.settled
-      expect(seen).toHaveLength(50)
+      expect(seen).toHaveLength(15)
       expect(most).toBeGreaterThan(bytesMax / 4)
       expect(most).toBeLessThanOrEqual(bytesMax + 4 * 500)
       for (const [i, batches] of slow.entries()) {
-        const rest = yield* takeSome(batches, 900)
+        const rest = yield* takeSome(batches, 250)
         expect(new Set(rest).size).toBe(rest.length)
         expect(rest.every((each) => Number(each.split("-")[0]) % 61 > i * 20)).toBe(true)
       }
@@ -493,7 +493,7 @@ const world = FastCheck.record({
 })
 
 /** RELAY_RUNS=1000 for a campaign. */
-const numRuns = Number(process.env["RELAY_RUNS"] ?? 15)
+const numRuns = Number(process.env["RELAY_RUNS"] ?? 10)
 
 type World = typeof world extends FastCheck.Arbitrary<infer A> ? A : never
 
@@ -605,5 +605,5 @@ describe("whatever is slow, fails, comes and goes", () => {
           )),
         { numRuns, endOnFailure: true }
       )
-    ), 60_000 + 5_000 * numRuns)
+    ), 240_000 + 5_000 * numRuns)
 })

@@ -7,7 +7,7 @@ import { Routes } from "../../src/ingest/Routes.js"
 
 const value = FastCheck.constantFrom("a", "b", "c", "*", "")
 const values = FastCheck.option(FastCheck.array(value, { maxLength: 3 }), { nil: undefined })
-const filter = FastCheck.record({
+const filters = FastCheck.record({
   documentId: values,
   documentType: values,
   driveId: values,
@@ -21,7 +21,10 @@ const strand = FastCheck.record({
   scope: value,
   branch: value
 }).map((fields) => fields as Strand)
-const follower = FastCheck.record({ filter, dialect: FastCheck.constantFrom<Filter.Dialect>("drive", "reactor") })
+const follower = FastCheck.record({
+  filter: filters,
+  dialect: FastCheck.constantFrom<Filter.Dialect>("drive", "reactor")
+})
 
 const wanting = <To>(routes: Routes<To>, each: Strand): ReadonlyArray<To> => {
   const found: Array<To> = []
@@ -39,10 +42,9 @@ describe("a strand", () => {
         FastCheck.array(strand, { minLength: 1, maxLength: 10 }),
         (followers, strands) => {
           const routes = new Routes<number>()
-          const removals = followers.map(({ follower: { dialect, filter } }, i) =>
-            routes.add(Filter.constraints(filter, dialect), i)
-          )
-          for (const [i, { leaves }] of followers.entries()) if (leaves) removals[i]!()
+          const constraints = followers.map(({ follower: { dialect, filter } }) => Filter.constraints(filter, dialect))
+          for (const [i, each] of constraints.entries()) routes.add(each, i)
+          for (const [i, { leaves }] of followers.entries()) if (leaves) routes.remove(constraints[i]!, i)
           for (const each of strands) {
             const expected = followers.flatMap(({ follower: { dialect, filter }, leaves }, i) =>
               !leaves && Filter.matches(filter, each, dialect) ? [i] : []
@@ -59,11 +61,11 @@ describe("a strand", () => {
     const many = Array.from({ length: 3_000 }, (_, i) => `${i}`)
     const routes = new Routes<string>()
     const wanted = { documentId: many, documentType: many, branch: ["main"] }
-    const leave = routes.add(Filter.constraints(wanted), "p")
+    routes.add(Filter.constraints(wanted), "p")
     expect(wanting(routes, named({ documentId: "7", documentType: "2999", branch: "main" }))).toEqual(["p"])
     expect(wanting(routes, named({ documentId: "7", documentType: "3000", branch: "main" }))).toEqual([])
     expect(wanting(routes, named({ documentId: "7", documentType: "8", branch: "draft" }))).toEqual([])
-    leave()
+    routes.remove(Filter.constraints(wanted), "p")
     expect(wanting(routes, named({ documentId: "7", documentType: "8", branch: "main" }))).toEqual([])
   })
 

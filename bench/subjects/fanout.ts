@@ -1,0 +1,242 @@
+/**
+ * Many processors on one journal, in one reactor. Each wants one document type and writes a row for each operation.
+ *
+ *     node fanout.js sqlite|pg <directory or url> idle <processors>                           how much memory they hold
+ *     node fanout.js sqlite|pg <directory or url> arriving <processors> <operations>          100 operations a second
+ *     node fanout.js sqlite|pg <directory or url> burst <processors> <matching> <operations>  all at once, to the last commit
+ *
+ * `idle` and `arriving`: the processors share 1,000 types. `burst`: `matching` processors want the type of all operations, the
+ * others types that never come; the operations are in the journal when the clock starts, and all processors are idle.
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
+import { mkdirSync } from "node:fs"
+import { join } from "node:path"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
+import * as Test from "../../layers/Test.js"
+import { Journal, Namespace, Policy, Processor, Pulse, Reactor, Source } from "../../src/index.js"
+import * as Quantiles from "../support/Quantiles.js"
+
+const [dialect = "", target = "", mode = "", ...numbers] = process.argv.slice(2)
+const [count = 0, second = 0, third = 0] = numbers.map(Number)
+
+if (dialect === "sqlite") mkdirSync(target, { recursive: true })
+
+const types = 1_000
+const perSecond = 100
+
+const placeOf = (name: string): Effect.Effect<Layer.Layer<Namespace.Namespaces | SqlClient.SqlClient, unknown>> =>
+  Effect.promise(async () =>
+    dialect === "sqlite"
+      ? (await import("../../layers/Sqlite.js")).layer({ filename: join(target, `${name}.db`) })
+      : (await import("../../layers/Postgres.js")).layer({ url: Redacted.make(target) })
+  )
+
+const migrations = {
+  "0001_entry": {
+    up: Effect.flatMap(
+      SqlClient.SqlClient,
+      (sql) => sql`CREATE TABLE entry (id TEXT PRIMARY KEY, title TEXT NOT NULL)`
+    ),
+    down: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`DROP TABLE entry`)
+  }
+}
+
+const processor = (name: string, type: string) =>
+  Processor.make(name, {
+    namespace: "fanout",
+    filter: { documentType: [type] },
+    filterDialect: "reactor",
+    migrations,
+    handler: Effect.map(SqlClient.SqlClient, (sql) =>
+      Processor.onBatch((strands) =>
+        sql`INSERT INTO entry ${
+          sql.insert(strands.flatMap(({ operations }) =>
+            operations.map(({ id, type: title }) => ({ id: `${name}/${id}`, title }))
+          ))
+        }`
+      ))
+  }).pipe(Processor.withPolicy(Policy.standard))
+
+const typeOf = (i: number) => `bench/type-${i % types}`
+
+const operation = (documentId: string, documentType: string, index: number) =>
+  Test.strand({
+    documentId,
+    documentType,
+    from: index,
+    operations: [{ type: "PUT", input: { body: "x".repeat(200) } }]
+  })
+
+const now = () => performance.now()
+
+/** Memory after everything that can go has gone, in bytes. */
+const memory = Effect.gen(function*() {
+  setFlagsFromString("--expose-gc")
+  const collect = runInNewContext("gc") as () => void
+  for (let i = 0; i < 4; i++) {
+    collect()
+    yield* Effect.sleep(100)
+  }
+  const { heapTotal, heapUsed, rss } = process.memoryUsage()
+  return { rss, heapUsed, heapTotal }
+})
+
+/** Waits until every subscription says that it is idle. */
+const allIdle = Effect.gen(function*() {
+  const pulses = yield* Pulse.Pulses
+  for (;;) {
+    const phases = new Set((yield* pulses.all).map(({ phase }) => phase))
+    if (phases.has("halted")) return yield* Effect.dieMessage("a subscription has halted")
+    if (phases.size === 1 && phases.has("idle")) return
+    yield* Effect.sleep(20)
+  }
+})
+
+/** Waits until every cursor in the database has passed a position, and tells how long that took. */
+const allAt = (position: bigint) =>
+  Namespace.within(
+    "fanout",
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const began = now()
+      for (;;) {
+        const [row] = yield* sql<{ readonly behind: number }>`
+        SELECT CAST(COUNT(*) AS INTEGER) AS behind FROM processor_cursor WHERE position < ${position}`
+        if (Number(row?.behind) === 0) return (now() - began) / 1_000
+        yield* Effect.sleep(200)
+      }
+    })
+  )
+
+const idle = Effect.gen(function*() {
+  const journal = yield* Journal.Journal
+  yield* allIdle
+  // Each has been through what idle processors go through.
+  const { position } = yield* journal.append([operation("somebody else's", "bench/other", 0)])
+  yield* allAt(position)
+  return yield* memory
+})
+
+/** Operations come at a steady pace; told is how long after its append began each was committed, by each who wants it. */
+const arriving = (operations: number) =>
+  Effect.gen(function*() {
+    const journal = yield* Journal.Journal
+    const reactor = yield* Reactor.Reactor
+    yield* allIdle
+    const waiting = new Map<string, Array<{ readonly at: number; position: bigint | undefined }>>()
+    const millis: Array<number> = []
+    const done = yield* Deferred.make<void>()
+    const expected = operations * Math.floor(count / types)
+    yield* Effect.forkScoped(Stream.runForEachChunk(reactor.commits, (commits) =>
+      Effect.suspend(() => {
+        for (const { operations: applied, processor: name } of commits) {
+          for (const { at } of waiting.get(name)?.splice(0, applied) ?? []) millis.push(now() - at)
+        }
+        return millis.length >= expected ? Deferred.succeed(done, undefined) : Effect.void
+      })))
+    const indexes = new Array<number>(types).fill(0)
+    const cpu = process.cpuUsage()
+    const began = now()
+    for (let i = 0; i < operations; i++) {
+      const type = (i * 7) % types
+      const at = now()
+      for (let p = type; p < count; p += types) {
+        const line = waiting.get(`p${p}`) ?? []
+        waiting.set(`p${p}`, line)
+        line.push({ at, position: undefined })
+      }
+      yield* Effect.fork(journal.append([operation(`document ${type}`, typeOf(type), indexes[type]!++)]))
+      yield* Effect.sleep(Math.max(0, began + (i + 1) * 1_000 / perSecond - now()))
+    }
+    yield* Deferred.await(done)
+    const seconds = (now() - began) / 1_000
+    const { system, user } = process.cpuUsage(cpu)
+    const { head } = yield* journal.bounds
+    return {
+      commits: millis.length,
+      latency: Quantiles.make(millis),
+      cpuShare: (system + user) / 1e6 / seconds,
+      caughtUpSeconds: yield* allAt(head)
+    }
+  })
+
+const burst = (matching: number, operations: number, go: Deferred.Deferred<void>) =>
+  Effect.gen(function*() {
+    const journal = yield* Journal.Journal
+    yield* allIdle
+    const documents = 20
+    for (let i = 0; i < operations; i += 1_000) {
+      yield* journal.append(
+        Array.from({ length: Math.min(1_000, operations - i) }, (_, k) =>
+          operation(`document ${(i + k) % documents}`, "bench/wanted", Math.floor((i + k) / documents)))
+      )
+    }
+    const { head } = yield* journal.bounds
+    const pulses = yield* Pulse.Pulses
+    const all = yield* pulses.all
+    const cpu = process.cpuUsage()
+    const began = now()
+    yield* Deferred.succeed(go, undefined)
+    while (
+      all.some((pulse, i) =>
+        i < matching && (pulse.position ?? 0n) < head
+      )
+    ) yield* Effect.sleep(5)
+    const seconds = (now() - began) / 1_000
+    const { system, user } = process.cpuUsage(cpu)
+    const rows = yield* Namespace.query(
+      "fanout",
+      Effect.flatMap(SqlClient.SqlClient, (sql) =>
+        sql<{ readonly n: number }>`SELECT CAST(COUNT(*) AS INTEGER) AS n FROM entry`)
+    )
+    if (Number(rows[0]?.n) !== matching * operations) {
+      return yield* Effect.dieMessage(`${rows[0]?.n} rows, not ${matching * operations}`)
+    }
+    return { operations, seconds, cpuSeconds: (system + user) / 1e6 }
+  })
+
+const processors = Array.from(
+  { length: count },
+  (_, i) => processor(`p${i}`, mode === "burst" ? i < second ? "bench/wanted" : `bench/unwanted-${i}` : typeOf(i))
+)
+
+const program = Effect.gen(function*() {
+  const go = yield* Deferred.make<void>()
+  const [home, place] = [yield* placeOf("journal"), yield* placeOf("fanout")]
+  const journal = yield* Layer.build(Journal.layer("home").pipe(Layer.provide(home)))
+  const source = Context.get(journal, Source.Source)
+  const gated: typeof source = {
+    ...source,
+    strands: (after) => Stream.unwrap(Effect.as(Deferred.await(go), source.strands(after)))
+  }
+  if (mode !== "burst") yield* Deferred.succeed(go, undefined)
+  const began = now()
+  const reactor = yield* Layer.build(
+    Reactor.layer(...processors).pipe(
+      Layer.provide(Layer.succeed(Source.Source, gated)),
+      Layer.provideMerge(place)
+    )
+  )
+  const reading = mode === "idle" ? idle : mode === "arriving" ? arriving(second) : burst(second, third, go)
+  const found = yield* Effect.provide(
+    Effect.gen(function*() {
+      yield* allIdle
+      const openSeconds = (now() - began) / 1_000
+      return { openSeconds, ...(yield* reading) }
+    }),
+    Context.merge(journal, reactor)
+  )
+  process.stdout.write(`${JSON.stringify(found)}\n`)
+})
+
+await Effect.runPromise(program.pipe(Effect.scoped, Logger.withMinimumLogLevel(LogLevel.Warning)))
+process.exit()
