@@ -8,7 +8,7 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Position from "../domain/Position.js"
+import type * as Position from "../domain/Position.js"
 import * as Slice from "../domain/Slice.js"
 import type { SourceName } from "../ingest/Source.js"
 import type { ProcessorName } from "../process/Processor.js"
