@@ -215,7 +215,7 @@ export class Rewrite {
     const left = lowest === undefined ? none : stream.history?.survivors() ?? none
     if (lowest === undefined) {
       const standing = takenBack.length === 0 ? undefined : this.standingOf(item, none)
-      this.entries.push({ ...item, isGiven, retracts: takenBack, restores: none, standing })
+      this.entries.push({ operation, strand, stream, isGiven, retracts: takenBack, restores: none, standing })
       return undefined
     }
     // Writes may depend on their order: all from the lowest one on are undone, and what survives of them is given again.
@@ -247,7 +247,10 @@ export class Rewrite {
     strands: ReadonlyArray<Strand>,
     operations: number
   ): Effect.Effect<Plan, Needed | HistoryLost | SqlError, SqlClient.SqlClient> {
-    if (!this.hasSkips) return Effect.succeed(straight(strands, operations, this.entries.filter(isTaken).map(stepOf)))
+    if (!this.hasSkips) {
+      const steps = this.states === undefined ? [] : this.entries.filter(isTaken).map(stepOf)
+      return Effect.succeed(straight(strands, operations, steps))
+    }
     return this.mode === "append" ? this.appending : Effect.suspend(() => this.replaying(strands, operations))
   }
 
