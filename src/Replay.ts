@@ -14,6 +14,8 @@ import { SqlError } from "@effect/sql/SqlError"
 import type * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { dialectOf } from "./domain/Dialect.js"
@@ -94,7 +96,11 @@ export const make = <R>(subject: Subject<R>) =>
       "AsideUnavailable",
       ({ message }) => refuse(processor, `${message}; or rebuild it in place`)
     )
-    yield* built(subject, anew, names).pipe(Effect.provideService(SqlClient.SqlClient, aside.sql))
+    yield* built(subject, anew, names).pipe(
+      Effect.provideService(SqlClient.SqlClient, aside.sql),
+      // That migrations have gone up here is no news.
+      Logger.withMinimumLogLevel(LogLevel.Warning)
+    )
     yield* Effect.provideService(patiently(Cursors.claim(key, subject.start)), SqlClient.SqlClient, aside.sql)
     let operations = 0
     const to: Replay<R>["to"] = (through, source) =>

@@ -98,7 +98,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         const tables = [all.plain, all.member, all.mark] as ReadonlyArray<Processor.Owned>
         const migrations = { "0001_all": { up: Program.create("live"), down: Effect.void } }
         let runs = 0
-        const seen = { rows: 0, spoilt: 0, skipped: 0 }
+        const seen = { rows: 0, spoilt: 0 }
         yield* Effect.promise(() =>
           fc.assert(
             fc.asyncProperty(Program.program, fc.constantFrom(1, 2, 5, 1_000), async (program, operations) => {
@@ -126,13 +126,13 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
                 }).pipe(Effect.provide(runtime))
               )
             }),
-            { numRuns: byDialect(12, 40) }
+            { numRuns: byDialect(8, 30) }
           )
         )
         expect(seen.rows).toBeGreaterThan(10)
-        expect(seen.spoilt).toBeGreaterThan(5)
+        expect(seen.spoilt).toBeGreaterThan(3)
       })),
-    120_000
+    240_000
   )
 
   it.scopedLive("tables that refer to each other, or to themselves, are emptied and filled in an order that they allow", () =>
