@@ -35,7 +35,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           // In place there is no instant of exchange: what is there is the beginning of the new ones.
           expect(program === "in place" ? result.kills - result.old : result.new).toBeGreaterThan(0)
         }),
-      240_000
+      480_000
     )
 
     it.scopedLive(
