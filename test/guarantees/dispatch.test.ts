@@ -100,12 +100,12 @@ describe.each(Database.dialects)("on $dialect", ({ dialect }) => {
         expect(kills).toBeGreaterThan(200)
         // Some of the kills were between an answer and its mark.
         expect(repeated).toBeGreaterThan(0)
-      }), 240_000)
+      }), 480_000)
 
     it.scopedLive("control: a handler that sends by itself is found out", () =>
       Effect.gen(function*() {
         const { violations } = yield* everyStatement(dialect, "direct", ["before"])
         expect(violations.some((what) => what.endsWith("is not committed"))).toBe(true)
-      }), 120_000)
+      }), 240_000)
   })
 })
