@@ -226,7 +226,12 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
     const crews = new Map(processors.map((processor) => [processor.name, crewOf(processor, source, now)]))
     const order = new Precedence.Order(crews)
     const stir = (name: ProcessorName) => Effect.zipRight(lookouts.stir(name), order.stir(name))
-    const moved = (commit: Commit) => Effect.zipRight(PubSub.publish(observers.commits, commit), stir(commit.processor))
+    const countMove = Metrics.moveTold(source.name)
+    const moved = (commit: Commit) =>
+      Effect.suspend(() => {
+        countMove()
+        return Effect.zipRight(PubSub.publish(observers.commits, commit), stir(commit.processor))
+      })
     const told: Observers = {
       report,
       committed: ({ name, namespace }, commits) =>

@@ -15,6 +15,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Postgres from "../layers/Postgres.js"
 import * as Sqlite from "../layers/Sqlite.js"
+import * as Slice from "../src/domain/Slice.js"
 import {
   Cursors,
   DeadLetters,
@@ -63,7 +64,9 @@ const letters = (namespace: string, key: Cursors.Key) =>
   Effect.map(
     Namespace.query(namespace, DeadLetters.list(key)),
     (all) =>
-      all.map(({ cause, operation, ordinal, strand }) => `${ordinal} ${strand.documentId} ${operation.index} ${cause}`)
+      all.map(({ cause, operation, ordinal, strand }) =>
+        `${ordinal / BigInt(Slice.count)} ${strand.documentId} ${operation.index} ${cause}`
+      )
   )
 
 /** Schemas that a replay has left; none on SQLite, where it can leave nothing. */
@@ -105,6 +108,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           ["card", 2, 2, true],
           ["entry", 5, 5, true],
           ["processor_stream", 2, 2, true],
+          ["processor_state", 0, 0, true],
           ["processor_dead_letter", 0, 0, true]
         ])
 

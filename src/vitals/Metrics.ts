@@ -70,6 +70,12 @@ export const relayTold = (source: string): (standing: Standing) => void => {
   }
 }
 
+/** Counts cursors of one source that were moved many at once, past what their processors did not want. */
+export const moveTold = (source: string): () => void => {
+  const counter = Metric.tagged(moves, "source", source)
+  return () => counter.unsafeUpdate(1, [])
+}
+
 /** The metrics of one subscription, tagged once; updates cost nanoseconds. */
 export class Meter {
   private readonly operations: Metric.Metric.Counter<number>

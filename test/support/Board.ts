@@ -146,7 +146,7 @@ export const dump = (
             FROM processor_stream ORDER BY processor, document_id, scope, branch, page`,
           sql`SELECT 'letter', processor, ordinal, document_id, op_index, cause FROM processor_dead_letter
             ORDER BY processor, ordinal`,
-          sql`SELECT 'cursor', processor, position, sequence, parked, ordinal FROM processor_cursor
+          sql`SELECT 'cursor', processor, position, sequence, parked, letters FROM processor_cursor
             ORDER BY processor`
         ]))
     ),
