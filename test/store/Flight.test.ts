@@ -125,7 +125,7 @@ describe("on PostgreSQL", () => {
       yield* Follow.follow(processor, "s", [Senders.orders("d", 0, "a", "b")])
       const last = sent.slice(sent.findLastIndex((flight) => flight[0] === "BEGIN"))
       expect(last).toEqual([
-        ["BEGIN", "SELECT CAST(start_position", "SELECT s.document_id,"],
+        ["BEGIN", "SELECT first_slice,", "SELECT s.document_id,"],
         ["INSERT INTO"],
         ["INSERT INTO", "UPDATE processor_cursor"],
         ["COMMIT"]
