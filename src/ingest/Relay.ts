@@ -202,13 +202,14 @@ export class Hub {
   }
 
   /**
-   * Lets the follower join the run if it is in the window, or a new run if nobody is in this one. Otherwise it stays a laggard.
+   * Lets the follower join the run if it is in the window, or a new run if nobody is in this one and it is elsewhere. Otherwise
+   * it stays a laggard.
    */
   place(follower: Follower): boolean {
     const { run } = this
     if (run === undefined || run.end !== undefined) {
       this.begin(lowestNear([follower.at, ...run?.lefts ?? []], follower.at))
-    } else if (run.attached.size === 0 && follower.at < run.from) {
+    } else if (run.attached.size === 0 && (follower.at < run.from || follower.at > run.position)) {
       this.begin(follower.at)
     }
     const hasJoined = this.run!.join(follower)
