@@ -31,11 +31,24 @@ export interface Stage {
 export const unbroken = <R>(
   play: (perform: Perform) => Effect.Effect<void, never, R>
 ): Effect.Effect<Stage, never, R | Scope.Scope> =>
-  Effect.map(Effect.forkScoped(play(Effect.exit)), (fiber) => ({
-    during: () => Effect.dieMessage("this play has no intermission"),
-    ended: Effect.asVoid(Fiber.await(fiber)),
-    isOver: () => fiber.unsafePoll() !== null
-  }))
+  Effect.map(Effect.forkScoped(play(Effect.exit)), (fiber) => new Unbroken(fiber))
+
+/** Thousands of these may be there at once. */
+class Unbroken implements Stage {
+  constructor(private readonly fiber: Fiber.RuntimeFiber<void>) {}
+
+  get ended(): Effect.Effect<void> {
+    return Effect.asVoid(Fiber.await(this.fiber))
+  }
+
+  during<A, E, R>(): Effect.Effect<A, E, R> {
+    return Effect.dieMessage("this play has no intermission")
+  }
+
+  isOver(): boolean {
+    return this.fiber.unsafePoll() !== null
+  }
+}
 
 /** Begins the play in a fiber of the scope. */
 export const make = <R>(

@@ -246,7 +246,8 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
       tell: Metrics.relayTold(source.name)
     })
     const arrivals = processors.map(({ partitions }) => Partition.all(partitions).map(() => relay.expect()))
-    const companies = new Map<SqlClient.SqlClient, Company.Company>()
+    const context = yield* Effect.context<Needs<Processors[number]> | Scope.Scope>()
+    const places = new Map<SqlClient.SqlClient, Place<Processors[number]>>()
     const revisions = yield* Revision.revisions<Services<Processors[number]>>()
     const rests = yield* Effect.forEach(
       processors as ReadonlyArray<Processor<never, Services<Processors[number]>>>,
@@ -254,9 +255,12 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
         Effect.gen(function*() {
           // It was opened for its migrations, and is at hand since.
           const sql = yield* Effect.orDie(namespaces.open(processor.namespace))
-          const company = companies.get(sql) ??
-            (yield* Effect.provideService(Company.make(permits), SqlClient.SqlClient, sql))
-          companies.set(sql, company)
+          const place = places.get(sql) ?? {
+            company: yield* Effect.provideService(Company.make(permits), SqlClient.SqlClient, sql),
+            context: Context.add(context, SqlClient.SqlClient, sql) as Place<Processors[number]>["context"]
+          }
+          places.set(sql, place)
+          const { company } = place
           const turn = turnOf(processor, permits)
           const claims = new Claims(
             { processor: processor.name, source: source.name },
@@ -280,16 +284,15 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
               }
               const play = (perform: Intermission.Perform) => supervise(processor, options, perform, told, settings)
               // Around the fork, so that the fiber need not keep what puts its context back.
-              const stage = yield* Effect.provideService(
+              const stage = yield* inContext(
                 processor.tables.length > 0 ? Intermission.make(play) : Intermission.unbroken(play),
-                SqlClient.SqlClient,
-                sql
+                place.context
               )
               pulse.isGone = () => stage.isOver() && pulse.phase !== "ended" && pulse.phase !== "halted"
               if (j === 0) {
                 revisions.add(processor, { stage, pulse, turn, beside: processors, migrating: settings.migrations })
               }
-              return precedence === undefined ? stage.ended : Effect.raceFirst(stage.ended, precedence.stuck)
+              return precedence === undefined ? stage : { ended: Effect.raceFirst(stage.ended, precedence.stuck) }
             }))
         })
     )
@@ -309,7 +312,7 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
       verify: ({ name }, options) =>
         Effect.flatMap(revisions.of(name) ?? unknownName(name), ({ verify }) => verify(options)),
       outcomes: Effect.map(pulses.all, (all) => all.map(outcome)),
-      ended: Effect.all(rests.flat(), { concurrency: "unbounded", discard: true }),
+      ended: Effect.forEach(rests.flat(), ({ ended }) => ended, { concurrency: "unbounded", discard: true }),
       settled: couriers.settled
     }
   })
@@ -333,6 +336,16 @@ const turnOf = ({ pace: { concurrency }, partitions }: Decided, permits: Permits
 
 const unknownName = (name: string): Effect.Effect<never> =>
   Effect.dieMessage(`no processor of this reactor is named ${name}`)
+
+/** What subscriptions of one place share: one context too, since thousands may be in it. */
+interface Place<P extends Decided> {
+  readonly company: Company.Company
+  readonly context: Context.Context<Exclude<Services<P>, Dispatch> | Source | SqlClient.SqlClient | Scope.Scope>
+}
+
+/** Runs in this very context, of which no copy is made. */
+const inContext = <A, R>(effect: Effect.Effect<A, never, R>, context: Context.Context<R>): Effect.Effect<A> =>
+  Effect.mapInputContext(effect, () => context)
 
 /** Pauses between looks for those who wait, where commits tell when to look. */
 const looks = { minMillis: 25, maxMillis: 1_000 }

@@ -17,6 +17,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Partition from "./domain/Partition.js"
 import type { Position } from "./domain/Position.js"
@@ -113,11 +114,17 @@ export const run = <R>(
   options: Options,
   each: (commits: Chunk.Chunk<Commit.Commit>) => Effect.Effect<unknown>
 ): Effect.Effect<void, SubscriptionError, Exclude<R, Dispatch> | Source | SqlClient.SqlClient> =>
-  Effect.scoped(Effect.flatMap(open(processor, options), (pull) =>
-    Effect.catchAll(
-      Effect.forever(Effect.flatMap(pull, each)),
-      Option.match({ onNone: () => Effect.void, onSome: (failure) => Effect.fail(failure) })
-    ))) as Effect.Effect<void, SubscriptionError, Exclude<R, Dispatch> | Source | SqlClient.SqlClient>
+  // What it opens has the scope in its context, and the loop, which lasts, has not.
+  Effect.acquireUseRelease(
+    Scope.make(),
+    (scope) =>
+      Effect.flatMap(Scope.extend(open(processor, options), scope), (pull) =>
+        Effect.catchAll(
+          Effect.forever(Effect.flatMap(pull, each)),
+          Option.match({ onNone: () => Effect.void, onSome: (failure) => Effect.fail(failure) })
+        )),
+    (scope, exit) => Scope.close(scope, exit)
+  ) as Effect.Effect<void, SubscriptionError, Exclude<R, Dispatch> | Source | SqlClient.SqlClient>
 
 /** Opens the subscription and returns what pulls its next commits. */
 const open = <R>(processor: Processor<never, R>, options: Options) =>
@@ -146,13 +153,12 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     }
     pulse.opened(owner.cursor)
     const batches = yield* follow(processor, source, owner, tempo, vitals, options.shared)
-    vitals.waiting = Effect.map(batches.waiting, (waiting) => waiting.oldest)
+    vitals.waiting = Effect.suspend(() => Effect.map(batches.waiting, (waiting) => waiting.oldest))
     const held = (why: unknown) => vitals.enter("held", why)
     /** What was taken and is not committed. */
     let left: Batch.Batch | undefined
-    pulse.passed = Effect.map(
-      batches.passed,
-      (passed) => passed > owner.cursor.position ? passed : owner.cursor.position
+    pulse.passed = Effect.suspend(() =>
+      Effect.map(batches.passed, (passed) => passed > owner.cursor.position ? passed : owner.cursor.position)
     )
 
     const begun = owner.cursor.parked === 0

@@ -80,12 +80,9 @@ export const make = (
     yield* Effect.forkScoped(relay.gathering(options.gatherMillis ?? 1_000))
     return {
       follow: (following) =>
-        Effect.map(
-          Effect.acquireRelease(
-            Effect.sync(() => relay.follow(following)),
-            (follower) => follower.close
-          ),
-          (follower) => ({ take: follower.take, passed: follower.passed, waiting: follower.waiting })
+        Effect.acquireRelease(
+          Effect.sync(() => relay.follow(following)),
+          (follower) => follower.close
         ),
       expect: () => relay.expect(),
       standing: Effect.sync(() => relay.standing)

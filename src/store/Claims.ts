@@ -15,45 +15,50 @@ import { origin } from "../domain/Position.js"
 import type { Position } from "../domain/Position.js"
 import * as Cursors from "./Cursors.js"
 import type { JointClaims } from "./JointClaims.js"
+import * as Permits from "./Permits.js"
 import type { TransactionError } from "./Transaction.js"
 
 export class Claims {
-  /** The last claim of each partition, by its number; those that wait to be taken for the first time, too. */
-  private readonly last = new Map<number, Cursors.Cursor>()
-  private readonly fresh = new Set<number>()
-  private readonly one = Effect.unsafeMakeSemaphore(1)
+  /** The last claim of each partition, by its number. */
+  private readonly last: Array<Cursors.Cursor | undefined> = []
+  /** Those that were claimed together with another and wait to be taken. */
+  private readonly fresh: Array<boolean> = []
+  private readonly one: Permits.Permits
 
   constructor(
     private readonly key: Cursors.Key,
     private readonly partitions: number,
     /** Runs around each transaction. */
-    private readonly turn: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R> = identity,
+    private readonly turn: Permits.Permits = identity,
     /** Claims cursors that are not divided together with those of other processors. */
     private readonly joint?: JointClaims | undefined
-  ) {}
+  ) {
+    this.one = partitions === 1 ? identity : Permits.make(1)
+  }
 
   /**
    * The cursor of a partition, which is the caller's from here on. Where there is none yet, `begin` says where it begins;
    * before the first strand, when it is left out.
    */
   claim<E = never, R = never>(
-    partition: Partition.Partition,
+    { number }: Partition.Partition,
     begin?: Effect.Effect<Position, E, R>
   ): Effect.Effect<Cursors.Cursor, E | Cursors.Fenced | TransactionError, R | SqlClient.SqlClient> {
-    return this.one.withPermits(1)(Effect.gen(this, function*() {
-      const before = this.last.get(partition.number)
-      const isFresh = this.fresh.delete(partition.number)
+    return this.one(Effect.gen(this, function*() {
+      const before = this.last[number]
+      const isFresh = this.fresh[number] === true
+      this.fresh[number] = false
       if (before !== undefined && isFresh) return before
       const again = before === undefined
         ? undefined
         : yield* this.turn(Cursors.reclaim(this.key, before.slices, before.epoch))
-      const cursor = again ?? (yield* this.claimAll(partition, begin))
-      this.last.set(partition.number, cursor)
+      const cursor = again ?? (yield* this.claimAll(number, begin))
+      this.last[number] = cursor
       return cursor
     }))
   }
 
-  private claimAll<E, R>(partition: Partition.Partition, begin: Effect.Effect<Position, E, R> | undefined) {
+  private claimAll<E, R>(number: number, begin: Effect.Effect<Position, E, R> | undefined) {
     return Effect.gen(this, function*() {
       const isNew = begin !== undefined && (yield* Cursors.peek(this.key)) === undefined
       const start = isNew ? yield* begin : origin
@@ -61,10 +66,10 @@ export class Claims {
       const all = Partition.all(this.partitions)
       const cursors = yield* this.turn(Cursors.claimAll(this.key, all.map(Partition.slices), start))
       for (const [i, each] of all.entries()) {
-        this.last.set(each.number, cursors[i]!)
-        if (each.number !== partition.number) this.fresh.add(each.number)
+        this.last[each.number] = cursors[i]!
+        this.fresh[each.number] = each.number !== number
       }
-      return cursors[partition.number - 1]!
+      return cursors[number - 1]!
     })
   }
 }
