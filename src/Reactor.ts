@@ -232,14 +232,11 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
         countMove()
         return Effect.zipRight(PubSub.publish(observers.commits, commit), stir(commit.processor))
       })
-    const told: Observers = {
-      report,
-      committed: ({ name, namespace }, commits) =>
-        PubSub.publishAll(observers.commits, commits).pipe(
-          Effect.zipRight(stir(name)),
-          Effect.zipRight(couriers.stir(namespace, commits))
-        )
-    }
+    const committed: Committed = ({ name, namespace }, commits) =>
+      PubSub.publishAll(observers.commits, commits).pipe(
+        Effect.zipRight(stir(name)),
+        Effect.zipRight(couriers.stir(namespace, commits))
+      )
     const relay = yield* Relay.make(source, {
       bytesMax: settings.bytesMax,
       laggardsMax: settings.laggardsMax ?? 2 * settings.concurrency,
@@ -282,7 +279,8 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
                 share: { partition: pulse.partition, claims },
                 shared: { mover: company.mover, follow: relay.follow, arrived: arrivals[i]![j]!, moved }
               }
-              const play = (perform: Intermission.Perform) => supervise(processor, options, perform, told, settings)
+              const play = (perform: Intermission.Perform) =>
+                supervise(processor, options, perform, committed, settings)
               // Around the fork, so that the fiber need not keep what puts its context back.
               const stage = yield* inContext(
                 processor.tables.length > 0 ? Intermission.make(play) : Intermission.unbroken(play),
@@ -369,27 +367,19 @@ const migrate = (
     failure._tag === "NamespaceMismatch" || failure._tag === "StoreUnavailable" ? failure : Migrator.asFailed(failure)
   ))
 
-/** Whoever looks on. */
-interface Observers {
-  readonly report: (incident: Incident.Incident) => Effect.Effect<void>
-  /** Tells those who follow the processor's commits, and wakes those who wait for them. */
-  readonly committed: (
-    processor: Pick<Decided, "name" | "namespace">,
-    commits: Iterable<Commit>
-  ) => Effect.Effect<void>
-}
+/** Tells those who follow a processor's commits, and wakes those who wait for them. */
+type Committed = (processor: Pick<Decided, "name" | "namespace">, commits: Iterable<Commit>) => Effect.Effect<void>
 
 /** Runs a subscription, and again from its cursor when it fails, until it ends or cannot go on. */
 const supervise = <R>(
   processor: Processor<never, R>,
-  options: Subscription.Options & { readonly pulse: Pulse.Pulse; readonly shared: Subscription.Shared },
+  options: Subscription.Options & Required<Pick<Subscription.Options, "pulse" | "report" | "shared">>,
   perform: Intermission.Perform,
-  observers: Observers,
+  committed: Committed,
   settings: Settings.Values
 ): Effect.Effect<void, never, Exclude<R, Dispatch> | Source | SqlClient.SqlClient> =>
   Effect.gen(function*() {
-    const { pulse } = options
-    const { report } = observers
+    const { pulse, report } = options
     const whose = { ...pulse.key, partition: pulse.partition }
     // Most never fail.
     let reopenings: Pauses.Pauses<SubscriptionError> | undefined
@@ -402,7 +392,7 @@ const supervise = <R>(
     for (;;) {
       const before = pulse.totals.commits
       const exit = yield* perform(
-        Subscription.run(processor, options, (commits) => observers.committed(processor, commits))
+        Subscription.run(processor, options, (commits) => committed(processor, commits))
       )
       options.shared.arrived()
       // Somebody had its cursor meanwhile.

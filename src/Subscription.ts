@@ -40,6 +40,7 @@ import type * as Cursors from "./store/Cursors.js"
 import type { Incident } from "./store/Incident.js"
 import type * as Moves from "./store/Moves.js"
 import * as Narrowing from "./store/Narrowing.js"
+import type * as Permits from "./store/Permits.js"
 import * as Ranges from "./store/Ranges.js"
 import type { TransactionError } from "./store/Transaction.js"
 import * as Reach from "./table/Reach.js"
@@ -75,7 +76,7 @@ export interface Options {
   /** What its metrics go by; the processor's name when left out. */
   readonly meteredAs?: string
   /** Runs around each transaction: how a reactor bounds how many subscriptions commit at once. */
-  readonly turn?: <A, E, R>(commit: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  readonly turn?: Permits.Permits
   /** What keeps batches from being committed yet; default: the processor's own rate. */
   readonly brake?: Brake.Brake
   /** Which partition it follows, and with whom it shares the claiming of cursors; default: all documents, alone. */

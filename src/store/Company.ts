@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import type { Mover } from "../ingest/Idle.js"
 import * as JointClaims from "./JointClaims.js"
 import * as Moves from "./Moves.js"
+import type * as Permits from "./Permits.js"
 
 export interface Company {
   readonly claim: JointClaims.JointClaims
@@ -16,6 +17,6 @@ export interface Company {
 
 /** The company of the place that the client in the context reaches. `turn` runs around each transaction. */
 export const make = (
-  turn: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  turn: Permits.Permits
 ): Effect.Effect<Company, never, SqlClient.SqlClient> =>
   Effect.all({ claim: JointClaims.make(turn), mover: Moves.make(turn) })

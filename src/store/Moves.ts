@@ -22,6 +22,7 @@ import { patience } from "./Commit.js"
 import type { Commit, Owner } from "./Commit.js"
 import * as Crowd from "./Crowd.js"
 import type * as Cursors from "./Cursors.js"
+import type * as Permits from "./Permits.js"
 import { CommitUnknown } from "./Transaction.js"
 
 /** Whose cursor it is, and who wants to know that it was moved. */
@@ -32,7 +33,7 @@ export interface Holder {
 
 /** Moves the cursors of the place that the client in the context reaches. `turn` runs around each transaction. */
 export const make = (
-  turn: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  turn: Permits.Permits
 ): Effect.Effect<Mover<Holder>, never, SqlClient.SqlClient> =>
   Effect.map(SqlClient.SqlClient, (sql) => ({
     move: (moves) => Effect.provideService(move(moves, turn), SqlClient.SqlClient, sql)
@@ -40,7 +41,7 @@ export const make = (
 
 const move = (
   moves: ReadonlyArray<Move<Holder>>,
-  turn: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  turn: Permits.Permits
 ): Effect.Effect<void, never, SqlClient.SqlClient> =>
   Effect.gen(function*() {
     const pauses = yield* Pauses.make(patience)
