@@ -132,10 +132,9 @@ export class Follower {
     })
   }
 
-  /** Gives it a strand that the run has read. */
+  /** Gives it a strand that the run has read, and has counted among those in the rooms. */
   give(strand: Strand): void {
     this.room.put(strand, true)
-    this.hub.rooms.add(strand)
     if (this.room.isFull) this.fullSinceMillis ??= this.hub.now()
     this.stir()
   }

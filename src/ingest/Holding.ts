@@ -7,7 +7,7 @@ import type { Strand } from "../domain/Strand.js"
 export class Holding {
   /** What the strands occupy together, in bytes, as their sources estimate it. */
   bytes = 0
-  private readonly times = new Map<Strand, number>()
+  private readonly held = new Map<Strand, { times: number }>()
 
   constructor(
     /** What they should occupy at most. Whoever adds looks first. */
@@ -19,25 +19,25 @@ export class Holding {
   }
 
   has(strand: Strand): boolean {
-    return this.times.has(strand)
+    return this.held.has(strand)
   }
 
   /** So many more hold the strand. */
   add(strand: Strand, holders = 1): void {
-    const known = this.times.get(strand)
-    if (known === undefined) this.bytes += strand.bytes
-    this.times.set(strand, (known ?? 0) + holders)
+    const known = this.held.get(strand)
+    if (known !== undefined) {
+      known.times += holders
+      return
+    }
+    this.bytes += strand.bytes
+    this.held.set(strand, { times: holders })
   }
 
   /** One of them lets go. */
   release(strand: Strand): void {
-    const known = this.times.get(strand)
-    if (known === undefined) return
-    if (known > 1) {
-      this.times.set(strand, known - 1)
-    } else {
-      this.times.delete(strand)
-      this.bytes -= strand.bytes
-    }
+    const known = this.held.get(strand)
+    if (known === undefined || --known.times > 0) return
+    this.held.delete(strand)
+    this.bytes -= strand.bytes
   }
 }

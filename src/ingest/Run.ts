@@ -132,6 +132,7 @@ export class Run {
     }
     if (this.isHeldUp(strand) && !this.relieve(strand)) return false
     this.heldUpSince = undefined
+    if (this.wanting.length > 0) this.hub.rooms.add(strand, this.wanting.length)
     for (const follower of this.wanting) follower.give(strand)
     if (this.window.makeRoom(strand)) this.window.add(strand)
     else this.window.skip(strand)

@@ -143,13 +143,16 @@ export class StreamProgress {
 
   private record(operation: Identity, slot: string): void {
     const page = pageOf(operation.index)
-    const slots = this.pages.get(page) ?? new Array<string>(pageSize).fill(emptySlot)
+    let slots = this.pages.get(page)
+    if (slots === undefined) {
+      slots = new Array<string>(pageSize).fill(emptySlot)
+      this.pages.set(page, slots)
+    }
     slots[operation.index % pageSize] = slot
-    this.pages.set(page, slots)
     this.changed.add(page)
     if (operation.index >= this.head) {
       // The page that was the newest one is filed under its own number from now on.
-      if (this.head >= 0) this.changed.add(pageOf(this.head))
+      if (this.head >= 0 && pageOf(this.head) !== page) this.changed.add(pageOf(this.head))
       this.head = operation.index
       this.headSkip = operation.skip
     }
@@ -179,8 +182,10 @@ export class Progress {
   /** The stream's progress; a stream that was never seen starts before its first operation. */
   of(stream: { readonly [Part in keyof Stream]: string }): StreamProgress {
     const streams = this.documents.get(stream.documentId)
-    const known = streams?.find((each) => each.scope === stream.scope && each.branch === stream.branch)
-    if (known !== undefined) return known
+    // Asked for each strand of a batch: a function given to `find` would be made as often.
+    if (streams !== undefined) {
+      for (const each of streams) if (each.scope === stream.scope && each.branch === stream.branch) return each
+    }
     const fresh = new StreamProgress(stream.scope, stream.branch, this.isCut)
     if (streams === undefined) this.documents.set(stream.documentId, [fresh])
     else streams.push(fresh)
@@ -280,12 +285,16 @@ const asking = (
   const touched = new Map<StreamProgress, { readonly stream: Stream; page: number; last_page: number }>()
   for (const strand of strands) {
     const stream = progress.of(strand)
-    const entry = touched.get(stream) ?? { stream: strand, page: newest, last_page: 0 }
-    for (const operation of strand.operations) {
-      entry.page = Math.min(entry.page, pageOf(operation.index))
-      entry.last_page = Math.max(entry.last_page, pageOf(operation.index))
+    let entry = touched.get(stream)
+    if (entry === undefined) {
+      entry = { stream: strand, page: newest, last_page: 0 }
+      touched.set(stream, entry)
     }
-    touched.set(stream, entry)
+    for (const { index } of strand.operations) {
+      const page = pageOf(index)
+      if (page < entry.page) entry.page = page
+      if (page > entry.last_page) entry.last_page = page
+    }
   }
   const wanted = Array.from(touched.values(), ({ last_page, page, stream }) => [
     key.processor,
@@ -373,14 +382,37 @@ const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789
 const twoCharacters = Array.from({ length: 4096 }, (_, bits) => alphabet[bits & 63]! + alphabet[bits >> 6]!)
 
 /**
+ * The fingerprints that were made last: an operation has one for each processor that wants it, and each of them asks. The
+ * place of one is told by the last characters of its hash, which differ where all begin alike; what else comes there takes it.
+ */
+const made = new Array<{ readonly skip: number; readonly hash: string; readonly text: string } | undefined>(8_192)
+  .fill(undefined)
+
+const placeOf = (hash: string): number => {
+  const end = hash.length
+  let place = end
+  for (let i = Math.max(0, end - 6); i < end; i++) place = Math.imul(place, 31) + hash.charCodeAt(i)
+  return place & (made.length - 1)
+}
+
+/**
  * 48 bits over skip and hash, in 8 characters. Two FNV-1a sums with different starts; what it must tell apart is an
  * operation and its replacement at one index, not an adversary's choice.
  */
-export const fingerprint = (operation: Identity): string => {
-  let a = 0x811c9dc5 ^ operation.skip
-  let b = 0x01000193 + operation.skip
-  for (let i = 0; i < operation.hash.length; i++) {
-    const unit = operation.hash.charCodeAt(i)
+export const fingerprint = ({ hash, skip }: Identity): string => {
+  const place = placeOf(hash)
+  const known = made[place]
+  if (known !== undefined && known.hash === hash && known.skip === skip) return known.text
+  const text = sumOf(hash, skip)
+  made[place] = { skip, hash, text }
+  return text
+}
+
+const sumOf = (hash: string, skip: number): string => {
+  let a = 0x811c9dc5 ^ skip
+  let b = 0x01000193 + skip
+  for (let i = 0; i < hash.length; i++) {
+    const unit = hash.charCodeAt(i)
     a = Math.imul(a ^ unit, 0x01000193)
     b = Math.imul(b ^ unit, 0x85ebca6b)
     b ^= b >>> 13

@@ -78,19 +78,40 @@ export const sift = (
   const strands: Array<Strand> = []
   for (const strand of segment.strands) {
     const stream = standing.progress.of(strand)
-    const kept = strand.operations.filter((operation) =>
-      sieve.ways.halted === undefined && isForHandler(sieve, {
-        strand,
-        stream,
-        operation,
-        ordinal: segment.letters.get(operation)
-      })
-    )
-    sieve.ways.operations += kept.length
-    if (kept.length === strand.operations.length) strands.push(strand)
-    else if (kept.length > 0) strands.push({ ...strand, operations: kept })
+    const { operations } = strand
+    // Most strands stay whole, and thousands of processors may be given the same ones: nothing is made for those.
+    let first = 0
+    while (first < operations.length && isKept(sieve, strand, stream, operations[first]!)) first++
+    if (first === operations.length) {
+      strands.push(strand)
+      continue
+    }
+    const kept = operations.slice(0, first)
+    for (let i = first + 1; i < operations.length; i++) {
+      if (isKept(sieve, strand, stream, operations[i]!)) kept.push(operations[i]!)
+    }
+    if (kept.length > 0) strands.push({ ...strand, operations: kept })
   }
   return { ...sieve.ways, strands }
+}
+
+/** Sends one operation its way, unless the segment halts before it; true when that is to the handler. */
+const isKept = (sieve: Sieve, strand: Strand, stream: StreamProgress, operation: Operation): boolean => {
+  const { segment, ways } = sieve
+  if (ways.halted !== undefined) return false
+  const isFor = isPlain(sieve, stream, operation) ||
+    isForHandler(sieve, { strand, stream, operation, ordinal: segment.letters.get(operation) })
+  if (isFor) ways.operations++
+  return isFor
+}
+
+/** Whether nothing can be said of an operation but that it comes next, which is then so. */
+const isPlain = ({ segment, sentence, standing }: Sieve, stream: StreamProgress, operation: Operation): boolean => {
+  const isAsked = segment.letters.size > 0 || standing.queues.size > 0 || standing.rewrite !== undefined ||
+    sentence !== undefined || operation.flaw !== undefined
+  if (isAsked || stream.place(operation) !== "next") return false
+  stream.advance(operation)
+  return true
 }
 
 interface Sieve {

@@ -349,6 +349,27 @@ describe("memory", () => {
       }
     }))
 
+  it.scoped("holds a strand that several want once, until the last of them has committed it", () =>
+    Effect.gen(function*() {
+      const feed = yield* Feed.make("feed")
+      const relay = yield* Relay.make(feed.source, { windowStrands: 0 })
+      const bytes = Effect.map(relay.standing, (standing) => standing.bytes)
+      const [first, second] = yield* Effect.forEach([1, 2], () => relay.follow(following("a")))
+      yield* feed.push(...many(3))
+      yield* Eventually.settled
+      expect(yield* bytes, "waits for both").toBe(30)
+      yield* next(first!)
+      expect(yield* bytes, "waits for one, and is committed by the other").toBe(60)
+      yield* Effect.forkScoped(first!.take)
+      yield* Eventually.settled
+      expect(yield* bytes, "waits for one").toBe(30)
+      yield* next(second!)
+      expect(yield* bytes, "is committed by the last").toBe(30)
+      yield* Effect.forkScoped(second!.take)
+      yield* Eventually.settled
+      expect(yield* bytes).toBe(0)
+    }))
+
   it.scoped("is let go of when followers leave, whatever they were doing, and the source with the scope", () =>
     Effect.gen(function*() {
       let open = 0

@@ -103,6 +103,30 @@ describe("a fingerprint", () => {
     }
   })
 
+  it("is what databases hold of it, whoever has asked for which before", () => {
+    const stored = [
+      ["", 0, "8_ZHTCAA"],
+      ["hash-1", 0, "XICJ08C5"],
+      ["hash-1", 3, "GUb7oDek"],
+      ["2jmj7l5rSw0yVb/vlWAYkK/YBwk=", 0, "sctYSt5G"]
+    ] as const
+    const ask = () => stored.map(([hash, skip]) => Progress.fingerprint(op(0, skip, hash)))
+    const first = ask()
+    expect(first).toEqual(stored.map(([, , print]) => print))
+    for (let i = 0; i < 50_000; i++) Progress.fingerprint(op(0, i % 3, `another hash ${i}`))
+    expect(ask()).toEqual(first)
+  })
+
+  it("tells hashes with one end apart, asked for in turns", () => {
+    const alike = Array.from(
+      { length: 100 },
+      (_, i) => op(0, i % 2, `${Math.floor(i / 2) + 10}, and then the same end`)
+    )
+    const prints = alike.map(Progress.fingerprint)
+    expect(new Set(prints).size).toBe(alike.length)
+    for (let turn = 0; turn < 3; turn++) expect(alike.map(Progress.fingerprint)).toEqual(prints)
+  })
+
   it("is the same for the same operation, hostile hashes included", () => {
     FastCheck.assert(FastCheck.property(FastCheck.fullUnicodeString(), FastCheck.nat(skipMax), (hash, skip) => {
       expect(Progress.fingerprint(op(0, skip, hash))).toBe(Progress.fingerprint(op(9, skip, hash)))
