@@ -49,6 +49,7 @@ export class Routes<To> {
 
   /** Calls `found` with each that wants the strand, once. */
   wanting(strand: Strand, found: (to: To) => void): void {
+    const isMet = (one: Filter.Constraint) => meets(strand, one)
     for (const { fields, root } of this.tables.values()) {
       let at: Junction<To> | undefined = root
       for (const field of fields) {
@@ -57,7 +58,10 @@ export class Routes<To> {
         if (at === undefined) break
       }
       if (at?.routes === undefined) continue
-      for (const [to, rest] of at.routes) if (rest.every((one) => meets(strand, one))) found(to)
+      // Thousands may want a strand: an iterator would make an entry for each of them.
+      at.routes.forEach((rest, to) => {
+        if (rest.every(isMet)) found(to)
+      })
     }
   }
 
