@@ -6,13 +6,16 @@
  *
  *     node fanout-powerhouse.js <URL or directory> <processors> <matching> <seconds>
  */
+import * as Fanout from "./fanout-rows.js"
 import * as Switchboard from "./switchboard.js"
 
 const [database = "", ...numbers] = process.argv.slice(2)
 const [count = 0, matching = 0, seconds = 0] = numbers.map(Number)
 
+let written: Switchboard.Kysely | undefined
 const manager = await Switchboard.managerOf(database, async (relationalDb) => {
   const own = await relationalDb.createNamespace("fanout")
+  written = own
   await own.schema.createTable("entry").ifNotExists()
     .addColumn("id", "text", (column) => column.primaryKey())
     .addColumn("title", "text", (column) => column)
@@ -34,12 +37,10 @@ const strand = {
   branch: "main",
   operations: []
 }
-const documents = 20
 const operation = (i: number) => {
-  const index = Math.floor(i / documents)
-  const recorded = { index, skip: 0, hash: `${i}`, type: "PUT", timestamp: "2026-01-01T00:00:00.000Z" }
-  const input = { body: "x".repeat(200) }
-  return Switchboard.toOperation({ ...strand, documentId: `document ${i % documents}` }, { ...recorded, input }, i + 2)
+  const { documentId, ...recorded } = Fanout.operationOf(i)
+  const timestamp = "2026-01-01T00:00:00.000Z"
+  return Switchboard.toOperation({ ...strand, documentId }, { ...recorded, skip: 0, timestamp }, i + 2)
 }
 
 await manager.indexOperations([operation(0)])
@@ -50,4 +51,8 @@ do {
 } while (performance.now() - began < seconds * 1_000)
 const taken = (performance.now() - began) / 1_000
 Switchboard.checkActive(manager)
+const rows = await written?.selectFrom("entry").selectAll().execute()
+if (rows?.length !== (operations + 1) * matching) {
+  throw new Error(`${rows?.length} rows, not ${(operations + 1) * matching}`)
+}
 process.stdout.write(`${JSON.stringify({ operations, seconds: taken })}\n`, () => process.exit())

@@ -24,6 +24,7 @@ import { runInNewContext } from "node:vm"
 import * as Test from "../../layers/Test.js"
 import { Journal, Namespace, Policy, Processor, Pulse, Reactor, Source } from "../../src/index.js"
 import * as Quantiles from "../support/Quantiles.js"
+import * as Fanout from "./fanout-rows.js"
 
 const [dialect = "", target = "", mode = "", ...numbers] = process.argv.slice(2)
 const [count = 0, second = 0, third = 0] = numbers.map(Number)
@@ -44,11 +45,18 @@ const migrations = {
   "0001_entry": {
     up: Effect.flatMap(
       SqlClient.SqlClient,
-      (sql) => sql`CREATE TABLE entry (id TEXT PRIMARY KEY, title TEXT NOT NULL)`
+      (sql) => sql.unsafe(Fanout.createTable)
     ),
     down: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`DROP TABLE entry`)
   }
 }
+
+/** A batch of rows in one statement, as each database takes it best. */
+const insert = (sql: SqlClient.SqlClient, rows: ReadonlyArray<Fanout.Row>) =>
+  sql.onDialectOrElse({
+    sqlite: () => sql`INSERT INTO entry ${sql.insert([...rows])}`,
+    orElse: () => sql.unsafe(Fanout.unnest, Fanout.lists(rows))
+  })
 
 const processor = (name: string, type: string) =>
   Processor.make(name, {
@@ -57,13 +65,7 @@ const processor = (name: string, type: string) =>
     filterDialect: "reactor",
     migrations,
     handler: Effect.map(SqlClient.SqlClient, (sql) =>
-      Processor.onBatch((strands) =>
-        sql`INSERT INTO entry ${
-          sql.insert(strands.flatMap(({ operations }) =>
-            operations.map(({ id, type: title }) => ({ id: `${name}/${id}`, title }))
-          ))
-        }`
-      ))
+      Processor.onBatch((strands) => insert(sql, Fanout.rowsOf(name, strands))))
   }).pipe(Processor.withPolicy(Policy.standard))
 
 const typeOf = (i: number) => `bench/type-${i % types}`
@@ -174,11 +176,12 @@ const burst = (matching: number, operations: number, go: Deferred.Deferred<void>
   Effect.gen(function*() {
     const journal = yield* Journal.Journal
     yield* allIdle
-    const documents = 20
     for (let i = 0; i < operations; i += 1_000) {
       yield* journal.append(
-        Array.from({ length: Math.min(1_000, operations - i) }, (_, k) =>
-          operation(`document ${(i + k) % documents}`, "bench/wanted", Math.floor((i + k) / documents)))
+        Array.from({ length: Math.min(1_000, operations - i) }, (_, k) => {
+          const { documentId, index, ...recorded } = Fanout.operationOf(i + k)
+          return Test.strand({ documentId, documentType: "bench/wanted", from: index, operations: [recorded] })
+        })
       )
     }
     const { head } = yield* journal.bounds
@@ -188,9 +191,7 @@ const burst = (matching: number, operations: number, go: Deferred.Deferred<void>
     const began = now()
     yield* Deferred.succeed(go, undefined)
     while (
-      all.some((pulse, i) =>
-        i < matching && (pulse.position ?? 0n) < head
-      )
+      all.some((pulse, i) => i < matching && (pulse.position ?? 0n) < head)
     ) yield* Effect.sleep(5)
     const seconds = (now() - began) / 1_000
     const { system, user } = process.cpuUsage(cpu)
