@@ -38,9 +38,12 @@ export interface Limits {
   readonly bytes: number
   /** How long a batch that is not full waits for more, in milliseconds; 0: a lone strand waits for nobody. */
   readonly lingerMillis: number
-  /** Unwanted strands after which the cursor moves although nothing matched. At least 1. */
+  /** Unwanted strands after which the cursor is to move although nothing matched. At least 1. */
   readonly unwanted: number
-  /** How long a cursor may stand behind unwanted strands, in milliseconds. */
+  /**
+   * How long a cursor may stand behind unwanted strands, in milliseconds. In a reactor those that are to move wait for their
+   * turn, at 2,500 a second.
+   */
   readonly unwantedMillis: number
 }
 

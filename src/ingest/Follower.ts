@@ -75,10 +75,14 @@ export class Follower {
     return this.room.seen
   }
 
+  /** Whether it is on a run that has not ended. */
+  get isFollowing(): boolean {
+    return this.run !== undefined && this.room.end === undefined
+  }
+
   /** Whether its cursor is behind what was looked at, with nothing to do about it but to move it. */
   get isBehind(): boolean {
-    return this.isHungry && !this.isMoving && this.room.end === undefined && this.run !== undefined &&
-      this.run.position > this.handPosition
+    return this.isHungry && !this.isMoving && this.isFollowing && this.run!.position > this.handPosition
   }
 
   /** Whether it has passed by so many unwanted strands that its cursor should move. */

@@ -2,9 +2,12 @@
  * Idle followers: those for which nothing comes, whose cursors are moved all the same, many at once.
  *
  *     a run reads on ─▶ a follower has passed `unwanted` strands ─┐
- *                       `unwantedMillis` have gone by ────────────┴▶ move, so many a statement ─▶ followers at rest again
+ *                       `unwantedMillis` have gone by ────────────┴▶ due ─▶ move, so many at once ─▶ followers at rest again
+ *                                                                            └ pause, as long as they are many
  *
- * Invariant: a follower whose cursor is being moved takes no batch, so nobody else moves it meanwhile.
+ * Invariants: a follower whose cursor is being moved takes no batch, so nobody else moves it meanwhile; no more cursors are
+ * moved in a second than {@link movesPerSecond}, however fast strands come and however many followers want none of them, so
+ * that followers at rest cost no more the more is read.
  */
 
 import * as Effect from "effect/Effect"
@@ -31,22 +34,28 @@ export interface Movable {
   readonly cursor: unknown
 }
 
-/** Those that share their limits, the one that has rested for longest first. */
+/** Those that share their limits. */
 interface Kind {
   readonly unwanted: number
   readonly millis: number
+  /** Those that are neither due nor being moved, the one that has rested for longest first. */
   readonly members: Set<Follower>
   /** When those that are behind will have been for long enough. */
   dueMillis: number | undefined
 }
 
-/** Cursors that are moved by one statement. */
-const movesMax = 1_000
+/** Cursors that are moved at once: few enough for others to get at the database in between. */
+export const movesMax = 500
+
+/** So many cursors are moved in a second at most, which takes about a fiftieth of it. */
+export const movesPerSecond = 2_500
 
 export class Idle {
   private readonly kinds: Array<Kind> = []
   private readonly due = new Set<Follower>()
   private wake: (() => void) | undefined = undefined
+  /** When cursors may be moved again. */
+  private restedMillis = -Infinity
 
   constructor(private readonly now: () => number) {}
 
@@ -66,11 +75,12 @@ export class Idle {
   /** It has nothing behind it: the last of its kind to become due. */
   settled(follower: Follower): void {
     const { members } = this.kindOf(follower)
-    if (members.delete(follower)) members.add(follower)
+    if (this.due.delete(follower) || members.delete(follower)) members.add(follower)
   }
 
   /** It asks by itself to be moved. */
   ask(follower: Follower): void {
+    if (!this.kindOf(follower).members.delete(follower)) return
     this.due.add(follower)
     this.wake?.()
   }
@@ -87,8 +97,8 @@ export class Idle {
         passed.push(follower)
       }
       for (const follower of passed) {
-        this.settled(follower)
         if (follower.isBehind) this.ask(follower)
+        else this.settled(follower)
       }
     }
   }
@@ -107,10 +117,13 @@ export class Idle {
   /** Moves what is due, for ever. */
   readonly work: Effect.Effect<never> = Effect.forever(Effect.suspend(() => {
     this.collect()
+    const pauseMillis = this.due.size === 0 ? 0 : this.restedMillis - this.now()
+    if (pauseMillis > 0) return Effect.sleep(pauseMillis)
     const chosen = this.choose()
     if (chosen.length > 0) return this.move(chosen)
     const waking = Effect.async<void>((resume) => {
       this.wake = () => resume(Effect.void)
+      if (this.due.size > 0) this.wake()
       return Effect.sync(() => {
         this.wake = undefined
       })
@@ -125,7 +138,7 @@ export class Idle {
     for (const kind of this.kinds) {
       if (kind.dueMillis === undefined || kind.dueMillis > now) continue
       kind.dueMillis = undefined
-      for (const follower of kind.members) if (follower.isBehind) this.due.add(follower)
+      for (const follower of kind.members) if (follower.isBehind) this.ask(follower)
     }
   }
 
@@ -138,9 +151,9 @@ export class Idle {
       const { movable } = follower.following
       if (movable !== undefined && mover !== undefined && movable.mover !== mover) continue
       this.due.delete(follower)
-      if (!follower.isBehind) continue
-      if (movable === undefined) {
-        follower.press()
+      if (movable === undefined || !follower.isBehind) {
+        this.rests(follower)
+        if (follower.isBehind) follower.press()
       } else {
         mover = movable.mover
         chosen.push(follower)
@@ -161,16 +174,22 @@ export class Idle {
           settle: (outcome) => {
             if (!open.delete(follower)) return
             follower.moved(position, outcome)
-            if (outcome === "moved") this.settled(follower)
+            this.rests(follower)
           }
         }
       })
       return chosen[0]!.following.movable!.mover.move(moves).pipe(
         Effect.ensuring(Effect.sync(() => {
           for (const move of moves) move.settle("failed")
+          this.restedMillis = this.now() + moves.length * 1_000 / movesPerSecond
         }))
       )
     })
+  }
+
+  /** It is not due any more, if it is still there. */
+  private rests(follower: Follower): void {
+    if (follower.isFollowing) this.kindOf(follower).members.add(follower)
   }
 
   private kindOf({ room: { limits } }: Follower): Kind {

@@ -20,6 +20,7 @@ import { make as position } from "../../src/domain/Position.js"
 import type { Strand } from "../../src/domain/Strand.js"
 import * as Batch from "../../src/ingest/Batch.js"
 import * as Filter from "../../src/ingest/Filter.js"
+import * as Idle from "../../src/ingest/Idle.js"
 import * as Relay from "../../src/ingest/Relay.js"
 import * as Source from "../../src/ingest/Source.js"
 import * as Eventually from "../support/Eventually.js"
@@ -473,6 +474,45 @@ describe("cursors of idle followers", () => {
       expect(Option.isNone(yield* Fiber.poll(taken)), "its cursor is being moved").toBe(true)
       yield* Deferred.succeed(goOn, undefined)
       expect(contents(yield* Fiber.join(taken))).toEqual(["3-0"])
+    }))
+
+  it.scoped("are moved so many a second and no more, however much is read, and all of them in their turn", () =>
+    Effect.gen(function*() {
+      const feed = yield* Feed.make("feed")
+      const count = 2_000
+      const moved = new Map<number, Array<bigint>>(Array.from({ length: count }, (_, i) => [i, []]))
+      const told = { moves: 0 }
+      const mover: Relay.Mover<number> = {
+        move: (some) =>
+          Effect.sync(() => {
+            told.moves += some.length
+            for (const { cursor, position: to, settle } of some) {
+              moved.get(cursor)!.push(to)
+              settle("moved")
+            }
+          })
+      }
+      const relay = yield* Relay.make(feed.source)
+      const fibers = yield* Effect.forEach(Array.from(moved.keys()), (cursor) =>
+        Effect.flatMap(
+          relay.follow({ ...following(cursor === 7 ? "a" : "z", { unwanted: 1 }), movable: { mover, cursor } }),
+          (batches) => Effect.fork(Effect.forever(batches.take))
+        ))
+      yield* Eventually.settled
+      const before = yield* Clock.currentTimeMillis
+      const allowed = (now: number) => Idle.movesMax + (now - before) * Idle.movesPerSecond / 1_000
+      for (let read = 1; told.moves < 2 * count; read++) {
+        // The one who wants it forgets that it was due.
+        yield* feed.push(unplaced({ type: read % 3 === 0 ? "a" : "b" }))
+        yield* Eventually.settled
+        expect(told.moves).toBeLessThanOrEqual(allowed(yield* Clock.currentTimeMillis))
+        yield* Eventually.nextSleep
+      }
+      for (const [cursor, positions] of moved) {
+        expect(positions, `cursor ${cursor}`).toEqual(positions.toSorted((a, b) => Number(a - b)))
+        if (cursor !== 7) expect([1, 2, 3]).toContain(positions.length)
+      }
+      for (const fiber of fibers) expect(Option.isNone(yield* Fiber.poll(fiber))).toBe(true)
     }))
 })
 
