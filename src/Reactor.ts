@@ -370,55 +370,78 @@ const migrate = (
 /** Tells those who follow a processor's commits, and wakes those who wait for them. */
 type Committed = (processor: Pick<Decided, "name" | "namespace">, commits: Iterable<Commit>) => Effect.Effect<void>
 
-/** Runs a subscription, and again from its cursor when it fails, until it ends or cannot go on. */
+/**
+ * Runs a subscription, and again from its cursor when it fails, until it ends or cannot go on. Most never fail, and wait
+ * for long: while one runs, what decides on a failure is not there yet.
+ */
 const supervise = <R>(
   processor: Processor<never, R>,
-  options: Subscription.Options & Required<Pick<Subscription.Options, "pulse" | "report" | "shared">>,
+  options: Supervised,
   perform: Intermission.Perform,
   committed: Committed,
   settings: Settings.Values
-): Effect.Effect<void, never, Exclude<R, Dispatch> | Source | SqlClient.SqlClient> =>
+): Effect.Effect<void, never, Exclude<R, Dispatch> | Source | SqlClient.SqlClient> => {
+  const { pulse } = options
+  const pauses: Reopenings = { reopening: undefined, outage: undefined }
+  const again: Effect.Effect<void, never, Exclude<R, Dispatch> | Source | SqlClient.SqlClient> = Effect.suspend(() => {
+    const before = pulse.totals.commits
+    return Effect.flatMap(
+      perform(Subscription.run(processor, options, (commits) => committed(processor, commits))),
+      (exit) =>
+        Effect.flatMap(
+          goesOn(exit, pulse.totals.commits > before, options, pauses, settings),
+          (doesGoOn) => doesGoOn ? again : Effect.void
+        )
+    )
+  })
+  return again
+}
+
+type Supervised = Subscription.Options & Required<Pick<Subscription.Options, "pulse" | "report" | "shared">>
+
+/** How long has been waited before opening again, each once there was need to. */
+interface Reopenings {
+  reopening: Pauses.Pauses<SubscriptionError> | undefined
+  outage: Pauses.Pauses<SubscriptionError> | undefined
+}
+
+/** Whether a subscription is to open again, having waited for as long as it should; says so where it halts. */
+const goesOn = (
+  /** How it ended; `undefined` where it was interrupted for somebody who had to have its cursor. */
+  exit: Exit.Exit<void, SubscriptionError> | undefined,
+  hasCommitted: boolean,
+  { pulse, report, shared }: Supervised,
+  pauses: Reopenings,
+  settings: Settings.Values
+): Effect.Effect<boolean> =>
   Effect.gen(function*() {
-    const { pulse, report } = options
     const whose = { ...pulse.key, partition: pulse.partition }
-    // Most never fail.
-    let reopenings: Pauses.Pauses<SubscriptionError> | undefined
-    let outage: Pauses.Pauses<SubscriptionError> | undefined
     const halt = (failure: unknown) =>
       Effect.gen(function*() {
         pulse.enter("halted", yield* Clock.currentTimeMillis, failure)
         yield* report(Incident.Halted({ ...whose, failure }))
+        return false
       })
-    for (;;) {
-      const before = pulse.totals.commits
-      const exit = yield* perform(
-        Subscription.run(processor, options, (commits) => committed(processor, commits))
-      )
-      options.shared.arrived()
-      // Somebody had its cursor meanwhile.
-      if (exit === undefined) {
-        pulse.enter("opening", yield* Clock.currentTimeMillis)
-        continue
-      }
-      if (Exit.isSuccess(exit)) return
-      const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
-      // An interruption that gets this far came from within, such as a handler's own fiber; one from outside ends this loop.
-      if (failure === undefined) return yield* halt(Cause.squash(exit.cause))
-      const reaction = react(failure)
-      if (reaction === "halt") return yield* halt(failure)
-      reopenings ??= yield* Pauses.make(settings.reopenings)
-      outage ??= yield* Pauses.make(patience)
-      if (pulse.totals.commits > before) yield* Effect.zipRight(reopenings.reset, outage.reset)
-      pulse.enter("reopening", yield* Clock.currentTimeMillis, failure)
-      const pauses = reaction === "wait" ? outage : reopenings
-      const goesOn = yield* pauses.next(
-        failure,
-        (attempt) => report(Incident.Reopening({ ...whose, failure, attempt }))
-      )
-      if (!goesOn) {
-        return yield* halt(failure)
-      }
+    shared.arrived()
+    if (exit === undefined) {
+      pulse.enter("opening", yield* Clock.currentTimeMillis)
+      return true
     }
+    if (Exit.isSuccess(exit)) return false
+    const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
+    // An interruption that gets this far came from within, such as a handler's own fiber; one from outside ends all of it.
+    if (failure === undefined) return yield* halt(Cause.squash(exit.cause))
+    const reaction = react(failure)
+    if (reaction === "halt") return yield* halt(failure)
+    const reopening = pauses.reopening ??= yield* Pauses.make(settings.reopenings)
+    const outage = pauses.outage ??= yield* Pauses.make(patience)
+    if (hasCommitted) yield* Effect.zipRight(reopening.reset, outage.reset)
+    pulse.enter("reopening", yield* Clock.currentTimeMillis, failure)
+    const waited = yield* (reaction === "wait" ? outage : reopening).next(
+      failure,
+      (attempt) => report(Incident.Reopening({ ...whose, failure, attempt }))
+    )
+    return waited || (yield* halt(failure))
   })
 
 /** Whether opening again can help: for ever where the database is away, a bounded number of times otherwise, or never. */

@@ -102,32 +102,46 @@ export const commits = <R>(
   options: Options = {}
 ): Stream.Stream<Commit.Commit, SubscriptionError, Exclude<R, Dispatch> | Source | SqlClient.SqlClient> =>
   Stream.unwrapScoped(
-    Effect.map(open(processor, options), (pull) => Stream.repeatEffectChunkOption(pull))
+    Effect.map(open(processor, options), (opened) => Stream.repeatEffectChunkOption(pulling(opened)))
   ) as Stream.Stream<
     Commit.Commit,
     SubscriptionError,
     Exclude<R, Dispatch> | Source | SqlClient.SqlClient
   >
 
-/** The same for a caller who only looks on: it costs less to keep than a Stream. Ends when the source does. */
+/**
+ * The same for a caller who only looks on. Ends when the source does. Thousands of these wait at once, so what one keeps
+ * while it waits is little: a scope that only what it opens has in its context, and one frame for its loop.
+ */
 export const run = <R>(
   processor: Processor<never, R>,
   options: Options,
   each: (commits: Chunk.Chunk<Commit.Commit>) => Effect.Effect<unknown>
 ): Effect.Effect<void, SubscriptionError, Exclude<R, Dispatch> | Source | SqlClient.SqlClient> =>
-  // What it opens has the scope in its context, and the loop, which lasts, has not.
-  Effect.acquireUseRelease(
-    Scope.make(),
-    (scope) =>
-      Effect.flatMap(Scope.extend(open(processor, options), scope), (pull) =>
-        Effect.catchAll(
-          Effect.forever(Effect.flatMap(pull, each)),
-          Option.match({ onNone: () => Effect.void, onSome: (failure) => Effect.fail(failure) })
-        )),
-    (scope, exit) => Scope.close(scope, exit)
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Scope.make(), (scope) => {
+      const work = Effect.suspend(() =>
+        Effect.flatMap(Scope.extend(open(processor, options), scope), (opened) => looping(opened, each))
+      )
+      return Effect.flatMap(Effect.exit(restore(work)), (exit) => Effect.zipRight(Scope.close(scope, exit), exit))
+    })
   ) as Effect.Effect<void, SubscriptionError, Exclude<R, Dispatch> | Source | SqlClient.SqlClient>
 
-/** Opens the subscription and returns what pulls its next commits. */
+/** A subscription that is open, as long as its scope is. */
+interface Opened<R> {
+  /** Commits that were made and not told yet. */
+  readonly done: Array<Commit.Commit>
+  /** What is left from the last time that it was open. */
+  readonly begun: Effect.Effect<void, SubscriptionError, R | SqlClient.SqlClient>
+  /** The next batch; `None` once the source has ended. */
+  readonly take: Effect.Effect<Option.Option<Batch.Batch>, SourceError>
+  /** Commits what was taken, or its beginning: what is left of it is taken next. */
+  readonly commit: (batch: Batch.Batch) => Effect.Effect<void, SubscriptionError, R | SqlClient.SqlClient>
+  /** Says that there are no more. */
+  readonly ended: Effect.Effect<void>
+}
+
+/** Opens the subscription: claims its cursor and begins to follow. */
 const open = <R>(processor: Processor<never, R>, options: Options) =>
   Effect.gen(function*() {
     const source = yield* Source
@@ -165,22 +179,29 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     const begun = owner.cursor.parked === 0
       ? Effect.void
       : Effect.zipRight(brake.release(nothing(owner.cursor.position), held), Narrowing.releaseHeld(owner))
-    const take = Effect.suspend(() => left === undefined ? batches.take : Effect.succeedSome(left))
-    const next = Effect.zipRight(vitals.enter("idle"), take).pipe(
-      Effect.flatMap((batch): Effect.Effect<void, SubscriptionError | typeof ended, R | SqlClient.SqlClient> => {
-        if (Option.isNone(batch)) return Effect.zipRight(vitals.enter("ended"), Effect.fail(ended))
-        left = batch.value
-        return vitals.during(
-          left,
-          Effect.flatMap(brake.release(left, held), (released) =>
-            Effect.map(vitals.committing(Narrowing.batch(owner, released.first)), () => {
-              left = released.rest
-              tempo.committed(released.first.operations)
-            }))
-        )
-      })
+    const take = Effect.zipRight(
+      vitals.enter("idle"),
+      Effect.suspend(() => left === undefined ? batches.take : Effect.succeedSome(left))
     )
-    return pulling<SubscriptionError, R | SqlClient.SqlClient>(done, begun, next)
+    const commit = (batch: Batch.Batch) => {
+      left = batch
+      return vitals.during(
+        batch,
+        Effect.flatMap(brake.release(batch, held), (released) =>
+          Effect.map(vitals.committing(Narrowing.batch(owner, released.first)), () => {
+            left = released.rest
+            tempo.committed(released.first.operations)
+          }))
+      )
+    }
+    const opened: Opened<R> = {
+      done,
+      begun,
+      take,
+      commit,
+      ended: vitals.enter("ended")
+    }
+    return opened
   })
 
 /** How many operations a batch may hold: no more than may be committed in the time of a rate. */
@@ -244,28 +265,43 @@ const begin = (key: Cursors.Key, startFrom: StartFrom, source: Context.Tag.Servi
       : start
   })
 
-/** What a pull fails with when the source has ended. */
-const ended = Symbol("ended")
-
-/**
- * Runs `first`, then `next` again and again, each for the commits that it adds to `done`. Commits made before a failure are
- * supplied before it fails.
- */
-const pulling = <E, R>(
-  done: Array<Commit.Commit>,
-  first: Effect.Effect<void, E, R>,
-  next: Effect.Effect<void, E | typeof ended, R>
-): Effect.Effect<Chunk.Chunk<Commit.Commit>, Option.Option<E>, R> => {
-  let work: Effect.Effect<void, E | typeof ended, R> = first
-  return Effect.suspend(() => Effect.exit(work)).pipe(
-    Effect.flatMap((exit) => {
-      work = Exit.isSuccess(exit) ? next : Effect.failCause(exit.cause)
-      return Exit.isSuccess(exit) || done.length > 0
-        ? Effect.succeed(Chunk.unsafeFromArray(done.splice(0)))
-        : Effect.failCause(exit.cause)
-    }),
-    Effect.mapError((failure) => failure === ended ? Option.none() : Option.some(failure))
+/** Works off one batch after another, and tells of the commits that came of each, also of those before a failure. */
+const looping = <R>(
+  { begun, commit, done, ended, take }: Opened<R>,
+  each: (commits: Chunk.Chunk<Commit.Commit>) => Effect.Effect<unknown>
+): Effect.Effect<void, SubscriptionError, R | SqlClient.SqlClient> => {
+  const tell = Effect.suspend(() => each(Chunk.unsafeFromArray(done.splice(0))))
+  const told = (work: Effect.Effect<void, SubscriptionError, R | SqlClient.SqlClient>) =>
+    Effect.matchCauseEffect(work, {
+      onFailure: (cause) => Effect.zipRight(done.length === 0 ? Effect.void : tell, Effect.failCause(cause)),
+      onSuccess: () => Effect.zipRight(tell, Effect.yieldNow())
+    })
+  const next: Effect.Effect<void, SubscriptionError, R | SqlClient.SqlClient> = Effect.flatMap(
+    take,
+    (batch) => Option.isNone(batch) ? ended : Effect.zipRight(told(commit(batch.value)), next)
   )
+  return Effect.zipRight(told(begun), next)
+}
+
+/** Pulls the commits of one batch after another. Those made before a failure are supplied before it fails. */
+const pulling = <R>(
+  { begun, commit, done, ended, take }: Opened<R>
+): Effect.Effect<Chunk.Chunk<Commit.Commit>, Option.Option<SubscriptionError>, R | SqlClient.SqlClient> => {
+  type Pull = Effect.Effect<void, Option.Option<SubscriptionError>, R | SqlClient.SqlClient>
+  const next: Pull = Effect.flatMap(
+    Effect.mapError(take, Option.some),
+    (batch): Pull =>
+      Option.isNone(batch)
+        ? Effect.zipRight(ended, Effect.fail(Option.none()))
+        : Effect.mapError(commit(batch.value), Option.some)
+  )
+  let work: Pull = Effect.mapError(begun, Option.some)
+  return Effect.flatMap(Effect.suspend(() => Effect.exit(work)), (exit) => {
+    work = Exit.isSuccess(exit) ? next : Effect.failCause(exit.cause)
+    return Exit.isSuccess(exit) || done.length > 0
+      ? Effect.succeed(Chunk.unsafeFromArray(done.splice(0)))
+      : Effect.failCause(exit.cause)
+  })
 }
 
 /** What a subscription tells of itself, to its pulse, its metrics and its reactor. */

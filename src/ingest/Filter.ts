@@ -50,7 +50,7 @@ export const constraints = (filter: Filter, dialect: Dialect = "drive"): Readonl
     return wanted === undefined || wanted.length === 0 || (starIsAny && wanted.includes("*"))
       ? []
       : [{ field, values: new Set(wanted) }]
-  })
+  }).slice() // Thousands are kept: this one has no room to grow.
 
 /** Builds the test for one strand. Compile once, test often. */
 export const compile = (filter: Filter, dialect: Dialect = "drive"): (strand: Strand) => boolean => {

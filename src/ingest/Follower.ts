@@ -126,6 +126,7 @@ export class Follower {
 
   get close(): Effect.Effect<void> {
     return Effect.suspend(() => {
+      this.resume = undefined
       this.run?.leave(this)
       const kept = this.drop()
       if (kept !== undefined) this.hub.hands.release(kept)
@@ -243,14 +244,14 @@ export class Follower {
       ((this.following.movable === undefined || this.run === undefined) && room.unwanted >= room.limits.unwanted)
   }
 
+  /**
+   * Waits to be stirred. Who is interrupted meanwhile is not noticed, since that would cost all that wait: being stirred then
+   * does nothing, and being at rest ends with it, with the next batch, or when the follower closes.
+   */
   private get park(): Effect.Effect<void> {
     return Effect.async((resume) => {
       this.resume = () => resume(Effect.void)
       this.rest()
-      return Effect.sync(() => {
-        this.resume = undefined
-        this.rouse()
-      })
     })
   }
 

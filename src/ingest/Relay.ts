@@ -15,7 +15,7 @@
  */
 
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Position } from "../domain/Position.js"
 import { origin } from "../domain/Position.js"
@@ -79,11 +79,12 @@ export const make = (
     yield* Effect.forkScoped(relay.read)
     yield* Effect.forkScoped(relay.gathering(options.gatherMillis ?? 1_000))
     return {
+      // The finalizer needs nothing from its context, which `acquireRelease` would keep for each.
       follow: (following) =>
-        Effect.acquireRelease(
-          Effect.sync(() => relay.follow(following)),
-          (follower) => follower.close
-        ),
+        Effect.uninterruptible(Effect.flatMap(Effect.scope, (scope) => {
+          const follower = relay.follow(following)
+          return Effect.as(Scope.addFinalizer(scope, follower.close), follower)
+        })),
       expect: () => relay.expect(),
       standing: Effect.sync(() => relay.standing)
     }

@@ -20,9 +20,9 @@ import type { TransactionError } from "./Transaction.js"
 
 export class Claims {
   /** The last claim of each partition, by its number. */
-  private readonly last: Array<Cursors.Cursor | undefined> = []
+  private readonly last: Array<Cursors.Cursor | undefined>
   /** Those that were claimed together with another and wait to be taken. */
-  private readonly fresh: Array<boolean> = []
+  private readonly fresh: Array<boolean>
   private readonly one: Permits.Permits
 
   constructor(
@@ -33,6 +33,9 @@ export class Claims {
     /** Claims cursors that are not divided together with those of other processors. */
     private readonly joint?: JointClaims | undefined
   ) {
+    // As long as they have to be, since thousands of these may be there.
+    this.last = new Array<undefined>(partitions + 1).fill(undefined)
+    this.fresh = new Array<boolean>(partitions + 1).fill(false)
     this.one = partitions === 1 ? identity : Permits.make(1)
   }
 
