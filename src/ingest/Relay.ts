@@ -90,8 +90,12 @@ export const make = (
     }
   })
 
-/** How many positions below the furthest cursor a run begins at most, so that those in between join it at once. */
-const near = 10_000n
+/** How many positions below the furthest cursor a run begins for anybody, so that who is in between joins it at once. */
+const near = 10_000
+/** How many positions below it a run begins for many who would read one by one: those at the head wait meanwhile. */
+const far = 250_000
+/** What a page costs that one reads for itself, in strands that are read for all. */
+const pageStrands = 100
 
 /** What followers and the run share. */
 export class Hub {
@@ -206,7 +210,7 @@ export class Hub {
   place(follower: Follower): boolean {
     const { run } = this
     if (run === undefined || run.end !== undefined) {
-      this.begin(lowestNear([follower.at, ...run?.lefts ?? []], follower.at))
+      this.begin(startFor([follower.at, ...run?.lefts ?? []], follower.at))
     } else if (run.attached.size === 0 && (follower.at < run.from || follower.at > run.position)) {
       this.begin(follower.at)
     }
@@ -230,14 +234,18 @@ export class Hub {
     return Effect.raceFirst(reading, another)
   }))
 
-  /** Begins to read: as low as those who are near the furthest of all want it. */
+  /** Begins to read: as low as those want it who are near the furthest of all, or as many want it who are not. */
   private open(): void {
     const all = this.gathered ?? []
     if (all.length === 0) return
     this.gathered = undefined
     this.opened?.()
-    this.begin(lowestNear(all.map(({ at }) => at)))
-    for (const follower of all) this.settle(follower)
+    const from = startFor(all.map(({ at }) => at))
+    this.begin(from)
+    // Who is there where it begins comes first: a run that nobody is on gives way to whoever is elsewhere.
+    const first = all.find(({ at }) => at === from)
+    if (first !== undefined) this.settle(first)
+    for (const follower of all) if (follower !== first) this.settle(follower)
   }
 
   private settle(follower: Follower): void {
@@ -254,8 +262,24 @@ export class Hub {
   }
 }
 
-/** The lowest of some positions that is near the highest of them, or near `of`. */
-const lowestNear = (positions: ReadonlyArray<Position>, of?: Position): Position => {
-  const highest = of ?? positions.reduce((high, each) => each > high ? each : high, origin)
-  return positions.reduce((low, each) => each < low && each + near >= highest ? each : low, highest)
+/**
+ * From which of some cursors a run begins best, that ends at the highest, or `of`: the lower it begins, the more is read for
+ * all, and the fewer read pages of their own. Cursors of followers for whom nothing comes stand far apart where much is read,
+ * since they are moved in turns.
+ */
+const startFor = (cursors: ReadonlyArray<Position>, of?: Position): Position => {
+  const highest = of ?? cursors.reduce((high, each) => each > high ? each : high, origin)
+  const behind = cursors
+    .filter((from) => from < highest)
+    .map((from) => ({ from, distance: Number(highest - from) }))
+    .toSorted((a, b) => b.distance - a.distance)
+  const further = behind.filter(({ distance }) => distance > near)
+  const alone = further.map(({ distance }) => Math.ceil(distance / near) * pageStrands)
+  let best = { from: behind[further.length]?.from ?? highest, cost: alone.reduce((sum, each) => sum + each, 0) }
+  let cost = 0
+  for (const [i, { distance, from }] of further.entries()) {
+    if (distance <= far && distance + cost < best.cost) best = { from, cost: distance + cost }
+    cost += alone[i]!
+  }
+  return best.from
 }

@@ -257,6 +257,30 @@ describe("a slow follower", () => {
       expect(yield* relay.standing).toMatchObject({ attached: 2, laggards: 0 })
     }))
 
+  it.scoped("is read for together where many are behind, and page by page where few are", () =>
+    Effect.gen(function*() {
+      const feed = yield* Feed.make("feed")
+      const count = 12_000
+      yield* feed.push(...many(count - 1, { type: "b" }), unplaced())
+      const opens = (laggards: number) =>
+        Effect.scoped(Effect.gen(function*() {
+          const reads: Array<bigint> = []
+          const relay = yield* Relay.make(paged(feed, reads))
+          const arrived = relay.expect()
+          yield* relay.follow(following("z", {}, count))
+          const late = yield* Effect.forEach(Array.from({ length: laggards }), () => relay.follow(following("a")))
+          arrived()
+          for (const batches of late) {
+            const taken = yield* Effect.fork(next(batches))
+            yield* Eventually.until("it has its strand", Effect.map(Fiber.poll(taken), Option.isSome))
+            expect(contents(yield* Fiber.join(taken))).toEqual([`${count}-0`])
+          }
+          return reads.length
+        }))
+      expect(yield* opens(100)).toBe(0)
+      expect(yield* opens(5)).toBe(5)
+    }))
+
   it.scoped("never holds up those who want other strands for longer than the patience", () =>
     Effect.gen(function*() {
       const feed = yield* Feed.make("feed")
