@@ -192,12 +192,12 @@ const burst = (matching: number, operations: number, go: Deferred.Deferred<void>
     }
     const { head } = yield* journal.bounds
     const pulses = yield* Pulse.Pulses
-    const all = yield* pulses.all
+    const wanting = (yield* pulses.all).slice(0, matching)
     const cpu = process.cpuUsage()
     const began = now()
     yield* Deferred.succeed(go, undefined)
     while (
-      all.some((pulse, i) => i < matching && (pulse.position ?? 0n) < head)
+      wanting.some(({ position }) => (position ?? 0n) < head)
     ) yield* Effect.sleep(5)
     const seconds = (now() - began) / 1_000
     const { system, user } = process.cpuUsage(cpu)
