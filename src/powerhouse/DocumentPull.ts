@@ -6,11 +6,16 @@
  *
  * The reactor answers from its store, which has everything, and not from a channel, which keeps in memory what it believes
  * that we miss. So this is what repairs a channel.
+ *
+ * The operations of an answer do not say whose they are, so an answer to another question, out of a cache or a proxy that
+ * mixes them up, would put one document's operations into another. Each question therefore asks for its answer under a name
+ * that is made of what it asks, and an answer without it is malformed.
  */
 
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
+import { createHash } from "node:crypto"
 import { DocumentId, DocumentType, Scope } from "../domain/Strand.js"
 import type { Branch, Stream } from "../domain/Strand.js"
 import * as Envelope from "../ingest/Envelope.js"
@@ -93,24 +98,21 @@ const operationsPage = (
   fromIndex: number,
   cursor: string | undefined
 ): Effect.Effect<Page, Endpoint.AskError> =>
-  ask(endpoint, vocabulary, (decisions) => ({
-    ...questions.operations,
-    query: questions.operations.query(decisions),
-    variables: {
+  ask(endpoint, vocabulary, (hasDecisions) =>
+    questionOf(questions.operations(hasDecisions), {
       filter: { documentId, branch, scopes: [scope], sinceRevision: fromIndex },
       paging: { limit: operationsMax, ...(cursor === undefined ? undefined : { cursor }) }
-    }
-  })).pipe(
-    Effect.flatMap(({ documentOperations: { cursor: next, hasNextPage, items } }) => {
-      const values = items.map((operation) => ({ operation, context: { documentId, documentType, scope, branch } }))
-      return Either.match(Envelope.decode(values, JSON.stringify(values).length), {
-        onLeft: ({ field, reason }) =>
-          new Endpoint.MalformedAnswer({ endpoint: endpoint.name, at: `documentOperations${field}`, reason }),
-        onRight: (strands) =>
-          Effect.map(onwards(endpoint, "documentOperations", hasNextPage, next), (to) => ({ strands, cursor: to }))
+    })).pipe(
+      Effect.flatMap(({ cursor: next, hasNextPage, items }) => {
+        const values = items.map((operation) => ({ operation, context: { documentId, documentType, scope, branch } }))
+        return Either.match(Envelope.decode(values, JSON.stringify(values).length), {
+          onLeft: ({ field, reason }) =>
+            new Endpoint.MalformedAnswer({ endpoint: endpoint.name, at: `documentOperations${field}`, reason }),
+          onRight: (strands) =>
+            Effect.map(onwards(endpoint, "documentOperations", hasNextPage, next), (to) => ({ strands, cursor: to }))
+        })
       })
-    })
-  )
+    )
 
 /** Where the next page is. A server that says that there is one has to say where. */
 const onwards = (
@@ -139,8 +141,8 @@ export const drive = (
   branch: Branch
 ): Effect.Effect<ReadonlyArray<Standing>, Endpoint.AskError> =>
   Effect.map(
-    endpoint.ask({ ...questions.drive, variables: { identifier: driveId, view: { branch } } }),
-    ({ document }) => document === null ? [] : standingsOf(document.document, branch)
+    endpoint.ask(questionOf(questions.drive, { identifier: driveId, view: { branch } })),
+    (found) => found === null ? [] : standingsOf(found.document, branch)
   )
 
 /** Asks how far the streams of the drive's documents go, and hands it on a page at a time. */
@@ -153,14 +155,11 @@ export const documents = <E>(
   Effect.gen(function*() {
     let cursor: string | undefined
     for (let pages = 0; pages < documentPagesMax; pages++) {
-      const { findDocuments: { cursor: next, hasNextPage, items } } = yield* endpoint.ask({
-        ...questions.documents,
-        variables: {
-          search: { parentId: driveId },
-          view: { branch },
-          paging: { limit: documentsMax, ...(cursor === undefined ? undefined : { cursor }) }
-        }
-      })
+      const { cursor: next, hasNextPage, items } = yield* endpoint.ask(questionOf(questions.documents, {
+        search: { parentId: driveId },
+        view: { branch },
+        paging: { limit: documentsMax, ...(cursor === undefined ? undefined : { cursor }) }
+      }))
       yield* use(items.flatMap((document) => standingsOf(document, branch)))
       cursor = yield* onwards(endpoint, "findDocuments", hasNextPage, next)
       if (cursor === undefined) return
@@ -189,12 +188,29 @@ const paged = <A, I>(item: Schema.Schema<A, I>) =>
 
 const documentFields = "id documentType revisionsList { scope revision }"
 
+/** A question about one thing, whose answer is to come under a name. */
+interface Inquiry<A, I> {
+  readonly operationName: string
+  readonly query: (name: string) => string
+  readonly answer: Schema.Schema<A, I>
+}
+
+/** The inquiry about these variables, and about no others. */
+const questionOf = <A, I>(
+  { answer, operationName, query }: Inquiry<A, I>,
+  variables: object
+): Endpoint.Question<A, { readonly [name: string]: I }> => {
+  const name = `of_${createHash("sha256").update(JSON.stringify(variables)).digest("hex").slice(0, 16)}`
+  const named = Schema.Struct({ [name]: answer })
+  return { operationName, query: query(name), variables, answer: Schema.pluck(named, name) }
+}
+
 const questions = {
-  operations: {
+  operations: (hasDecisions: boolean) => ({
     operationName: "DocumentOperations",
-    query: (hasDecisions: boolean) =>
+    query: (name: string) =>
       `query DocumentOperations($filter: OperationsFilterInput!, $paging: PagingInput) {
-      documentOperations(filter: $filter, paging: $paging) {
+      ${name}: documentOperations(filter: $filter, paging: $paging) {
         items {
           index timestampUtcMs hash skip error ${hasDecisions ? "deniedReason" : ""} id
           action { id type timestampUtcMs input scope }
@@ -202,22 +218,24 @@ const questions = {
         hasNextPage cursor
       }
     }`,
-    answer: Schema.Struct({ documentOperations: paged(Schema.Unknown) })
-  },
+    answer: paged(Schema.Unknown)
+  }),
   drive: {
     operationName: "Drive",
-    query: `query Drive($identifier: String!, $view: ViewFilterInput) {
-      document(identifier: $identifier, view: $view) { document { ${documentFields} } }
+    query: (name: string) =>
+      `query Drive($identifier: String!, $view: ViewFilterInput) {
+      ${name}: document(identifier: $identifier, view: $view) { document { ${documentFields} } }
     }`,
-    answer: Schema.Struct({ document: Schema.NullOr(Schema.Struct({ document: Document })) })
+    answer: Schema.NullOr(Schema.Struct({ document: Document }))
   },
   documents: {
     operationName: "Documents",
-    query: `query Documents($search: SearchFilterInput!, $view: ViewFilterInput, $paging: PagingInput) {
-      findDocuments(search: $search, view: $view, paging: $paging) {
+    query: (name: string) =>
+      `query Documents($search: SearchFilterInput!, $view: ViewFilterInput, $paging: PagingInput) {
+      ${name}: findDocuments(search: $search, view: $view, paging: $paging) {
         items { ${documentFields} } hasNextPage cursor
       }
     }`,
-    answer: Schema.Struct({ findDocuments: paged(Document) })
+    answer: paged(Document)
   }
-} as const
+}

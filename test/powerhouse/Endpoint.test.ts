@@ -247,11 +247,13 @@ describe("a sync channel", () => {
   it.scopedLive("follows no server from page to page that leads nowhere", () =>
     Effect.gen(function*() {
       let pages = 0
-      const server = yield* Scripted.make(({ body: { operationName, variables } }) => {
+      const server = yield* Scripted.make(({ body: { operationName, query, variables } }) => {
         const reply = (data: unknown) => ({ body: { data } })
         if (operationName === "DocumentOperations") {
           const items = [operation("a", 0)]
-          return reply({ documentOperations: { items, hasNextPage: true, cursor: String(++pages) } })
+          return reply(
+            Scripted.dataOf(query, "documentOperations", { items, hasNextPage: true, cursor: String(++pages) })
+          )
         }
         if (variables["input"] !== undefined) return reply({ touchChannel: { success: true } })
         return reply({
@@ -268,26 +270,79 @@ describe("a sync channel", () => {
       expect((yield* following.status.get).failure?.message).toContain("it leads to no further page")
     }))
 
+  it.scopedLive("takes no answer to another question, which may hold another document's operations, for its own", () =>
+    Effect.gen(function*() {
+      const known: { readonly [documentId: string]: number } = { one: 4, other: 6 }
+      const answers: Array<object> = []
+      let isHonest = false
+      const server = yield* Scripted.make(({ body: { operationName, query, variables } }) => {
+        const reply = (data: object) => ({ body: { data } })
+        if (operationName === "DocumentOperations") {
+          const { documentId, sinceRevision } = variables["filter"] as { documentId: string; sinceRevision: number }
+          const items = Array.from(
+            { length: known[documentId]! - sinceRevision },
+            (_, i) => operation(documentId, sinceRevision + i)
+          )
+          answers.push(Scripted.dataOf(query, "documentOperations", { items, hasNextPage: false }))
+          // The first answer to any such question is the answer to all of them.
+          return reply(answers[isHonest ? answers.length - 1 : 0]!)
+        }
+        if (operationName === "Drive") return reply(Scripted.dataOf(query, "document", null))
+        if (operationName === "Documents") {
+          const items = Object.entries(known).map(([id, revision]) => ({
+            id,
+            documentType: "test/list",
+            revisionsList: [{ scope: "global", revision }]
+          }))
+          return reply(Scripted.dataOf(query, "findDocuments", { items, hasNextPage: false }))
+        }
+        if (variables["input"] !== undefined) return reply({ touchChannel: { success: true } })
+        return reply({ pollSyncEnvelopes: { envelopes: [], hasMore: false } })
+      })
+      const context = yield* Home.open(yield* Database.sqlite)
+      const following = yield* SyncChannel.follow({ url: server.url, channelId: "ours", driveId: "home", pauses }).pipe(
+        Effect.provide(FetchHttpClient.layer),
+        Effect.provide(context),
+        Effect.provide(Home.silent)
+      )
+      const held = Effect.map(
+        Home.all(Context.get(context, Journal.Journal)),
+        (strands) => Home.flat(strands).map(({ documentId, hash }) => [documentId, hash])
+      )
+      const whole = (id: string) => Array.from({ length: known[id]! }, (_, i) => [id, `${id} ${i}`])
+      while (answers.length < 5) yield* Effect.sleep(2)
+      expect((yield* following.status.get).failure?.message).toContain("is missing")
+      expect(yield* held).toEqual(whole("one"))
+      isHonest = true
+      while (!(yield* following.status.get).isCaughtUp) yield* Effect.sleep(2)
+      expect(yield* held).toEqual([...whole("one"), ...whole("other")])
+    }))
+
   it.scopedLive("leaves a stream behind that cannot go on, tells so, and takes it up once the reactor can complete it", () =>
     Effect.gen(function*() {
       let isWhole = false
       const sent = [item("late", 3, 1), item("good", 0, 2), item("good", 1, 5)]
-      const server = yield* Scripted.make(({ body: { operationName, variables } }) => {
+      const server = yield* Scripted.make(({ body: { operationName, query, variables } }) => {
         const reply = (data: unknown) => ({ body: { data } })
         if (operationName === "DocumentOperations") {
           const { documentId, sinceRevision } = variables["filter"] as { documentId: string; sinceRevision: number }
           const known = documentId === "good" ? [0, 1] : isWhole ? [0, 1, 2, 3] : [3]
           const items = known.filter((index) => index >= sinceRevision).map((index) => operation(documentId, index))
-          return reply({ documentOperations: { items, hasNextPage: false } })
+          return reply(Scripted.dataOf(query, "documentOperations", { items, hasNextPage: false }))
         }
-        if (operationName === "Drive") return reply({ document: null })
+        if (operationName === "Drive") return reply(Scripted.dataOf(query, "document", null))
         if (operationName === "Documents") {
           const document = (id: string, revision: number) => ({
             id,
             documentType: "test/list",
             revisionsList: [{ scope: "global", revision }]
           })
-          return reply({ findDocuments: { items: [document("late", 4), document("good", 2)], hasNextPage: false } })
+          return reply(
+            Scripted.dataOf(query, "findDocuments", {
+              items: [document("late", 4), document("good", 2)],
+              hasNextPage: false
+            })
+          )
         }
         if (variables["input"] !== undefined) return reply({ touchChannel: { success: true } })
         const envelopes = sent.filter(({ context }) => context.ordinal > (variables["outboxLatest"] as number))
@@ -324,13 +379,15 @@ describe("a sync channel", () => {
       // As the real server does: what was sent and lies at or below what is said to be there is not sent again.
       const outbox = [{ one: item("high", 0, 5), isSent: false }]
       const late = { one: item("low", 0, 3), isSent: false }
-      const server = yield* Scripted.make(({ body: { operationName, variables } }) => {
+      const server = yield* Scripted.make(({ body: { operationName, query, variables } }) => {
         const reply = (data: unknown) => ({ body: { data } })
         if (operationName === "DocumentOperations") {
-          return reply({ documentOperations: { items: [], hasNextPage: false } })
+          return reply(Scripted.dataOf(query, "documentOperations", { items: [], hasNextPage: false }))
         }
-        if (operationName === "Drive") return reply({ document: null })
-        if (operationName === "Documents") return reply({ findDocuments: { items: [], hasNextPage: false } })
+        if (operationName === "Drive") return reply(Scripted.dataOf(query, "document", null))
+        if (operationName === "Documents") {
+          return reply(Scripted.dataOf(query, "findDocuments", { items: [], hasNextPage: false }))
+        }
         if (variables["input"] !== undefined) return reply({ touchChannel: { success: true } })
         const latest = variables["outboxLatest"] as number
         if (latest === 5 && !outbox.includes(late)) outbox.push(late)

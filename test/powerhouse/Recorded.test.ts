@@ -91,11 +91,15 @@ describe("recorded exchanges", () => {
       const server = yield* Scripted.make(({ body }) => {
         // Not recorded: whether operations were refused, and what the channel left out.
         if (body.operationName === "DocumentOperations") {
-          return { body: { data: { documentOperations: { items: [], hasNextPage: false } } } }
+          return {
+            body: { data: Scripted.dataOf(body.query, "documentOperations", { items: [], hasNextPage: false }) }
+          }
         }
-        if (body.operationName === "Drive") return { body: { data: { document: null } } }
+        if (body.operationName === "Drive") {
+          return { body: { data: Scripted.dataOf(body.query, "document", null) } }
+        }
         if (body.operationName === "Documents") {
-          return { body: { data: { findDocuments: { items: [], hasNextPage: false } } } }
+          return { body: { data: Scripted.dataOf(body.query, "findDocuments", { items: [], hasNextPage: false }) } }
         }
         return { body: (script[turn++] ?? script.at(-1)!).response }
       })

@@ -23,6 +23,12 @@ import * as Real from "./wire/Real.js"
 
 const pauses = { min: "5 millis", max: "40 millis", failing: "40 millis" } as const
 
+/** `CHANNEL_ROUNDS`, from `CHANNEL_SEED` on, make a campaign of the chaos: each round is a test of its own seed. */
+const chaos = {
+  rounds: Number(process.env["CHANNEL_ROUNDS"] ?? 1),
+  seed: Number(process.env["CHANNEL_SEED"] ?? 7)
+}
+
 /** A reactor on PostgreSQL with a drive and some documents, behind an endpoint. */
 const world = (options: { readonly documents?: number; readonly concurrency?: number } & Real.ServeOptions = {}) =>
   Effect.gen(function*() {
@@ -132,15 +138,16 @@ describe.each(Database.dialects)(
         expect((yield* following.status.get).refused).toEqual([])
       }))
 
-    it.scopedLive(
-      "loses nothing and stores nothing twice while requests and answers are lost, torn and doubled",
-      () =>
+    it.scopedLive.each(Array.from({ length: chaos.rounds }, (_, i) => chaos.seed + i))(
+      "loses nothing and stores nothing twice while requests and answers are lost, torn and doubled, by the seed %i",
+      (seed) =>
         Effect.gen(function*() {
           const { database, documents, driveId, endpoint, reactor } = yield* world({ documents: 6 })
-          const proxy = yield* HttpProxy.make(endpoint.url, 20261122)
-          proxy.setTrouble(0.35)
+          const proxy = yield* HttpProxy.make(endpoint.url, 20261122 + seed)
+          const troubles = [...HttpProxy.faults, "crossed"] as const
+          proxy.setTrouble(0.35, troubles)
           const { journal } = yield* follow(yield* fresh, proxy.url, driveId, { lookEvery: "200 millis" })
-          const random = HttpProxy.chances(7)
+          const random = HttpProxy.chances(seed)
           for (let round = 0; round < 40; round++) {
             const document = documents[Math.floor(random() * documents.length)]!
             const count = 1 + Math.floor(random() * 12)
@@ -152,7 +159,7 @@ describe.each(Database.dialects)(
           }
           yield* agree(journal, database)
           const kinds = Object.values(proxy.counts).filter((count) => count > 0)
-          expect(kinds).toHaveLength(HttpProxy.faults.length)
+          expect(kinds).toHaveLength(troubles.length)
         })
     )
 

@@ -8,6 +8,8 @@
  *                                     twice     the server does it twice, and the second answer is passed on
  *                                     stale     an earlier answer to the same question, without asking the server
  *                                     shuffled  the lists of the answer in another order, and some of them twice
+ *                                     crossed   an earlier answer to another question of this name: only where it is asked
+ *                                               for, since who is not told whose an answer is cannot know
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -18,13 +20,13 @@ import type { AddressInfo } from "node:net"
 import { setTimeout } from "node:timers/promises"
 
 export const faults = ["refused", "lost", "failed", "torn", "twice", "stale", "shuffled"] as const
-export type Fault = typeof faults[number]
+export type Fault = typeof faults[number] | "crossed"
 
 export interface HttpProxy {
   readonly url: string
   /** How often each fault happened. */
   readonly counts: { readonly [fault in Fault]: number }
-  /** How likely a request meets a fault, from 0 to 1; and which, all unless it is said. */
+  /** How likely a request meets a fault, from 0 to 1; and which, all of {@link faults} unless it is said. */
   readonly setTrouble: (chance: number, which?: ReadonlyArray<Fault>) => void
   /** Loses the next answer whose text is like this, and no other. It resolves once that has happened. */
   readonly loseWhere: (isMeant: (answer: string) => boolean) => Promise<void>
@@ -47,7 +49,7 @@ export const chances = (seed: number) => {
 export const make = (target: string, seed: number): Effect.Effect<HttpProxy, never, Scope.Scope> =>
   Effect.gen(function*() {
     const random = chances(seed)
-    const counts = { refused: 0, lost: 0, failed: 0, torn: 0, twice: 0, stale: 0, shuffled: 0 }
+    const counts = { refused: 0, lost: 0, failed: 0, torn: 0, twice: 0, stale: 0, shuffled: 0, crossed: 0 }
     const line: Line = {
       target,
       chance: 0,
@@ -104,8 +106,13 @@ interface Line {
   trap: ((text: string) => boolean) | undefined
   /** Faults so far: they take turns, so that each happens. */
   drawn: number
-  /** The last answers to each question. */
-  readonly answers: Map<string, Array<string>>
+  /** The last answers to each question, and the name it was asked by. */
+  readonly answers: Map<string, Earlier>
+}
+
+interface Earlier {
+  readonly name: string | undefined
+  readonly texts: ReadonlyArray<string>
 }
 
 const serve = async (line: Line, request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -121,10 +128,18 @@ const serve = async (line: Line, request: IncomingMessage, response: ServerRespo
 
 const answer = async (line: Line, request: IncomingMessage, response: ServerResponse, body: string): Promise<void> => {
   const question = questionOf(body)
-  const earlier = line.answers.get(question) ?? []
-  const draw = line.random() < line.chance ? line.which[line.drawn++ % line.which.length] : undefined
-  const fault = draw === "stale" && earlier.length === 0 ? undefined : draw
+  const { operationName: name } = JSON.parse(body) as { readonly operationName?: string }
+  const earlier: { readonly [fault: string]: ReadonlyArray<string> } = {
+    stale: line.answers.get(question)?.texts ?? [],
+    crossed: Array.from(line.answers).flatMap(([other, { name: named, texts }]) =>
+      name !== undefined && named === name && other !== question ? texts : []
+    )
+  }
+  const draw = line.random() < line.chance ? line.which[line.drawn % line.which.length] : undefined
+  // One that cannot happen yet keeps its turn.
+  const fault = draw !== undefined && earlier[draw]?.length === 0 ? undefined : draw
   if (fault !== undefined) {
+    line.drawn++
     line.counts[fault]++
     await setTimeout(line.random() * 5)
   }
@@ -142,14 +157,17 @@ const answer = async (line: Line, request: IncomingMessage, response: ServerResp
     response.end(text)
   }
   if (fault === "refused") return void response.socket?.destroy()
-  if (fault === "stale") return send({ status: 200, text: earlier[Math.floor(line.random() * earlier.length)]! })
+  const texts = fault === undefined ? undefined : earlier[fault]
+  if (texts !== undefined) return send({ status: 200, text: texts[Math.floor(line.random() * texts.length)]! })
   if (fault === "failed") {
     if (line.random() < 0.5) await pass()
     return send({ status: 500, text: "<html>out of order</html>" })
   }
   if (fault === "twice") await pass()
   const passed = await pass()
-  if (passed.status === 200) line.answers.set(question, [...earlier, passed.text].slice(-5))
+  if (passed.status === 200) {
+    line.answers.set(question, { name, texts: [...(line.answers.get(question)?.texts ?? []), passed.text].slice(-5) })
+  }
   if (fault === "lost" || line.trap?.(passed.text) === true) return void response.socket?.destroy()
   if (fault === "torn") return send({ ...passed, text: passed.text.slice(0, passed.text.length >> 1) })
   if (fault === "shuffled") {

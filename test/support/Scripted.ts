@@ -29,6 +29,11 @@ export interface Scripted {
   readonly asked: ReadonlyArray<Asked>
 }
 
+/** The data of an answer that has this value for a field, under the name that the question gives it. */
+export const dataOf = (query: string, field: string, value: unknown): { readonly [name: string]: unknown } => ({
+  [new RegExp(`(\\w+): ${field}\\b`).exec(query)?.[1] ?? field]: value
+})
+
 /** Opens one; it ends with the scope. */
 export const make = (reply: (asked: Asked) => Reply): Effect.Effect<Scripted, never, Scope.Scope> =>
   Effect.gen(function*() {
