@@ -3,7 +3,7 @@
  * of real document models, dispatches actions, and is killed again and again, at any time. Once it has come to its end,
  * our tables are the fold of what the reactor has stored.
  *
- * `BRIDGE_KILLS` and `BRIDGE_OPERATIONS` make it a campaign.
+ * `BRIDGE_KILLS` and `BRIDGE_OPERATIONS` make it a campaign, whose moments of chance are those of `BRIDGE_SEED`.
  */
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -12,6 +12,7 @@ import { spawn } from "node:child_process"
 import * as Bundle from "../support/Bundle.js"
 import * as Database from "../support/Database.js"
 import * as Directory from "../support/Directory.js"
+import * as HttpProxy from "../support/HttpProxy.js"
 import * as Store from "../support/Store.js"
 import * as Drive5 from "./Drive5.js"
 import * as Host from "./Host.js"
@@ -19,7 +20,9 @@ import * as Reactor6 from "./Reactor6.js"
 import * as Tally from "./Tally.js"
 
 const killsMin = Number(process.env["BRIDGE_KILLS"] ?? 3)
-const operations = { 2: 160, 3: 1_500, ...given("BRIDGE_OPERATIONS") }
+const seed = Number(process.env["BRIDGE_SEED"] ?? Math.floor(Math.random() * 1_000_000))
+/** What each run adds to what is written, at least. */
+const operations = { 2: 40, 3: 375, ...given("BRIDGE_OPERATIONS") }
 
 function given(name: string) {
   const value = process.env[name]
@@ -31,7 +34,12 @@ const packages = {
   3: new URL("../powerhouse/reactor.mjs", import.meta.url).href
 }
 
-type End = { readonly killed: boolean; readonly out: string; readonly err: string }
+interface End {
+  readonly killed: boolean
+  /** For how long it worked. */
+  readonly millis: number
+  readonly out: string
+}
 
 /** Runs a host until it ends, or is killed so many milliseconds after it has begun to work. */
 const run = (file: string, order: Host.Order, killAfterMillis: number | undefined): Effect.Effect<End> =>
@@ -40,32 +48,42 @@ const run = (file: string, order: Host.Order, killAfterMillis: number | undefine
     let out = ""
     let err = ""
     let timer: NodeJS.Timeout | undefined
+    let began: number | undefined
     child.stdout.on("data", (text) => {
       out += String(text)
+      began ??= performance.now()
       if (killAfterMillis !== undefined) timer ??= setTimeout(() => child.kill("SIGKILL"), killAfterMillis)
     })
     child.stderr.on("data", (text) => err += String(text))
     child.once("close", (code, signal) => {
       clearTimeout(timer)
-      if (signal === "SIGKILL" || code === 0) resume(Effect.succeed({ killed: signal === "SIGKILL", out, err }))
+      const millis = began === undefined ? 0 : performance.now() - began
+      if (signal === "SIGKILL" || code === 0) resume(Effect.succeed({ killed: signal === "SIGKILL", millis, out }))
       else resume(Effect.dieMessage(`the host ended with ${code ?? signal}: ${err}`))
     })
     return Effect.sync(() => void child.kill("SIGKILL"))
   })
 
-/** Kills it at random times, and lets it come to its end. Returns how often it was killed. */
-const campaign = (file: string, order: Host.Order) =>
+/**
+ * Kills it at random times, and lets it come to its end. More and more is there to be written, and one that ended before its
+ * time shows how long there is to kill the next. Returns the last order, and how often it was killed.
+ */
+const campaign = (file: string, first: Host.Order) =>
   Effect.gen(function*() {
+    const random = HttpProxy.chances(seed)
+    let order = first
     let kills = 0
+    let spanMillis = 700
     for (let tries = 0; kills < killsMin && tries < 4 * killsMin; tries++) {
-      // More and more is there to be written, so that no host ends before its time.
-      const share = (kills + 1) / (killsMin + 1)
-      const some = { ...order, operations: Math.ceil(order.operations * share) }
-      if ((yield* run(file, some, Math.floor(20 + Math.random() * 700))).killed) kills++
+      const { killed, millis } = yield* run(file, order, Math.floor(random() * spanMillis))
+      if (killed) kills++
+      else spanMillis = Math.max(20, millis)
+      order = { ...order, operations: order.operations + first.operations }
     }
     const { out } = yield* run(file, order, undefined)
     expect(out).toContain("done")
-    return kills
+    expect(kills).toBe(killsMin)
+    return order
   })
 
 /** Each table is the fold of what is stored of its drive, and enough is stored. */
@@ -108,52 +126,55 @@ const formerTruth = (directory: string) =>
     return all.flat().map(({ operation, ...place }) => ({ ...place, ...operation }))
   })
 
-describe.each(Database.dialects)("killed at any time, with our tables on $dialect", ({ fresh }) => {
-  const within = <A>(test: (database: Database.Database, file: string) => Effect.Effect<A, never, Scope.Scope>) =>
-    Effect.gen(function*() {
-      const file = yield* Bundle.make(new URL("hosted.ts", import.meta.url))
-      return yield* test(yield* fresh, file)
-    })
+describe.each(Database.dialects)(
+  `killed at any time (by the seed ${seed}), with our tables on $dialect`,
+  ({ fresh }) => {
+    const within = <A>(test: (database: Database.Database, file: string) => Effect.Effect<A, never, Scope.Scope>) =>
+      Effect.gen(function*() {
+        const file = yield* Bundle.make(new URL("hosted.ts", import.meta.url))
+        return yield* test(yield* fresh, file)
+      })
 
-  it.scopedLive(
-    "the tables are the fold of what the current reactor has stored",
-    () =>
-      within((database, file) =>
-        Effect.gen(function*() {
-          const theirs = yield* Database.postgres
-          const order: Host.Order = {
-            generation: 3,
-            program: packages[3],
-            theirs: theirs.url,
-            ours: oursIn(database),
-            documents: 8,
-            operations: operations[3]
-          }
-          expect(yield* campaign(file, order)).toBe(killsMin)
-          yield* Effect.provide(holds(order, yield* currentTruth(theirs)), Store.layerMany(database))
-        })
-      ),
-    300_000
-  )
+    it.scopedLive(
+      "the tables are the fold of what the current reactor has stored",
+      () =>
+        within((database, file) =>
+          Effect.gen(function*() {
+            const theirs = yield* Database.postgres
+            const order: Host.Order = {
+              generation: 3,
+              program: packages[3],
+              theirs: theirs.url,
+              ours: oursIn(database),
+              documents: 8,
+              operations: operations[3]
+            }
+            const last = yield* campaign(file, order)
+            yield* Effect.provide(holds(last, yield* currentTruth(theirs)), Store.layerMany(database))
+          })
+        ),
+      300_000
+    )
 
-  it.scopedLive(
-    "the tables are the fold of what document-drive has stored",
-    () =>
-      within((database, file) =>
-        Effect.gen(function*() {
-          const directory = yield* Directory.make()
-          const order: Host.Order = {
-            generation: 2,
-            program: packages[2],
-            theirs: directory,
-            ours: oursIn(database),
-            documents: 4,
-            operations: operations[2]
-          }
-          expect(yield* campaign(file, order)).toBe(killsMin)
-          yield* Effect.provide(holds(order, yield* formerTruth(directory)), Store.layerMany(database))
-        })
-      ),
-    300_000
-  )
-})
+    it.scopedLive(
+      "the tables are the fold of what document-drive has stored",
+      () =>
+        within((database, file) =>
+          Effect.gen(function*() {
+            const directory = yield* Directory.make()
+            const order: Host.Order = {
+              generation: 2,
+              program: packages[2],
+              theirs: directory,
+              ours: oursIn(database),
+              documents: 4,
+              operations: operations[2]
+            }
+            const last = yield* campaign(file, order)
+            yield* Effect.provide(holds(last, yield* formerTruth(directory)), Store.layerMany(database))
+          })
+        ),
+      300_000
+    )
+  }
+)
