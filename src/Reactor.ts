@@ -205,6 +205,7 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
 
     const settings = yield* Settings
     const source = yield* Source
+    yield* pulses.follow(source)
     const namespaces = yield* Namespaces
     if (!(settings.concurrency >= 1)) {
       return yield* Effect.dieMessage(`a reactor's concurrency is at least 1, not ${settings.concurrency}`)

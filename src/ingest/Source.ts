@@ -93,6 +93,11 @@ export class Source extends Context.Tag("effect-processors/Source")<Source, {
    * looked goes beyond the position, unless there is nothing there.
    */
   readonly page?: (after: Position, wanted: Wanted) => Effect.Effect<Page, SourceError>
+  /**
+   * What keeps it from being up to date, and what to do about it, in sentences; none while all is well. For a source that
+   * somebody fills: whoever follows it cannot tell a quiet one from one that is cut off.
+   */
+  readonly complaints?: Effect.Effect<ReadonlyArray<string>>
   /** The strands of one document up to a position, in order, where the source need not read through to find them. */
   readonly document?: (documentId: DocumentId, through: Position) => Stream.Stream<Strand, SourceError>
 }>() {}

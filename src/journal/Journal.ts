@@ -78,6 +78,10 @@ export class Journal extends Context.Tag("effect-processors/Journal")<Journal, {
   readonly pages: (after: Position, reading?: Reading) => Stream.Stream<Log.Page, SourceError>
   /** The strands of {@link pages}. */
   readonly strands: (after: Position, reading?: Reading) => Stream.Stream<Strand, SourceError>
+  /** Makes the complaints of somebody who fills it its own, until the scope closes; see {@link Source}. */
+  readonly heed: (complaints: Effect.Effect<ReadonlyArray<string>>) => Effect.Effect<void, never, Scope.Scope>
+  /** Those of all who fill it here. */
+  readonly complaints: Effect.Effect<ReadonlyArray<string>>
   /** Waits until there may be more above a position; many may wait at once, and one look at the database serves them all. */
   readonly beyond: Watch.Beyond
   /** Removes what every cursor has passed, and returns the new floor. See {@link Retention}. */
@@ -116,6 +120,7 @@ export const make = (
     const watch = yield* Watch.make(Effect.map(Log.bounds(log), ({ head }) => head), hints(log.topic))
     const append = yield* Appends.make(log, { patience }, watch.tell)
     const alone = outside(sql)
+    const heeded = new Set<{ readonly complaints: Effect.Effect<ReadonlyArray<string>> }>()
     const page = (after: Position, reading: Reading = {}) => alone(read(log, after, reading))
     const pages = (after: Position, reading: Reading = {}) => follow((at) => page(at, reading), watch.beyond, after)
     return {
@@ -127,6 +132,18 @@ export const make = (
       pages,
       strands: (after, reading) =>
         Stream.mapConcatChunk(pages(after, reading), ({ strands }) => Chunk.unsafeFromArray(strands)),
+      heed: (complaints) =>
+        Effect.asVoid(Effect.acquireRelease(
+          Effect.sync(() => {
+            const own = { complaints }
+            heeded.add(own)
+            return own
+          }),
+          (own) => Effect.sync(() => heeded.delete(own))
+        )),
+      complaints: Effect.suspend(() =>
+        Effect.map(Effect.forEach(heeded, ({ complaints }) => complaints), (all) => all.flat())
+      ),
       beyond: watch.beyond,
       truncate: (retention) => alone(patiently(log.name, patience, Retention.truncate(log, retention)))
     }
@@ -139,6 +156,7 @@ export const asSource = (journal: Context.Tag.Service<Journal>): Context.Tag.Ser
   strands: (after) => journal.strands(after),
   head: Effect.map(journal.bounds, ({ head }) => Option.some(head)),
   page: (after, wanted) => journal.page(after, wanted),
+  complaints: journal.complaints,
   document: (documentId, through) =>
     journal.pages(origin, { filter: { documentId: [documentId] } }).pipe(
       Stream.takeUntil(({ position }) => position >= through),

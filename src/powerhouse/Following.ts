@@ -19,8 +19,9 @@ import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import type * as Subscribable from "effect/Subscribable"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import { quote } from "../domain/Operation.js"
 import type { SourceName } from "../ingest/Source.js"
-import type { JournalUnavailable } from "../journal/Journal.js"
+import type { Journal, JournalUnavailable } from "../journal/Journal.js"
 import * as Fault from "../process/Fault.js"
 import { turn } from "../store/Transaction.js"
 import type { AnswerTooLarge, AskError, Unauthorized } from "./Endpoint.js"
@@ -96,10 +97,10 @@ export interface Round {
   readonly refused: ReadonlyArray<Refused>
 }
 
-/** Begins following, and goes on until the scope closes. */
+/** Begins following, and goes on until the scope closes. Its complaints are the journal's meanwhile. */
 export const begin = (
   endpoint: string,
-  journal: SourceName,
+  journal: Context.Tag.Service<Journal>,
   round: Effect.Effect<Round, RoundError>,
   pauses: Pauses = {}
 ): Effect.Effect<Context.Tag.Service<Following>, never, Scope.Scope> =>
@@ -121,9 +122,15 @@ export const begin = (
       failingMillis: Duration.toMillis(pauses.failing ?? "1 minute")
     }
     const fiber = yield* Effect.forkScoped(
-      Effect.annotateLogs(forEver(status, round, limits), { endpoint, journal })
+      Effect.annotateLogs(forEver(status, round, limits), { endpoint, journal: journal.name })
     )
-    return { endpoint, journal, status, await: Fiber.join(fiber) }
+    yield* journal.heed(
+      Effect.zipWith(SubscriptionRef.get(status), Clock.currentTimeMillis, (now, nowMillis) =>
+        complaints(now, nowMillis).map((text) =>
+          `is filled from ${endpoint}, which ${text}`
+        ))
+    )
+    return { endpoint, journal: journal.name, status, await: Fiber.join(fiber) }
   })
 
 interface Limits {
@@ -197,22 +204,67 @@ const failed = (
     if (was.phase !== phase) yield* Effect.logWarning(`${phase}: ${Fault.describe(failure)}`)
   })
 
-/** What an operator should know of: empty while all is well. `quietMax` is how long no answer is no complaint. */
+/**
+ * What an operator should know of, and what to do about it: empty while all is well. `quietMax` is how long no answer is no
+ * complaint. A journal tells them to `Health`.
+ */
 export const complaints = (
-  status: Status,
+  { failure, phase, refused, sinceMillis }: Status,
   nowMillis: number,
   quietMax: Duration.DurationInput = "1 minute"
 ): ReadonlyArray<string> => {
-  const why = status.failure === undefined ? "" : `: ${Fault.describe(status.failure)}`
-  const forMillis = nowMillis - status.sinceMillis
-  const first = status.refused[0]
+  const why = failure === undefined ? "" : `: ${Fault.describe(failure)}; ${cureOf(failure)}`
+  const forMillis = nowMillis - sinceMillis
+  const [first] = refused
   return [
-    ...(status.phase === "halted" ? [`has halted${why}`] : []),
-    ...(status.phase !== "halted" && status.phase !== "following" && forMillis > Duration.toMillis(quietMax)
+    ...(phase === "halted" ? [`has halted${why}`] : []),
+    ...(phase !== "halted" && phase !== "following" && forMillis > Duration.toMillis(quietMax)
       ? [`has had no good answer for ${forMillis} ms${why}`]
       : []),
     ...(first === undefined
       ? []
-      : [`${status.refused.length} streams cannot go on, one because of ${Fault.describe(first.refusal)}`])
+      : [
+        `has ${refused.length === 1 ? "a stream" : `${refused.length} streams`} that cannot go on, first with ` +
+        `${placeOf(first)}${Fault.describe(first.refusal)}; ${remedyOf(first.refusal)}`
+      ])
   ]
+}
+
+/** Where a stream stands, unless its refusal says so. */
+const placeOf = ({ branch, documentId, index, refusal, scope }: Refused): string =>
+  "documentId" in refusal ? "" : `index ${index} of document ${quote(documentId)} (${quote(scope)}, ${quote(branch)}): `
+
+/** What to do about a round that fails. One that is not halted is tried again by itself. */
+const cureOf = (failure: RoundError): string => {
+  switch (failure._tag) {
+    case "Unauthorized":
+      return "start it anew with a token that is let in"
+    case "AnswerTooLarge":
+      return "then start it anew"
+    case "EndpointUnavailable":
+      return "see whether it runs and can be reached"
+    case "MalformedAnswer":
+      return "see whether its URL leads to the right endpoint, of a version that this one knows"
+    case "QuestionRejected":
+      return "see whether there is such a drive, and the token may read it"
+    case "JournalUnavailable":
+      return "see to the journal's database"
+  }
+}
+
+/** What to do about a stream. It is asked for again now and then, and goes on by itself once that helps. */
+const remedyOf = (refusal: Refused["refusal"]): string => {
+  switch (refusal._tag) {
+    case "StrandGap":
+      return "the remote does not have it either: have it send, or restore, what is missing, or leave the document out"
+    case "QuestionRejected":
+      return "see whether the document is still there, and the token may read it, or leave the document out"
+    case "HistoryRewritten":
+    case "ChainBroken":
+      return "remote and journal disagree on its history: see which one was put back to an earlier time, and follow " +
+        "the remote into a new journal if it is right"
+    case "MalformedOperation":
+    case "AppendTooLarge":
+      return "it cannot be stored as it is: have the remote take it back, or leave the document out"
+  }
 }

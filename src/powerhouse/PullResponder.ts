@@ -53,7 +53,7 @@ export const follow = (
     const endpoint = yield* Endpoint.make(options)
     const registerMillis = Duration.toMillis(options.registerEvery ?? "1 hour")
     const remote = new Remote(endpoint, journal, options, registerMillis)
-    return yield* Following.begin(endpoint.name, journal.name, remote.round, options.pauses)
+    return yield* Following.begin(endpoint.name, journal, remote.round, options.pauses)
   })
 
 /** {@link follow} as a layer. It is built at once; whether it fares well is in the status. */

@@ -83,7 +83,7 @@ export const follow = (
       scope: options.scope ?? [],
       lookMillis: Duration.toMillis(options.lookEvery ?? "15 minutes")
     })
-    return yield* Following.begin(endpoint.name, journal.name, remote.round, options.pauses)
+    return yield* Following.begin(endpoint.name, journal, remote.round, options.pauses)
   })
 
 /** {@link follow} as a layer. It is built at once; whether it fares well is in the status. */

@@ -3,7 +3,8 @@
  *
  *     every 30 s ─▶ each namespace answers? how fast? ─┐
  *                   tables there?                      ├─▶ Report ─▶ Subscribable
- *                   each subscription's pulse ─────────┘
+ *                   each subscription's pulse ─────────┤
+ *                   what the sources complain of ──────┘
  *
  * It watches the namespaces of the reactor's processors and those whose tables it is asked for, and creates none.
  *
@@ -28,7 +29,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import { dialectOf } from "../domain/Dialect.js"
 import type { Dialect } from "../domain/Dialect.js"
 import * as Partition from "../domain/Partition.js"
-import type { SourceError } from "../ingest/Source.js"
+import type { Source, SourceError } from "../ingest/Source.js"
 import * as Fault from "../process/Fault.js"
 import * as Cursors from "../store/Cursors.js"
 import * as Namespaces from "../store/Namespaces.js"
@@ -49,6 +50,8 @@ export interface Report {
   /** The tables that were asked for, and whether each is there. */
   readonly tables: ReadonlyArray<{ readonly namespace: string; readonly name: string; readonly isPresent: boolean }>
   readonly subscriptions: ReadonlyArray<SubscriptionReport>
+  /** What is followed. */
+  readonly sources: ReadonlyArray<SourceReport>
   /** What waits to be sent, for namespaces whose processors have sent something. */
   readonly outboxes: ReadonlyArray<OutboxReport>
   /** Everything that is wrong, in sentences. */
@@ -76,6 +79,12 @@ export interface SubscriptionReport {
   readonly rebuild: Rebuild | undefined
   readonly complaints: ReadonlyArray<string>
   readonly notices: ReadonlyArray<string>
+}
+
+export interface SourceReport {
+  readonly source: string
+  /** What keeps it from being up to date, and what to do about it; see {@link Source}. */
+  readonly complaints: ReadonlyArray<string>
 }
 
 export interface OutboxReport {
@@ -129,7 +138,11 @@ export const layer = (options: Options = {}): Layer.Layer<Health, never, Namespa
         undeliveredMaxMillis: Duration.toMillis(options.undeliveredMax ?? "1 minute"),
         answerWithin: options.answerWithin ?? "5 seconds"
       }
-      const watched = Effect.map(pulses.all, (all) => watch(namespaces, tables, all))
+      const watched = Effect.zipWith(
+        pulses.all,
+        pulses.sources,
+        (all, sources): Watched => ({ ...watch(namespaces, tables, all), sources })
+      )
       const examine = Effect.flatMap(watched, (all) => inspect(all, limits))
       const latest = yield* SubscriptionRef.make(yield* examine)
       const check = Effect.tap(examine, (report) => SubscriptionRef.set(latest, report))
@@ -153,10 +166,11 @@ export const layer = (options: Options = {}): Layer.Layer<Health, never, Namespa
   )
 }
 
-/** What is looked at: the places, and the subscriptions in their order. */
+/** What is looked at: the places, the subscriptions in their order, and what they follow. */
 interface Watched {
   readonly places: ReadonlyArray<Place>
   readonly pulses: ReadonlyArray<Pulse>
+  readonly sources: ReadonlyArray<Context.Tag.Service<Source>>
 }
 
 interface Place {
@@ -170,7 +184,7 @@ const watch = (
   namespaces: Context.Tag.Service<Namespaces.Namespaces>,
   tables: ReadonlyArray<readonly [Namespaces.Namespace, ReadonlyArray<string>]>,
   pulses: ReadonlyArray<Pulse>
-): Watched => {
+): Omit<Watched, "sources"> => {
   const written = new Set(pulses.map(({ namespace }) => namespace))
   const wanted = new Map(tables)
   const places = Array.from(new Set([...written, ...wanted.keys()]), (namespace) => ({
@@ -188,7 +202,7 @@ interface Limits {
   readonly answerWithin: Duration.DurationInput
 }
 
-const inspect = ({ places, pulses }: Watched, limits: Limits): Effect.Effect<Report> =>
+const inspect = ({ places, pulses, sources: followed }: Watched, limits: Limits): Effect.Effect<Report> =>
   Effect.gen(function*() {
     const atMillis = yield* Clock.currentTimeMillis
     const answers = yield* Effect.forEach(places, (place) => ask(place, pulses, limits), { concurrency: placesMax })
@@ -206,6 +220,14 @@ const inspect = ({ places, pulses }: Watched, limits: Limits): Effect.Effect<Rep
       const sql = reachable.get(namespace)
       return sql === undefined ? Effect.succeed([]) : outboxOf(namespace, sql, atMillis, limits)
     })).flat()
+    const sources = yield* Effect.forEach(followed, (source) =>
+      Effect.map(
+        answered(source.complaints ?? Effect.succeed([]), limits),
+        (found): SourceReport => ({
+          source: source.name,
+          complaints: Either.getOrElse(found, (reason) => [`does not tell how it is: ${reason}`])
+        })
+      ))
     const silent = answers.flatMap(({ namespace, reason }) => reason === undefined ? [] : [{ namespace, reason }])
     const database = silent.length === 0
       ? { isReachable: true as const, latencyMillis: Math.max(0, ...answers.map((answer) => answer.latencyMillis)) }
@@ -218,6 +240,7 @@ const inspect = ({ places, pulses }: Watched, limits: Limits): Effect.Effect<Rep
           : []
       ),
       ...told(subscriptions, "complaints"),
+      ...sources.flatMap(({ complaints: own, source }) => own.map((text) => `source ${source} ${text}`)),
       ...outboxes.flatMap(({ namespace, oldestMillis }) =>
         oldestMillis !== undefined && oldestMillis > limits.undeliveredMaxMillis
           ? [`the outbox of ${namespace} has had a message waiting for ${oldestMillis} ms`]
@@ -230,6 +253,7 @@ const inspect = ({ places, pulses }: Watched, limits: Limits): Effect.Effect<Rep
       database,
       tables,
       subscriptions,
+      sources,
       outboxes,
       complaints,
       notices: [

@@ -13,7 +13,7 @@ import type * as Option from "effect/Option"
 import type { Namespace } from "../domain/Namespace.js"
 import * as Partition from "../domain/Partition.js"
 import type { Position } from "../domain/Position.js"
-import type { SourceError } from "../ingest/Source.js"
+import type { Source, SourceError } from "../ingest/Source.js"
 import type { Commit } from "../store/Commit.js"
 import type { Cursor, Key } from "../store/Cursors.js"
 
@@ -133,11 +133,14 @@ export const phaseOf = (pulses: ReadonlyArray<Pulse>): Phase => {
   return phases.find((phase) => phase !== "idle" && phase !== "working" && phase !== "ended") ?? phases[0]!
 }
 
-/** The pulses of a reactor's subscriptions. */
+/** The pulses of a reactor's subscriptions, and what these follow. */
 export class Pulses extends Context.Tag("effect-processors/Pulses")<Pulses, {
   /** All subscriptions that were ever started, in the order they were. */
   readonly all: Effect.Effect<ReadonlyArray<Pulse>>
   readonly add: (pulse: Pulse) => Effect.Effect<void>
+  /** The sources that are followed, each once. */
+  readonly sources: Effect.Effect<ReadonlyArray<Context.Tag.Service<Source>>>
+  readonly follow: (source: Context.Tag.Service<Source>) => Effect.Effect<void>
 }>() {}
 
 /** A service of its own, for a subscription that runs without a reactor. */
@@ -146,8 +149,11 @@ export const layer: Layer.Layer<Pulses> = Layer.suspend(() => Layer.effect(Pulse
 /** No pulses yet. */
 export const make: Effect.Effect<Context.Tag.Service<Pulses>> = Effect.sync(() => {
   const pulses: Array<Pulse> = []
+  const sources = new Set<Context.Tag.Service<Source>>()
   return {
     all: Effect.sync(() => pulses.slice()),
-    add: (pulse) => Effect.sync(() => void pulses.push(pulse))
+    add: (pulse) => Effect.sync(() => void pulses.push(pulse)),
+    sources: Effect.sync(() => Array.from(sources)),
+    follow: (source) => Effect.sync(() => void sources.add(source))
   }
 })

@@ -224,7 +224,9 @@ describe("a pull responder with a server that sends nonsense", () => {
       const status = yield* following.status.get
       expect(status.refused).toMatchObject([{ documentId: "late", index: 3, refusal: { _tag: "StrandGap" } }])
       expect(status.appended).toBeGreaterThan(10)
-      expect(Following.complaints(status, status.sinceMillis)[0]).toContain("1 streams cannot go on")
+      expect(Following.complaints(status, status.sinceMillis)[0]).toContain(
+        "has a stream that cannot go on, first with PUT at index 3 of document late"
+      )
       // It asked once to be sent everything again, and no more.
       expect(server.asked.filter(({ body }) => body.operationName === "registerPullResponderListener")).toHaveLength(2)
     }))

@@ -89,6 +89,7 @@ describe("a database", () => {
           database: { isReachable: false, reason },
           tables: [{ namespace: "todos", name: "todos", isPresent: false }],
           subscriptions: [],
+          sources: [],
           outboxes: [],
           complaints: [expect.stringMatching(/^the database does not answer: .*The database connection is not open$/)],
           notices: []
