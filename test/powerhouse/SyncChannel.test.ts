@@ -148,7 +148,8 @@ describe.each(Database.dialects)(
           proxy.setTrouble(0.35, troubles)
           const { journal } = yield* follow(yield* fresh, proxy.url, driveId, { lookEvery: "200 millis" })
           const random = HttpProxy.chances(seed)
-          for (let round = 0; round < 40; round++) {
+          const happened = () => troubles.every((fault) => proxy.counts[fault] > 0)
+          for (let round = 0; round < 40 || (round < 400 && !happened()); round++) {
             const document = documents[Math.floor(random() * documents.length)]!
             const count = 1 + Math.floor(random() * 12)
             yield* Effect.promise(() =>
@@ -158,8 +159,7 @@ describe.each(Database.dialects)(
             )
           }
           yield* agree(journal, database)
-          const kinds = Object.values(proxy.counts).filter((count) => count > 0)
-          expect(kinds).toHaveLength(troubles.length)
+          expect(happened()).toBe(true)
         })
     )
 
