@@ -181,6 +181,9 @@ const begin = <R>(processor: Processor<never, R>, documentId: string | undefined
   Effect.gen(function*() {
     yield* Anew.definitionsOf(processor, documentId)
     const source = yield* Source
+    if (source.onlyOnce !== undefined) {
+      return yield* refuse(processor, `${source.name} supplies nothing a second time: ${source.onlyOnce}`)
+    }
     const key: Cursors.Key = { processor: processor.name, source: source.name }
     const live = yield* Effect.flatMap(Namespaces, ({ open }) => open(processor.namespace))
     const cursor = yield* peek(live, key)

@@ -28,7 +28,7 @@ import type * as Brake from "./ingest/Brake.js"
 import * as Filter from "./ingest/Filter.js"
 import * as Pace from "./ingest/Pace.js"
 import type * as Relay from "./ingest/Relay.js"
-import { Source } from "./ingest/Source.js"
+import { Source, withoutDocuments } from "./ingest/Source.js"
 import type { SourceError } from "./ingest/Source.js"
 import { Tempo } from "./ingest/Tempo.js"
 import type { Dispatch } from "./process/Dispatch.js"
@@ -145,6 +145,9 @@ interface Opened<R> {
 const open = <R>(processor: Processor<never, R>, options: Options) =>
   Effect.gen(function*() {
     const source = yield* Source
+    // Found out at the first operation that takes others back, it would be late.
+    const refusal = processor.history === "replay" ? withoutDocuments(source) : undefined
+    if (refusal !== undefined) return yield* refusal
     const key = { processor: processor.name, source: source.name }
     const turn = options.turn ?? identity
     const { claims, partition } = options.share ?? { claims: new Claims(key, 1, turn), partition: Partition.whole }

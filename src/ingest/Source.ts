@@ -65,7 +65,18 @@ export class SourceTruncated extends Data.TaggedError("SourceTruncated")<{
   }
 }
 
-export type SourceError = SourceUnavailable | MalformedSource | SourceTruncated
+/** The supply is not there a second time, and somebody needs it again. Lasting. */
+export class SuppliedOnce extends Data.TaggedError("SuppliedOnce")<{
+  readonly source: string
+  /** Why, and what to do. */
+  readonly reason: string
+}> {
+  override get message(): string {
+    return `source ${this.source} supplies nothing a second time: ${this.reason}`
+  }
+}
+
+export type SourceError = SourceUnavailable | MalformedSource | SourceTruncated | SuppliedOnce
 
 /** Which strands are wanted, and how many at once; the strand that reaches a bound may exceed it. */
 export interface Wanted {
@@ -98,9 +109,20 @@ export class Source extends Context.Tag("effect-processors/Source")<Source, {
    * somebody fills: whoever follows it cannot tell a quiet one from one that is cut off.
    */
   readonly complaints?: Effect.Effect<ReadonlyArray<string>>
+  /**
+   * Set where `strands` supplies to whoever follows, and to nobody a second time: why, and what to do. Its processors are
+   * not rebuilt; and one that replays documents needs `document`.
+   */
+  readonly onlyOnce?: string
   /** The strands of one document up to a position, in order, where the source need not read through to find them. */
   readonly document?: (documentId: DocumentId, through: Position) => Stream.Stream<Strand, SourceError>
 }>() {}
+
+/** Why the strands of a document cannot be had again, where they cannot. */
+export const withoutDocuments = (
+  { document, name: source, onlyOnce }: Context.Tag.Service<Source>
+): SuppliedOnce | undefined =>
+  document !== undefined || onlyOnce === undefined ? undefined : new SuppliedOnce({ source, reason: onlyOnce })
 
 /** The strands of one document up to a position, in order. A source that cannot look them up is read from its beginning. */
 export const documentOf = (
@@ -109,7 +131,7 @@ export const documentOf = (
   through: Position
 ): Stream.Stream<Strand, SourceError> =>
   through === origin ? Stream.empty : source.document?.(documentId, through) ??
-    source.strands(origin).pipe(
+    again(source, origin).pipe(
       Stream.takeUntil((strand) => strand.position >= through),
       Stream.filter((strand) => strand.documentId === documentId && strand.position <= through)
     )
@@ -128,10 +150,16 @@ export const documentsOf = (
     )
     : through <= after
     ? Stream.empty
-    : source.strands(after).pipe(
+    : again(source, after).pipe(
       Stream.takeUntil((strand) => strand.position >= through),
       Stream.filter((strand) => documentIds.has(strand.documentId) && strand.position <= through)
     )
+
+/** Reads beside whoever follows. */
+const again = (source: Context.Tag.Service<Source>, after: Position): Stream.Stream<Strand, SourceError> => {
+  const refusal = withoutDocuments(source)
+  return refusal === undefined ? source.strands(after) : Stream.fail(refusal)
+}
 
 /** Brands a source's name; throws a `ParseError` when it is empty, too long or not clean text. */
 export const name: (text: string) => SourceName = Schema.decodeUnknownSync(SourceName)

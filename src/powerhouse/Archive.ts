@@ -58,6 +58,8 @@ export interface Archive {
   ) => Stream.Stream<ReadonlyArray<Found>, ArchiveUnavailable>
   /** Operations of one stream. */
   readonly between: (missing: Missing) => Stream.Stream<ReadonlyArray<Found>, ArchiveUnavailable>
+  /** All operations of a document of a drive, each stream in the order of its indexes; none of one that is not there. */
+  readonly document: (drive: string, documentId: string) => Stream.Stream<ReadonlyArray<Found>, ArchiveUnavailable>
   /** Those of the documents that are in the drive now. */
   readonly within: (
     drive: string,

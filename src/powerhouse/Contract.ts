@@ -90,6 +90,8 @@ export interface ReactorModule {
       view?: undefined,
       paging?: Paging
     ) => Promise<Page<IndexEntry>>
+    /** The entries of one document, by their ordinals. */
+    readonly get: (documentId: string, view?: undefined, paging?: Paging) => Promise<Page<IndexEntry>>
     readonly getCollectionsForDocuments: (documentIds: Array<string>) => Promise<Record<string, Array<string>>>
   }
   readonly operationStore: {

@@ -1,5 +1,5 @@
 /**
- * An inbox: the source of what is delivered to us and cannot be asked for again.
+ * An inbox: the source of what is delivered to us and cannot be asked for again, but for a document in the archive.
  *
  *     put(strands) ──▶ │ waiting, each with its position │ ──▶ subscription ──▶ commit ──▶ settled ──▶ put returns
  *                                    └─ supplied again when the subscription opens again
@@ -61,8 +61,16 @@ export interface Inbox<E> {
   readonly failure: () => E | undefined
 }
 
-/** An empty inbox. `head` is the mark at which a processor begins that wants only what comes from now on. */
-export const make = <E>(name: string, head: Effect.Effect<number, SourceError>): Effect.Effect<Inbox<E>> =>
+/** What an archive adds to an inbox. */
+export interface Past {
+  /** The mark at which a processor begins that wants only what comes from now on. */
+  readonly head: Effect.Effect<number, SourceError>
+  /** All of a document that the archive has. */
+  readonly document: (documentId: string) => Stream.Stream<Unplaced, SourceError>
+}
+
+/** An empty inbox. */
+export const make = <E>(name: string, past: Past | undefined): Effect.Effect<Inbox<E>> =>
   Effect.gen(function*() {
     const opened = yield* Deferred.make<number>()
     const pile = new Pile<E>(name, yield* Effect.makeLatch(false))
@@ -73,8 +81,17 @@ export const make = <E>(name: string, head: Effect.Effect<number, SourceError>):
         head: Effect.suspend(() =>
           pile.isOpened
             ? Effect.succeed(Option.some(pile.last))
-            : Effect.map(head, (mark) => Option.some(mark === 0 ? behindNothing : positionOf(mark)))
-        )
+            : Effect.map(
+              past?.head ?? Effect.succeed(0),
+              (mark) => Option.some(mark === 0 ? behindNothing : positionOf(mark))
+            )
+        ),
+        ...(past === undefined ? { onlyOnce: notKept } : {
+          onlyOnce: notInOrder,
+          // The archive knows nothing of our positions. What was not committed yet, the progress of its stream tells.
+          document: (documentId, through) =>
+            Stream.map(past.document(documentId), (strand) => ({ ...strand, position: through }))
+        })
       },
       opened: Deferred.await(opened),
       put: (strands) => strands.length === 0 ? Effect.void : pile.put(strands),
@@ -84,6 +101,12 @@ export const make = <E>(name: string, head: Effect.Effect<number, SourceError>):
       failure: () => pile.failure
     }
   })
+
+const notKept = "what a reactor delivers is not kept here; give the bridge an archive of its store, " +
+  "or have the processor follow an OperationStore"
+
+const notInOrder = "what a reactor delivers is not kept here, and its archive has single documents alone; have the " +
+  "processor follow an OperationStore, or begin anew under another name"
 
 /** A strand that waits; without one it is a mark. */
 interface Entry<E> {

@@ -29,6 +29,10 @@ export const make = ({ operationIndex, operationStore }: Contract.ReactorModule)
         page.filter(({ index }) => index <= missing.to).map((operation) => found({ ...missing, ordinal: 0 }, operation))
       )
     ),
+  document: (_, documentId) =>
+    pages("operation index", (paging) => operationIndex.get(documentId, undefined, paging)).pipe(
+      Stream.mapEffect((entries) => completed(operationStore, entries))
+    ),
   within: (drive, documentIds) =>
     Effect.map(
       read("collections", () => operationIndex.getCollectionsForDocuments([...documentIds])),

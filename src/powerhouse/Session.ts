@@ -101,7 +101,8 @@ export const open = <R>(
   Effect.gen(function*() {
     const { archive, drive, processor } = post
     const who = { drive, processor: processor.name }
-    const inbox = yield* Inbox.make<ProcessorStopped | Disconnected>(sourceName(drive), headOf(drive, archive))
+    const past = archive === undefined ? undefined : pastOf(drive, archive)
+    const inbox = yield* Inbox.make<ProcessorStopped | Disconnected>(sourceName(drive), past)
     const stop = (cause: unknown) => inbox.fail(new ProcessorStopped({ ...who, cause }))
     yield* Effect.addFinalizer(() => inbox.fail(new Disconnected(who)))
     const reactor = yield* startReactor(processor, inbox.source)
@@ -190,11 +191,21 @@ const startReactor = <R>(processor: Processor<never, R>, source: Context.Tag.Ser
     (context) => Context.get(context, Reactor.Reactor)
   )
 
-const headOf = (drive: string, archive: Archive | undefined) =>
-  archive === undefined ? Effect.succeed(0) : Effect.mapError(
-    archive.head,
-    (cause) => new Source.SourceUnavailable({ source: sourceName(drive), reason: cause.message, cause })
-  )
+const pastOf = (drive: DriveId, archive: Archive): Inbox.Past => {
+  const unavailable = (cause: ArchiveUnavailable) =>
+    new Source.SourceUnavailable({ source: sourceName(drive), reason: cause.message, cause })
+  return {
+    head: Effect.mapError(archive.head, unavailable),
+    document: (documentId) =>
+      archive.document(drive, documentId).pipe(
+        Stream.mapError(unavailable),
+        Stream.mapEffect(decodeFound),
+        Stream.mapConcat((strands) =>
+          strands.map((strand) => strand.driveId === undefined ? { ...strand, driveId: drive } : strand)
+        )
+      )
+  }
+}
 
 const complain = (failure: ArchiveUnavailable) => Effect.logWarning(failure.message)
 

@@ -26,6 +26,7 @@ export const make = (storage: Contract.DocumentStorage): Archive => ({
       documentIn(storage, documentId),
       (document) => document === undefined ? [] : [strand(documentId, document, scope, from, to)]
     )),
+  document: (drive, documentId) => Stream.fromEffect(strandsOf(storage, drive, documentId)),
   within: (drive, documentIds) =>
     Effect.map(read("documents", () => storage.getChildren(drive)), (children) => {
       const known = new Set([drive, ...children])

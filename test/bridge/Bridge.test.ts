@@ -281,6 +281,11 @@ const archiveOf = (stored: Array<Delivered>) => {
           ).map(found)
         )
       }),
+    document: (_, documentId) =>
+      Stream.suspend(() => {
+        asked.push(documentId)
+        return Stream.make(stored.filter(({ context }) => context.documentId === documentId).map(found))
+      }),
     within: (_, documentIds) => Effect.succeed(new Set(documentIds.filter((id) => id !== "elsewhere"))),
     head: Effect.sync(() => Math.max(0, ...stored.map(({ context }) => context.ordinal)))
   }
@@ -529,6 +534,7 @@ describe("a record", () => {
       const archive: Powerhouse.Archive.Archive = {
         since: () => Stream.empty,
         between: () => Stream.empty,
+        document: () => Stream.empty,
         within: () => Effect.succeed(new Set()),
         head: Effect.succeed(0)
       }

@@ -45,6 +45,9 @@ export interface Drive5 {
   readonly createDocument: (drive: string, id: string) => Promise<void>
   readonly execute: (document: string, ...actions: ReadonlyArray<object>) => Promise<void>
   readonly setName: (text: string) => object
+  readonly undo: () => object
+  /** The document as the server has it. */
+  readonly read: (id: string) => Promise<{ readonly state: { readonly global: { readonly name: string } } }>
   readonly stored: (drive: string) => Promise<ReadonlyArray<Stored>>
 }
 

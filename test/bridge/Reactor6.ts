@@ -63,6 +63,8 @@ export interface Reactor6 extends Powerhouse.Contract.ReactorModule {
   /** An action that the document refuses: it is recorded, and changes nothing. */
   readonly refused: () => object
   readonly undo: () => object
+  /** The document as the reactor has it. */
+  readonly read: (id: string) => Promise<{ readonly state: { readonly global: { readonly name: string } } }>
   readonly stored: () => Promise<ReadonlyArray<Delivered>>
   readonly close: () => Promise<void>
 }

@@ -91,6 +91,8 @@ create(emptyModel(), id, name),
     deleteDocument: (document) => done(reactor.deleteDocument(document)),
     refused: () => model.documentModelActions.deleteModule({ id: "there is no such module" }),
     undo: () => model.actions.undo(),
+    /** The document as the reactor has it. */
+    read: (id) => reactor.get(id, { branch: "main" }),
     /** Everything that the reactor has stored, by ordinal, with the errors that the index does not keep. */
     stored: async () => {
       const all = await readAll()

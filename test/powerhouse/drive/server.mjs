@@ -4,7 +4,7 @@
  */
 import * as packages from "document-drive"
 import { FilesystemStorage } from "document-drive/storage/filesystem"
-import { documentModelCreateDocument, documentModelDocumentModelModule } from "document-model"
+import { actions as common, documentModelCreateDocument, documentModelDocumentModelModule } from "document-model"
 import promises from "node:fs/promises"
 
 // What goes wrong is what the tests look at, and not their output.
@@ -60,6 +60,9 @@ export const open = async ({ directory, storage: given } = {}) => {
     },
     execute: (document, ...actions) => done(server.addActions(document, actions)),
     setName: (text) => documentModelDocumentModelModule.actions.setModelName({ name: text }),
+    undo: () => common.undo(1, "global"),
+    /** The document as the server has it. */
+    read: (id) => server.getDocument(id),
     /** What it would deliver of a drive and its documents. */
     stored: async (drive) => {
       const all = []
