@@ -5,9 +5,9 @@
  *             ├─▶ G2   the same, operations with `timestampUtcMs` and their `action`
  *             └─▶ G3   [{ operation: { …, action }, context: { documentId, …, ordinal } }, …]
  *
- * Invariants: nothing is there that a strand does not know. A state is there when somebody folds it (`States`), and the whole
- * `document` of G2 never is; `resultingState` is absent, as it is in a backfill of the real reactor; `input` is absent where
- * there was none. `ordinal` is the strand's position in its source. An operation that was denied has an `error`, and not a
+ * Invariants: nothing is there that a strand does not know. A state is there when somebody folds it (`States`, for G3
+ * `ResultingStates`), and otherwise absent, as it is in a backfill of the real reactor; the whole `document` of G2 never is
+ * there; `input` is absent where there was none. `ordinal` is the strand's position in its source. An operation that was denied has an `error`, and not a
  * `deniedReason`.
  */
 
@@ -50,6 +50,8 @@ export interface OperationWithContext {
     readonly scope: string
     readonly branch: string
     readonly ordinal: number
+    /** The document after the operation, as JSON. */
+    readonly resultingState?: string
   }
 }
 
@@ -75,9 +77,12 @@ export interface InternalTransmitterUpdate {
 export const isDelivered = (generation: Generation, strand: Strand): boolean =>
   generation === "G3" || (strand.scope !== "local" && strand.scope !== "document")
 
-/** As `onOperations` is handed it. */
-export const operations = (strand: Strand): ReadonlyArray<OperationWithContext> =>
-  strand.operations.map((operation) => ({
+/** As `onOperations` is handed it; `resulting` are the states that its operations result in, one for each. */
+export const operations = (
+  strand: Strand,
+  resulting: ReadonlyArray<string | undefined> = []
+): ReadonlyArray<OperationWithContext> =>
+  strand.operations.map((operation, i) => ({
     operation: {
       id: operation.id,
       index: operation.index,
@@ -92,9 +97,13 @@ export const operations = (strand: Strand): ReadonlyArray<OperationWithContext> 
       documentType: strand.documentType,
       scope: strand.scope,
       branch: strand.branch,
-      ordinal: Number(strand.position)
+      ordinal: Number(strand.position),
+      ...resultingOf(resulting[i])
     }
   }))
+
+const resultingOf = (resultingState: string | undefined): { readonly resultingState?: string } =>
+  resultingState === undefined ? {} : { resultingState }
 
 /** As `onStrands` is handed it, in a drive; `steps` are those of its operations, one for each. */
 export const update = (

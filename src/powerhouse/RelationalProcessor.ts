@@ -43,6 +43,7 @@ import * as Delivery from "./Delivery.js"
 import type { Generation } from "./Delivery.js"
 import { getNamespace } from "./HashNamespace.js"
 import * as LegacyDb from "./LegacyDb.js"
+import { ResultingStates } from "./ResultingStates.js"
 import { States } from "./States.js"
 import type { Modules } from "./States.js"
 
@@ -89,8 +90,9 @@ export interface Options {
    */
   readonly tables?: "theirs" | "ours"
   /**
-   * The models whose documents are to have their `state` and `previousState` in strands of G1 and G2, by document type: their
-   * own `DocumentModelModule`s. See `States` for what it costs. G3 has no state, as in a backfill of the real reactor.
+   * The models whose documents are to have their states, by document type: their own `DocumentModelModule`s. G1 and G2 have
+   * `state` and `previousState` then, G3 `resultingState`, which the real reactor gives live and leaves out in a backfill.
+   * See `States` and `ResultingStates` for what it costs; without a model there is no state.
    */
   readonly models?: Modules
   /** What becomes of queries that it does not await; see `Call`. Default: `"fail"`. */
@@ -186,9 +188,13 @@ interface Parts extends Options {
 }
 
 const fromParts = (name: string, title: string, generation: Generation, parts: Parts): RelationalProcessor => {
+  // The whole state of a document is that of all its scopes; the class is handed those that it wants.
+  const isWhole = generation === "G3" && parts.models !== undefined
   const processor = Processor.make(name, {
     namespace: parts.namespace,
-    filter: generation === "G3" ? parts.filter ?? {} : { driveId: [parts.driveId], ...parts.filter },
+    filter: generation === "G3"
+      ? withScopes(parts.filter ?? {}, !isWhole)
+      : { driveId: [parts.driveId], ...parts.filter },
     filterDialect: generation === "G3" ? "reactor" : "drive",
     ...(parts.startFrom === undefined ? {} : { startFrom: parts.startFrom }),
     ...(parts.batch === undefined ? {} : { batch: parts.batch }),
@@ -201,6 +207,9 @@ const fromParts = (name: string, title: string, generation: Generation, parts: P
   }
   return Object.assign(processor, { [legacyId]: legacy })
 }
+
+const withScopes = ({ scope, ...filter }: Filter, isKept: boolean): Filter =>
+  isKept && scope !== undefined ? { ...filter, scope } : filter
 
 const legacyId = Symbol.for("effect-processors/powerhouse/Legacy")
 
@@ -222,6 +231,9 @@ interface Open {
   readonly instance: Instance
   readonly manner: Call.Manner
   readonly states: States | undefined
+  readonly resulting: ResultingStates | undefined
+  /** The strands that it is handed, of those that it follows. */
+  readonly isWanted: (strand: Strand) => boolean
 }
 
 /** Makes the instance and its tables, alone and in one transaction. */
@@ -274,8 +286,12 @@ const open = (
     )
     yield* complain(title, generation, parts, instance)
     yield* Effect.addFinalizer(() => disconnect(title, instance, manner))
-    const states = parts.models === undefined ? undefined : new States(parts.models, yield* Source)
-    return handler({ title, instance, manner, states }, generation, parts)
+    const source = yield* Source
+    const { models } = parts
+    const states = models === undefined || generation === "G3" ? undefined : new States(models, source)
+    const resulting = models === undefined || generation !== "G3" ? undefined : new ResultingStates(models, source)
+    const isWanted = Filters.compile(parts.filter ?? {}, generation === "G3" ? "reactor" : "drive")
+    return handler({ title, instance, manner, states, resulting, isWanted }, generation, parts)
   })
 
 const unopened = (title: string, cause: unknown) => new SqlError({ cause, message: `Failed to open ${title}` })
@@ -363,9 +379,16 @@ const update = (
 const strandByStrand = (processor: Open, strand: Strand, attempt: Attempt) =>
   Effect.suspend(() => {
     attempt.current = strand.operations.length === 1 ? strand.operations[0] : undefined
-    return Effect.tap(call(processor, "onOperations", () => Delivery.operations(strand)), () => {
-      attempt.current = undefined
-    })
+    return (processor.resulting?.of(strand) ?? Effect.succeed([])).pipe(
+      Effect.flatMap((resulting) =>
+        processor.isWanted(strand)
+          ? call(processor, "onOperations", () => Delivery.operations(strand, resulting))
+          : Effect.void
+      ),
+      Effect.tap(() => {
+        attempt.current = undefined
+      })
+    )
   })
 
 const call = (

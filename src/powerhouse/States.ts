@@ -147,8 +147,8 @@ const fold = (
 
 const tooBroken = { takenBack: [], broughtBack: [] }
 
-/** What was refused, or only takes back, changes nothing by itself. What came before is let go: only the state counts. */
-const reduced = (
+/** The document after an operation. What was refused, or only takes back, changes nothing by itself. What came before is let go: only the state counts. */
+export const reduced = (
   module: Module,
   document: object,
   { documentId, scope }: Pick<Strand, "documentId" | "scope">,
@@ -178,7 +178,8 @@ const withoutHistory = (document: object): object =>
     }
     : document
 
-const attempt = <A>({ documentId }: Pick<Strand, "documentId">, use: () => A): Effect.Effect<A, LegacyFailure> =>
+/** What the model does; what it throws is the processor's failure. */
+export const attempt = <A>({ documentId }: Pick<Strand, "documentId">, use: () => A): Effect.Effect<A, LegacyFailure> =>
   Effect.try({
     try: use,
     catch: (thrown) => new LegacyFailure({ method: `the reducer of ${documentId}`, thrown, cause: thrown })
@@ -188,7 +189,8 @@ const attempt = <A>({ documentId }: Pick<Strand, "documentId">, use: () => A): E
 const goesOn = ({ history, last }: Kept, operation: Operation): boolean =>
   last !== undefined && operation.index === last.index + 1 && history.isNext(operation)
 
-const isSame = (a: Operation, b: Operation): boolean => a.index === b.index && a.skip === b.skip && a.hash === b.hash
+export const isSame = (a: Operation, b: Operation): boolean =>
+  a.index === b.index && a.skip === b.skip && a.hash === b.hash
 
 const stateOf = (document: object, scope: string): unknown =>
   Predicate.hasProperty(document, "state") && Predicate.isRecord(document.state) ? document.state[scope] : undefined

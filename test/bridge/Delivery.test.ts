@@ -53,7 +53,7 @@ describe.each([["g3-operations", 191], ["g3-reshuffle", 8], ["g3-concurrent.deli
           operation: without(operation, "resultingState"),
           context: { ...without(context, "resultingState"), ordinal: 7 }
         }))
-        expect(strandsOf(line).flatMap(Delivery.operations)).toStrictEqual(expected)
+        expect(strandsOf(line).flatMap((strand) => Delivery.operations(strand))).toStrictEqual(expected)
       }
     })
   }
@@ -74,7 +74,7 @@ describe("a delivery", () => {
   }
 
   it("says who signed", () => {
-    expect(strandsOf(signed).flatMap(Delivery.operations)).toStrictEqual([signed])
+    expect(strandsOf(signed).flatMap((strand) => Delivery.operations(strand))).toStrictEqual([signed])
   })
 
   it("names the drive of the processor where the strand names none", () => {

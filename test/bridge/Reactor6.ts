@@ -20,6 +20,8 @@ export interface Delivered {
     readonly scope: string
     readonly branch: string
     readonly ordinal: number
+    /** Only what is delivered live. */
+    readonly resultingState?: string
   }
 }
 
@@ -58,6 +60,7 @@ export interface Reactor6 extends Powerhouse.Contract.ReactorModule {
   readonly addToDrive: (drive: string, document: string) => Promise<void>
   readonly removeFromDrive: (drive: string, document: string) => Promise<void>
   readonly execute: (document: string, ...actions: ReadonlyArray<object>) => Promise<void>
+  readonly addFile: (id: string) => object
   readonly setName: (text: string) => object
   readonly setDescription: (text: string) => object
   /** An action that the document refuses: it is recorded, and changes nothing. */
@@ -71,10 +74,14 @@ export interface Reactor6 extends Powerhouse.Contract.ReactorModule {
 
 interface Package {
   readonly open: (url: string) => Promise<Reactor6>
+  readonly modules: Powerhouse.RelationalProcessor.Options["models"] & object
 }
 
 const load = (): Promise<Package> =>
   import(new URL("../powerhouse/reactor.mjs", import.meta.url).href) as Promise<Package>
+
+/** The models of its documents, as the packages have them. */
+export const modules = () => load().then((it) => it.modules)
 
 /** Opens one outside any scope: for what ends with its process. */
 export const unscoped = async (url: string): Promise<Reactor6> => (await load()).open(url)

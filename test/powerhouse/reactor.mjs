@@ -27,6 +27,12 @@ const emptyModel = () => {
   return document
 }
 
+/** The models by type, as whoever folds states wants them. */
+export const modules = {
+  [model.documentModelDocumentType]: { ...documentModel, utils: { ...documentModel.utils, createDocument: emptyModel } },
+  [drives.driveDocumentModelModule.documentModel.global.id]: drives.driveDocumentModelModule
+}
+
 /** Failures are what these tests look at; nothing of them is printed. */
 class Silence extends ConsoleLogger {
   level = "error"
@@ -86,6 +92,7 @@ create(emptyModel(), id, name),
     removeFromDrive: (drive, document) => done(reactor.removeRelationship(drive, document, "child")),
     /** One job: these actions on one document. */
     execute: (document, ...actions) => done(reactor.execute(document, "main", actions)),
+    addFile: (id) => drives.addFile({ id, name: id, documentType: "test/file", parentFolder: null }),
     setName: (text) => model.documentModelActions.setModelName({ name: text }),
     setDescription: (text) => model.documentModelActions.setModelDescription({ description: text }),
     deleteDocument: (document) => done(reactor.deleteDocument(document)),
