@@ -189,14 +189,14 @@ const paged = <A, I>(item: Schema.Schema<A, I>) =>
 const documentFields = "id documentType revisionsList { scope revision }"
 
 /** A question about one thing, whose answer is to come under a name. */
-interface Inquiry<A, I> {
+export interface Inquiry<A, I> {
   readonly operationName: string
   readonly query: (name: string) => string
   readonly answer: Schema.Schema<A, I>
 }
 
 /** The inquiry about these variables, and about no others. */
-const questionOf = <A, I>(
+export const questionOf = <A, I>(
   { answer, operationName, query }: Inquiry<A, I>,
   variables: object
 ): Endpoint.Question<A, { readonly [name: string]: I }> => {

@@ -147,3 +147,37 @@ export const serveDrive = (
       Effect.promise(() => module.serve(opened, driveId, options)),
       (endpoint) => Effect.promise(() => endpoint.close())
     ))
+
+/** A server of document-drive 4.0.6 in this process. */
+export interface FormerDrive extends Omit<Drive, "pretend"> {
+  /** How far the server believes that a listener has come, by document. */
+  readonly taken: (
+    driveId: string,
+    listenerId: string
+  ) => Promise<{ readonly [documentId: string]: number | undefined }>
+}
+
+interface FormerModule {
+  readonly memory: () => object
+  readonly open: (storage: object) => Promise<FormerDrive>
+  readonly serve: (drive: FormerDrive, driveId: string, options?: ServeOptions) => Promise<Endpoint>
+}
+
+const formers = Effect.promise(() => import(new URL("./Drive4.mjs", import.meta.url).href) as Promise<FormerModule>)
+
+/** Over a storage of its own. */
+export const formerDrive: Effect.Effect<FormerDrive> = Effect.flatMap(
+  formers,
+  ({ memory: make, open }) => Effect.promise(() => open(make()))
+)
+
+/** The endpoint of one drive of it. */
+export const serveFormerDrive = (
+  opened: FormerDrive,
+  driveId: string
+): Effect.Effect<Endpoint, never, Scope.Scope> =>
+  Effect.flatMap(formers, (module) =>
+    Effect.acquireRelease(
+      Effect.promise(() => module.serve(opened, driveId)),
+      (endpoint) => Effect.promise(() => endpoint.close())
+    ))

@@ -65,6 +65,35 @@ export const reactor = `
 /** As it was before the auth projection: without the two fields. */
 export const olderReactor = reactor.replaceAll(/\b(?:deniedReason|errorType): String\b/g, "")
 
+/** That of document-drive 4 (reactor-api 4.0.6). */
+export const formerDrive = `
+  type OperationSignerUser { address: String! networkId: String! chainId: Int! }
+  type OperationSignerApp { name: String! key: String! }
+  type OperationSigner { app: OperationSignerApp user: OperationSignerUser signatures: [[String!]]! }
+  type OperationContext { signer: OperationSigner }
+  type OperationUpdate {
+    index: Int! skip: Int type: String! id: String! input: String! hash: String! timestamp: String! error: String
+    context: OperationContext
+  }
+  type StrandUpdate {
+    driveId: String! documentId: String! scope: String! branch: String! operations: [OperationUpdate!]!
+  }
+  input InputListenerFilter { documentType: [String!] documentId: [String!] scope: [String!] branch: [String!] }
+  enum UpdateStatus { SUCCESS MISSING CONFLICT ERROR }
+  input ListenerRevisionInput {
+    driveId: String! documentId: String! scope: String! branch: String! status: UpdateStatus! revision: Int!
+  }
+  type DocumentDrive_Listener { listenerId: ID! }
+  type Sync { strands(listenerId: ID!, since: String): [StrandUpdate!]! }
+  type System { sync: Sync }
+  type Document { id: String! name: String! documentType: String! }
+  type Query { system: System document(id: String!): Document }
+  type Mutation {
+    registerPullResponderListener(filter: InputListenerFilter!, listenerId: String): DocumentDrive_Listener
+    acknowledge(listenerId: String!, revisions: [ListenerRevisionInput]): Boolean
+  }
+`
+
 export const drive = `
   type OperationSignerUser { address: String! networkId: String! chainId: Int! }
   type OperationSignerApp { name: String! key: String! }
