@@ -50,10 +50,12 @@ import * as Connection from "./sqlite/Connection.js"
 import * as DatabaseFile from "./sqlite/DatabaseFile.js"
 import * as DataVersion from "./sqlite/DataVersion.js"
 import * as Directory from "./sqlite/Directory.js"
+import * as Errands from "./sqlite/Errands.js"
 import * as Files from "./sqlite/Files.js"
 import * as Lease from "./sqlite/Lease.js"
 import { config, directoryConfig, type DirectoryOptions, type Options } from "./sqlite/Settings.js"
 import * as Settings from "./sqlite/Settings.js"
+import * as Traits from "./sqlite/Traits.js"
 
 export { config, defaults, directoryConfig, type DirectoryOptions, type Options } from "./sqlite/Settings.js"
 
@@ -242,9 +244,12 @@ const temporary = (
 const database = (settings: Settings.Settings) =>
   Effect.gen(function*() {
     const db = yield* DatabaseFile.open(settings)
-    const lease = Lease.make(db, Connection.make(db.defaultSafeIntegers(true)))
+    const traits = Traits.make()
+    const own = Lease.make(db, Connection.make(db.defaultSafeIntegers(true), traits))
+    const lease = db.memory || settings.readonly ? own : yield* Errands.make(settings, traits, own)
     const client = yield* clientOf(lease, settings)
-    return { db, client, sqlite: Object.assign(client as SqliteClient.SqliteClient, extrasOf(db, lease, settings)) }
+    const extras = extrasOf(db, lease, settings, traits)
+    return { db, client, sqlite: Object.assign(client as SqliteClient.SqliteClient, extras) }
   })
 
 /** Whose statements take a lease each, outside a transaction, and one for all in it. */
@@ -265,7 +270,12 @@ const clientOf = (
 
 const compiler = EvenRows.required(Statement.makeCompilerSqlite())
 
-const extrasOf = (db: Database.Database, lease: SqlConnection.Acquirer, settings: Settings.Settings) => {
+const extrasOf = (
+  db: Database.Database,
+  lease: SqlConnection.Acquirer,
+  settings: Settings.Settings,
+  traits: Traits.Traits
+) => {
   const attempt = <A>(message: string, use: () => A): Effect.Effect<A, SqlError> =>
     Effect.scoped(Effect.zipRight(
       lease,
@@ -280,6 +290,10 @@ const extrasOf = (db: Database.Database, lease: SqlConnection.Acquirer, settings
         try: () => db.backup(destination),
         catch: (cause) => new SqlError({ cause: coded(cause), message: "Failed to backup database" })
       }),
-    loadExtension: (path: string) => attempt("Failed to load extension", () => db.loadExtension(path))
+    loadExtension: (path: string) =>
+      attempt("Failed to load extension", () => {
+        traits.isPlain = false
+        db.loadExtension(path)
+      })
   }
 }

@@ -37,6 +37,7 @@ import { Claims } from "./store/Claims.js"
 import * as Commit from "./store/Commit.js"
 import type { Company } from "./store/Company.js"
 import type * as Cursors from "./store/Cursors.js"
+import * as Errand from "./store/Errand.js"
 import type { Incident } from "./store/Incident.js"
 import type * as Moves from "./store/Moves.js"
 import * as Narrowing from "./store/Narrowing.js"
@@ -167,7 +168,8 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
       fenced: true,
       report: (incident) => vitals.report(incident),
       committed: (commit) => Effect.zipRight(Effect.sync(() => done.push(commit)), vitals.committed(commit)),
-      turn: (commit) => Effect.zipRight(vitals.trying, turn(tempo.timed(commit)))
+      turn: (commit) => Effect.zipRight(vitals.trying, turn(tempo.timed(commit))),
+      habits: new Errand.Habits(yield* Errand.Limits)
     }
     pulse.opened(owner.cursor)
     const batches = yield* follow(processor, source, owner, tempo, vitals, options.shared)

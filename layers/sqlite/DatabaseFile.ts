@@ -11,6 +11,7 @@ import type * as Scope from "effect/Scope"
 import type { StoreUnavailable } from "../../src/store/StoreUnavailable.js"
 import { codeOf } from "./Code.js"
 import * as Diagnosis from "./Diagnosis.js"
+import { set } from "./Prepared.js"
 import type { Settings } from "./Settings.js"
 
 /**
@@ -58,26 +59,36 @@ export const closeNow = (db: Database.Database): Effect.Effect<void> => {
   }
 }
 
-/** Sets what a file does not remember, and reads back what durability and integrity rest on. */
-const configure = (db: Database.Database, settings: Settings): void => {
-  // A database without a name is kept in no file that a log could lie beside.
-  expect(db, "journal_mode", db.memory ? "memory" : "wal", settings.filename === "" ? "MEMORY" : "WAL")
-  expect(db, "synchronous", settings.synchronous === "full" ? 2 : 1, settings.synchronous)
-  expect(db, "foreign_keys", 1, "ON")
-  expect(db, "busy_timeout", settings.busyTimeoutMillis, String(settings.busyTimeoutMillis))
-  // On macOS alone does an fsync stop short of the disk, and this asks for the one that does not.
-  db.pragma(`fullfsync = ${settings.synchronous === "full" ? "ON" : "OFF"}`)
-  db.pragma(`cache_size = -${settings.cacheKibibytes}`)
-  db.pragma(`wal_autocheckpoint = ${checkpointPages}`)
-  db.pragma(`journal_size_limit = ${walBytesMax}`)
-  readFirst(db)
-  writeFirst(db)
+/** A pragma, and what it has to be once it is set, where durability or integrity rest on it. */
+export interface Pragma {
+  readonly name: string
+  readonly value: string
+  readonly wanted?: string | number
 }
 
-const expect = (db: Database.Database, pragma: string, wanted: string | number, value: string): void => {
-  db.pragma(`${pragma} = ${value}`)
-  const found = db.pragma(pragma, { simple: true })
-  if (found !== wanted) throw new Error(`${pragma} is ${String(found)} and cannot be set to ${wanted}`)
+/** What a file does not remember. */
+export const pragmasOf = ({ busyTimeoutMillis, cacheKibibytes, filename, synchronous }: Settings): Array<Pragma> => {
+  const isFull = synchronous === "full"
+  const inMemory = filename === "" || filename === ":memory:"
+  return [
+    // A database without a name is kept in no file that a log could lie beside.
+    { name: "journal_mode", value: filename === "" ? "MEMORY" : "WAL", wanted: inMemory ? "memory" : "wal" },
+    { name: "synchronous", value: synchronous, wanted: isFull ? 2 : 1 },
+    { name: "foreign_keys", value: "ON", wanted: 1 },
+    { name: "busy_timeout", value: String(busyTimeoutMillis), wanted: busyTimeoutMillis },
+    // On macOS alone does an fsync stop short of the disk, and this asks for the one that does not.
+    { name: "fullfsync", value: isFull ? "ON" : "OFF" },
+    { name: "cache_size", value: String(-cacheKibibytes) },
+    { name: "wal_autocheckpoint", value: String(checkpointPages) },
+    { name: "journal_size_limit", value: String(walBytesMax) }
+  ]
+}
+
+/** Sets what a file does not remember, and reads back what durability and integrity rest on. */
+const configure = (db: Database.Database, settings: Settings): void => {
+  for (const pragma of pragmasOf(settings)) set(db, pragma)
+  readFirst(db)
+  writeFirst(db)
 }
 
 const readFirst = (db: Database.Database): void => void db.exec("SELECT count(*) FROM sqlite_schema")

@@ -44,6 +44,8 @@ import { folding } from "../table/FoldingConnection.js"
 import { removeDocument } from "../table/Table.js"
 import * as Cursors from "./Cursors.js"
 import * as Documents from "./Documents.js"
+import { Errand } from "./Errand.js"
+import type { Habits } from "./Errand.js"
 import * as Flight from "./Flight.js"
 import * as Incident from "./Incident.js"
 import * as Letters from "./Letters.js"
@@ -127,6 +129,8 @@ export interface Owner<R> {
   readonly committed: (commit: Commit) => Effect.Effect<void>
   /** Runs around each transaction and no pause: how many owners may commit at once. */
   readonly turn: <A, E, R2>(commit: Effect.Effect<A, E, R2>) => Effect.Effect<A, E, R2>
+  /** Which of its commits are offered as errands; none without. */
+  readonly habits?: Habits | undefined
 }
 
 /** How an owner copes with documents that take operations back. */
@@ -173,8 +177,13 @@ export const attempt = <R>(
     let documents: Rewrite.Documents = new Map()
     for (let tries = 1;; tries++) {
       const started = yield* Clock.currentTimeMillis
-      const trial: Trial = { attempt: new Attempt(), isExact, fold: undefined, done: undefined }
-      const exit = yield* transaction(write(owner, segment, decided, documents, trial)).pipe(
+      const errand = new Errand()
+      const trial: Trial = { attempt: new Attempt(), isExact, errand, fold: undefined, done: undefined }
+      const isOffered = tries === 1 && decided === undefined && owner.habits?.isOffered(segment.operations) === true
+      const exit = yield* transaction(
+        write(owner, segment, decided, documents, trial),
+        isOffered ? errand : undefined
+      ).pipe(
         Effect.withSpan("processor.commit", {
           captureStackTrace: false,
           attributes: {
@@ -193,6 +202,11 @@ export const attempt = <R>(
         Cause.failureOption(exit.cause),
         () => new Defect({ cause: Cause.squash(exit.cause) })
       )
+      if (errand.isTaken && !(error instanceof CommitUnknown)) {
+        owner.habits?.failed()
+        yield* Effect.logDebug("an errand failed and is run again", Fault.describe(error))
+        continue
+      }
       if (error instanceof Rewrite.Needed) {
         const read = yield* Effect.either(readDocuments(owner, segment, error))
         if (Either.isRight(read)) documents = new Map([...documents, ...read.right])
@@ -253,6 +267,8 @@ interface Trial {
   readonly attempt: Attempt
   /** Whether each table operation is a statement of its own, and none is held back. */
   readonly isExact: boolean
+  /** What shows whether the commits of this owner may be run elsewhere. */
+  readonly errand: Errand
   /** What holds table operations back. */
   fold: Fold | undefined
   done: Written | undefined
@@ -359,9 +375,13 @@ const handle = <R>(
     },
     { discard: true }
   )
-  const written = trial.isExact ? handled : folding(handled, (fold) => {
+  const folded = trial.isExact ? handled : folding(handled, (fold) => {
     trial.fold = fold
-  })
+  }, trial.errand)
+  const written = Effect.zipRight(
+    folded,
+    Effect.suspend(() => trial.errand.failure === undefined ? Effect.void : Effect.fail(trial.errand.failure))
+  )
   return Effect.zipRight(outgoing.around(written), outgoing.close) as Effect.Effect<
     void,
     unknown,
@@ -444,6 +464,8 @@ const settle = <R>(
 ): Effect.Effect<Outcome> =>
   Effect.gen(function*() {
     owner.cursor = cursor
+    if (trial.fold?.hasReached !== false) trial.errand.statements++
+    owner.habits?.committed(trial.errand, segment.operations)
     const key = keyOf(owner)
     for (const setback of sifted.parked) yield* owner.report(Incident.Parked({ ...key, ...setback }))
     for (const setback of sifted.skipped) yield* owner.report(Incident.Skipped({ ...key, ...setback }))

@@ -33,6 +33,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { dialectOf } from "../domain/Dialect.js"
 import * as Fault from "../process/Fault.js"
+import * as Errand from "./Errand.js"
 import { Lease } from "./Lease.js"
 
 /** COMMIT was sent and its answer was lost: the writes are in the database or they are not. Read before deciding. */
@@ -51,9 +52,13 @@ export class RolledBack extends Data.TaggedError("RolledBack")<{}> {
 
 export type TransactionError = SqlError | CommitUnknown | RolledBack
 
-/** Runs `body` in a transaction of its own. Not to be used inside another one: it would wait for its own connection. */
+/**
+ * Runs `body` in a transaction of its own. Not to be used inside another one: it would wait for its own connection. An
+ * `errand` is offered to whoever gives out the connection, and to nobody in the body.
+ */
 export const run = <A, E, R>(
-  body: Effect.Effect<A, E, R>
+  body: Effect.Effect<A, E, R>,
+  errand?: Errand.Errand
 ): Effect.Effect<A, E | TransactionError, R | SqlClient.SqlClient> =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     Effect.uninterruptibleMask((restore) =>
@@ -61,7 +66,10 @@ export const run = <A, E, R>(
         Scope.make(),
         (scope) =>
           Effect.flatMap(
-            restore(Scope.extend(sql.reserve, scope)),
+            restore(Scope.extend(
+              errand === undefined ? sql.reserve : Effect.provideService(sql.reserve, Errand.Offered, errand),
+              scope
+            )),
             (connection) => onConnection(sql, connection, restore(body))
           ),
         (scope, exit) => Scope.close(scope, exit)

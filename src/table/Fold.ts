@@ -84,6 +84,8 @@ export class Fold {
    */
   failure: SqlError | undefined = undefined
   watch: Watch | undefined = undefined
+  /** Whether an operation could not be put off, since only the database knows what it comes to. */
+  hasReached = false
   private readonly sheets = new Map<Plan, Sheet>()
   /** Sheets with something pending, in the order in which they were touched. */
   private readonly pending = new Set<Sheet>()
@@ -188,7 +190,9 @@ export class Fold {
 
   /** Whether a change of the table may come to more, or to something else, than its row as a program sees it. */
   private reaches(plan: Plan): boolean {
-    return this.reach.size > 0 && this.reach.has(plan.definition.name.toLowerCase())
+    const reaches = this.reach.size > 0 && this.reach.has(plan.definition.name.toLowerCase())
+    if (reaches) this.hasReached = true
+    return reaches
   }
 
   /** Runs a statement that changes any rows, after all that is pending. */

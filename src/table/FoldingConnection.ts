@@ -6,6 +6,8 @@
  *
  * SAVEPOINT flushes like any statement, so what is pending at a ROLLBACK TO was written after it. That is flushed as well,
  * to be taken back by the database: it might have been refused, and the program would have been told.
+ *
+ * Statements are counted, and where the transaction is not to have any of the handler's own, they are refused.
  */
 
 import * as SqlClient from "@effect/sql/SqlClient"
@@ -19,24 +21,35 @@ import { dialectOf } from "../domain/Dialect.js"
 import { Fold } from "./Fold.js"
 import * as Reach from "./Reach.js"
 
+/** Counts what a handler sends by itself. */
+export interface Counter {
+  statements: number
+  /** Why such a statement is not let through; `undefined`: it is. */
+  readonly refusal: SqlError | undefined
+}
+
 export class FoldingConnection implements Connection {
-  constructor(private readonly connection: Connection, readonly fold: Fold) {}
+  constructor(private readonly connection: Connection, readonly fold: Fold, private readonly counter: Counter) {}
+
+  private around<A>(statement: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
+    this.counter.statements++
+    return this.counter.refusal === undefined ? this.fold.around(statement) : Effect.fail(this.counter.refusal)
+  }
 
   execute: Connection["execute"] = (text, parameters, transformRows) =>
-    this.fold.around(this.connection.execute(text, parameters, transformRows))
+    this.around(this.connection.execute(text, parameters, transformRows))
 
-  executeRaw: Connection["executeRaw"] = (text, parameters) =>
-    this.fold.around(this.connection.executeRaw(text, parameters))
+  executeRaw: Connection["executeRaw"] = (text, parameters) => this.around(this.connection.executeRaw(text, parameters))
 
   executeValues: Connection["executeValues"] = (text, parameters) =>
-    this.fold.around(this.connection.executeValues(text, parameters))
+    this.around(this.connection.executeValues(text, parameters))
 
   executeUnprepared: Connection["executeUnprepared"] = (text, parameters, transformRows) =>
-    this.fold.around(this.connection.executeUnprepared(text, parameters, transformRows))
+    this.around(this.connection.executeUnprepared(text, parameters, transformRows))
 
   executeStream: Connection["executeStream"] = (text, parameters, transformRows) =>
     Stream.unwrap(Effect.as(
-      this.fold.around(Effect.void),
+      this.around(Effect.void),
       Stream.ensuring(
         this.connection.executeStream(text, parameters, transformRows),
         Effect.sync(() => this.fold.forget())
@@ -55,11 +68,13 @@ const transactionOf = (fiber: RuntimeFiber<unknown, unknown>) =>
 
 /**
  * Runs a handler in the transaction that it is in, with its table operations held back, and flushes what is left: also
- * when the handler fails, since only then is it known that nothing before was to blame. See `Fold.failure`.
+ * when the handler fails, since only then is it known that nothing before was to blame. See `Fold.failure`. What the handler
+ * sends by itself is counted by `counter`.
  */
 export const folding = <A, E, R>(
   handler: Effect.Effect<A, E, R>,
-  begun: (fold: Fold) => void
+  begun: (fold: Fold) => void,
+  counter: Counter = { statements: 0, refusal: undefined }
 ): Effect.Effect<A, E | SqlError, R | SqlClient.SqlClient> =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     Effect.withFiberRuntime((fiber) => {
@@ -69,7 +84,7 @@ export const folding = <A, E, R>(
       return Effect.flatMap(Reach.of(sql, connection), (reach) => {
         const fold = new Fold(connection, dialectOf(sql), reach)
         begun(fold)
-        const connected = new FoldingConnection(connection, fold)
+        const connected = new FoldingConnection(connection, fold, counter)
         return Effect.provideService(handler, SqlClient.TransactionConnection, [connected, depth]).pipe(
           Effect.onError((cause) => Cause.isInterrupted(cause) ? Effect.void : Effect.ignore(fold.close)),
           Effect.zipLeft(fold.close)

@@ -3,10 +3,17 @@
  *
  *     true ─▶ 1   undefined ─▶ NULL   Date ─▶ ISO text   1 ─▶ integer 1
  *     integer ─▶ number, beyond 2^53 ─▶ bigint
+ *
+ * Plain JavaScript, as all that a thread of its own loads: see `Worker`.
  */
 
-/** A parameter as the driver takes it. Throws a `TypeError` for a list or an object. */
-const bind = (value: unknown): unknown => {
+/**
+ * A parameter as the driver takes it. Throws a `TypeError` for a list or an object.
+ *
+ * @param {unknown} value
+ * @returns {unknown}
+ */
+const bind = (value) => {
   switch (typeof value) {
     case "number":
       // The driver would bind 1 as 1.0, which a TEXT column keeps as "1.0".
@@ -25,21 +32,36 @@ const bind = (value: unknown): unknown => {
   }
 }
 
-/** `bind` for every parameter, as one list: an argument each would be as many on the stack. */
-export const bindAll = (params: ReadonlyArray<unknown>): Array<unknown> => {
-  const bound = new Array<unknown>(params.length)
+/**
+ * `bind` for every parameter, as one list: an argument each would be as many on the stack.
+ *
+ * @param {ReadonlyArray<unknown>} params
+ * @returns {Array<unknown>}
+ */
+export const bindAll = (params) => {
+  const bound = new Array(params.length)
   for (let i = 0; i < params.length; i++) bound[i] = bind(params[i])
   return bound
 }
 
-/** An integer as a `number` where that is exact; anything else stays what it is. */
-export const narrow = (value: unknown): unknown =>
+/**
+ * An integer as a `number` where that is exact; anything else stays what it is.
+ *
+ * @param {unknown} value
+ * @returns {unknown}
+ */
+export const narrow = (value) =>
   typeof value === "bigint" && value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER
     ? Number(value)
     : value
 
-/** `narrow` for every column, in place. */
-export const narrowRow = (row: Record<string, unknown>): void => {
+/**
+ * `narrow` for every column, in place.
+ *
+ * @param {Record<string, unknown>} row
+ * @returns {void}
+ */
+export const narrowRow = (row) => {
   for (const column in row) {
     if (typeof row[column] === "bigint") row[column] = narrow(row[column])
   }
