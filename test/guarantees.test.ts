@@ -85,6 +85,24 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         expect(kills).toBeGreaterThan(killsMin)
       }), 240_000)
 
+    it.scopedLive.runIf(dialect === "sqlite")(
+      "killed at each message to the thread that commits",
+      () =>
+        Effect.gen(function*() {
+          const { kills, violations } = yield* Sweep.everyStatement({
+            dialect,
+            seed: 8,
+            size,
+            program: "reactor",
+            errands: true,
+            moments: ["before", "sent", "after"]
+          })
+          expect(violations).toEqual([])
+          expect(kills).toBeGreaterThan(150)
+        }),
+      240_000
+    )
+
     it.scopedLive("killed at each statement of four partitions, and resumed as one", () =>
       Effect.gen(function*() {
         const { kills, violations } = yield* Sweep.everyStatement({

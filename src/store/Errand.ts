@@ -48,17 +48,17 @@ export interface Bounds {
   readonly operations: number
   /** Commits of that size, one after another, that wrote through tables alone before. */
   readonly calm: number
+  /** After each errand that failed so many times more of them are wanted, but never more than `calmMax`. */
+  readonly factor: number
+  readonly calmMax: number
 }
 
-export const defaults: Bounds = { operations: 200, calm: 3 }
+export const defaults: Bounds = { operations: 200, calm: 3, factor: 8, calmMax: 4_096 }
 
 /** The bounds of the owners that are made here; {@link defaults} unless given. */
 export class Limits extends Context.Reference<Limits>()("effect-processors/Errand/Limits", {
   defaultValue: (): Bounds => defaults
 }) {}
-
-/** After an errand that failed so many more calm commits are wanted, up to the last. */
-const patience = { factor: 8, max: 4_096 } as const
 
 /** What was learned of an owner's commits. */
 export class Habits {
@@ -83,6 +83,6 @@ export class Habits {
   /** Learns from an errand that failed. */
   failed(): void {
     this.calm = 0
-    this.wanted = Math.min(patience.max, Math.max(1, this.wanted) * patience.factor)
+    this.wanted = Math.min(this.bounds.calmMax, this.wanted * this.bounds.factor)
   }
 }

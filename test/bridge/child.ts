@@ -2,7 +2,7 @@
  * The child of the bridge's kill tests: a legacy processor that follows strands into a database and kills itself at a
  * statement, as a power cut would.
  *
- *     node child.mjs '{"dialect":"pg","target":"url","killAt":17,"moment":"before","program":"ours"}'
+ *     node child.js '{"dialect":"pg","target":"url","killAt":17,"moment":"before","program":"ours"}'
  *
  * It prints how many statements it sent when it came to the end alive.
  */

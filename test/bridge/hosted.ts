@@ -2,7 +2,7 @@
  * The child of the kill tests: a `Host`, which is killed from outside. It prints the operations that it found when it came,
  * and ends by itself once everything that the reactor has stored is in our tables.
  *
- *     node child.mjs '{"generation":3,"program":"file:…","theirs":"postgresql://…","ours":{…},"documents":8,"operations":2000}'
+ *     node child.js '{"generation":3,"program":"file:…","theirs":"postgresql://…","ours":{…},"documents":8,"operations":2000}'
  */
 import * as Powerhouse from "../../src/powerhouse/Powerhouse.js"
 import type { Drive5 } from "./Drive5.js"

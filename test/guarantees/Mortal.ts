@@ -1,7 +1,9 @@
 /**
- * Mortal: a program that counts the statements it sends, and kills itself at one of them, as a power cut would.
+ * Mortal: a program that counts the statements it sends, and kills itself at one of them, as a power cut would. What it sends
+ * to a thread at once counts as one, and is carried out, or is being, once it has been sent.
  */
 import Sqlite3 from "better-sqlite3"
+import { Worker } from "node:worker_threads"
 import pg from "pg"
 import type { Moment } from "./Sweep.js"
 
@@ -11,6 +13,11 @@ export interface Fate {
   readonly killAt: number
   readonly moment: Moment
 }
+
+let posted = 0
+
+/** What was sent to threads so far. */
+export const messages = (): number => posted
 
 /** Watches every statement of this process from now on, and returns how many there were so far. */
 export const watch = ({ killAt, moment }: Fate): () => number => {
@@ -36,6 +43,16 @@ export const watch = ({ killAt, moment }: Fate): () => number => {
     statement[name] = function(...params) {
       return count(() => send.apply(this, params))
     }
+  }
+  const post = Worker.prototype.postMessage
+  Worker.prototype.postMessage = function(...args: Parameters<typeof post>) {
+    posted++
+    return count(() => {
+      post.apply(this, args)
+      if (statements === killAt && moment === "after") {
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, killAt % 4)
+      }
+    })
   }
   const client = pg.Client.prototype as unknown as { query: (...args: Array<unknown>) => unknown }
   const query = client.query

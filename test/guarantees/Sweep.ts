@@ -32,6 +32,8 @@ export interface Order {
   readonly program: "reactor" | Naive.Program
   /** Into how many partitions the reactor divides its processor; default: 1. It is resumed with one. */
   readonly partitions?: number
+  /** Whether its commits are errands from the first on, so that SQLite's run on a thread. */
+  readonly errands?: boolean
   /** The statement to die at, from 1; 0: none. */
   readonly killAt: number
   readonly moment: Moment
@@ -139,7 +141,7 @@ const resume = (world: World.World, order: Pick<Order, "program">, isReplayed: b
 
 /** Kills at every statement, at each of these moments. */
 export const everyStatement = (
-  options: Pick<Order, "dialect" | "seed" | "size" | "program" | "partitions"> & {
+  options: Pick<Order, "dialect" | "seed" | "size" | "program" | "partitions" | "errands"> & {
     readonly moments: ReadonlyArray<Moment>
   }
 ): Effect.Effect<Result, never, Scope.Scope> =>

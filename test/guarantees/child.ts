@@ -1,7 +1,7 @@
 /**
  * The child of the kill tests: follows a world into a database and kills itself at a statement, as a power cut would.
  *
- *     node child.cjs '{"dialect":"sqlite","target":"file","seed":1,"size":{…},"killAt":17,"moment":"before","program":"reactor"}'
+ *     node child.js '{"dialect":"sqlite","target":"file","seed":1,"size":{…},"killAt":17,"moment":"before","program":"reactor"}'
  *
  * It prints how many statements it sent when it came to the end alive.
  */
@@ -12,6 +12,7 @@ import * as Redacted from "effect/Redacted"
 import * as Postgres from "../../layers/Postgres.js"
 import * as Sqlite from "../../layers/Sqlite.js"
 import * as Reactor from "../../src/Reactor.js"
+import * as Errand from "../../src/store/Errand.js"
 import * as Namespaces from "../../src/store/Namespaces.js"
 import * as Ledger from "./Ledger.js"
 import * as Mortal from "./Mortal.js"
@@ -27,12 +28,20 @@ const store = order.dialect === "sqlite"
   ? Sqlite.layer({ filename: order.target, synchronous: "normal" })
   : Postgres.layer({ url: Redacted.make(order.target) })
 
+const limits = Layer.succeed(
+  Errand.Limits,
+  order.errands === true ? { operations: 1, calm: 0, factor: 1, calmMax: 0 } : Errand.defaults
+)
+
 const world = World.make(order.seed, order.size)
 const program: Effect.Effect<unknown, unknown, Namespaces.Namespaces> = order.program === "reactor"
   ? Effect.provide(Reactor.run(World.processor(world, order.partitions)), Ledger.source("world", World.strands(world)))
   : Namespaces.within(Ledger.namespace, Naive.run(world, order.program))
 
 await Effect.runPromise(
-  program.pipe(Effect.provide(Layer.merge(Layer.orDie(store), Logger.remove(Logger.defaultLogger))))
+  program.pipe(Effect.provide(Layer.mergeAll(Layer.orDie(store), limits, Logger.remove(Logger.defaultLogger))))
 )
+if (order.errands === true && order.dialect === "sqlite" && Mortal.messages() < 10) {
+  throw new Error("hardly anything was run on a thread")
+}
 process.stdout.write(String(statements()))

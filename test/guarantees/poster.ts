@@ -1,7 +1,7 @@
 /**
  * The child of the kill tests of what is sent: follows the orders of `Post` and kills itself at a statement.
  *
- *     node child.mjs '{"dialect":"sqlite","target":"file","received":"file","killAt":17,"moment":"before","program":"outbox"}'
+ *     node child.js '{"dialect":"sqlite","target":"file","received":"file","killAt":17,"moment":"before","program":"outbox"}'
  *
  * It prints how many statements it sent when it came to the end alive.
  */

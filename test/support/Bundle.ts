@@ -1,11 +1,11 @@
 /**
- * Bundle: a child program as one file, made from the sources as they are, so that a build that is not current cannot be
+ * Bundle: a child program as one file, beside that of an SQLite thread, made from the sources as they are, so that a build that is not current cannot be
  * tested by mistake, and so that it starts fast.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { build } from "esbuild"
-import { mkdtemp, rm } from "node:fs/promises"
+import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -19,11 +19,14 @@ export const make = (source: URL): Effect.Effect<string, never, Scope.Scope> =>
       Effect.promise(() => mkdtemp(join(tmpdir(), "effect-processors-child-"))),
       (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
     )
-    const outfile = join(directory, "child.mjs")
+    const outfile = join(directory, "child.js")
+    // The program of a thread is looked for beside the module that starts it.
+    const thread = fileURLToPath(new URL("../../layers/sqlite/Worker.js", import.meta.url))
+    yield* Effect.promise(() => writeFile(join(directory, "package.json"), `{ "type": "module" }`))
     yield* Effect.promise(() =>
       build({
-        entryPoints: [fileURLToPath(source)],
-        outfile,
+        entryPoints: [{ in: fileURLToPath(source), out: "child" }, { in: thread, out: "Worker" }],
+        outdir: directory,
         bundle: true,
         platform: "node",
         format: "esm",

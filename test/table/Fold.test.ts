@@ -1,5 +1,6 @@
 /**
- * A fold: folding equals a statement for each operation, whatever the operations, and takes few statements.
+ * A fold: folding equals a statement for each operation, whatever the operations, and takes few statements; also where its
+ * transaction is taken elsewhere.
  */
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
@@ -8,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as fc from "fast-check"
 import * as Fault from "../../src/process/Fault.js"
+import { Errand } from "../../src/store/Errand.js"
 import * as Transaction from "../../src/store/Transaction.js"
 import type { Fold } from "../../src/table/Fold.js"
 import { folding } from "../../src/table/FoldingConnection.js"
@@ -17,6 +19,7 @@ import * as Program from "./Program.js"
 
 const plain = Program.tables("plain")
 const folded = Program.tables("folded")
+const errand = Program.tables("errand")
 
 const shown = (exit: Exit.Exit<unknown, unknown>): string => Exit.isFailure(exit) ? String(exit.cause) : "success"
 
@@ -46,7 +49,24 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       if (Exit.isFailure(exact) && Exit.isFailure(second)) expect(told(second)).toBe(told(exact))
       if (Exit.isSuccess(exact) && Exit.isSuccess(second)) expect(second.value).toEqual(exact.value)
       expect(yield* Program.stored("folded")).toEqual(yield* Program.stored("plain"))
-      return { isFalse, isFailed: Exit.isFailure(exact) }
+      return { isFalse, isFailed: Exit.isFailure(exact), exact }
+    })
+
+  /** Runs a batch on an errand, and if it fails, as a statement for each operation. */
+  const away = (steps: ReadonlyArray<Program.Step>, exact: Exit.Exit<unknown, unknown>) =>
+    Effect.gen(function*() {
+      const on = Effect.forEach(steps, (each) => each.run(errand, "errand"))
+      const offered = new Errand()
+      const body = Effect.zipLeft(
+        folding(on, () => {}, offered),
+        Effect.suspend(() => offered.failure === undefined ? Effect.void : Effect.fail(offered.failure))
+      )
+      const first = yield* Effect.exit(Transaction.run(body, offered))
+      const second = Exit.isSuccess(first) ? first : yield* Effect.exit(Transaction.run(on))
+      expect(Exit.isSuccess(second), `${shown(exact)}, on an errand ${shown(first)}`).toBe(Exit.isSuccess(exact))
+      if (Exit.isSuccess(exact) && Exit.isSuccess(second)) expect(second.value).toEqual(exact.value)
+      expect(yield* Program.stored("errand")).toEqual(yield* Program.stored("plain"))
+      return { isTaken: offered.isTaken, isMade: offered.isTaken && Exit.isSuccess(first) }
     })
 
   it.scopedLive(
@@ -56,15 +76,20 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         Effect.gen(function*() {
           yield* Program.create("plain")
           yield* Program.create("folded")
+          yield* Program.create("errand")
           const runtime = yield* Effect.runtime<Effect.Effect.Context<ReturnType<typeof batch>>>()
-          const seen = { batches: 0, failed: 0, falsely: 0 }
+          const seen = { batches: 0, failed: 0, falsely: 0, taken: 0, made: 0 }
           const run = (batches: ReadonlyArray<ReadonlyArray<Program.Step>>) =>
             Effect.gen(function*() {
               yield* Program.clear("plain")
               yield* Program.clear("folded")
+              yield* Program.clear("errand")
               for (const steps of batches) {
-                const { isFailed, isFalse } = yield* batch(steps)
+                const { exact, isFailed, isFalse } = yield* batch(steps)
+                const { isMade, isTaken } = yield* away(steps, exact)
                 seen.batches++
+                if (isTaken) seen.taken++
+                if (isMade) seen.made++
                 if (isFailed) seen.failed++
                 if (isFalse) seen.falsely++
               }
@@ -83,6 +108,8 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           // The property would hold of a fold that always fails, too.
           expect(seen.failed).toBeLessThan(seen.batches * 0.8)
           expect(seen.falsely).toBeLessThan(seen.batches * 0.1)
+          expect(seen.taken).toBe(dialect === "sqlite" ? seen.batches : 0)
+          expect(seen.made).toBeGreaterThanOrEqual(seen.taken * 0.2)
         }).pipe(Effect.provide(Store.layer(database)))),
     120_000
   )
