@@ -44,8 +44,9 @@ export const watch = ({ killAt, moment }: Fate): () => number => {
       return count(() => send.apply(this, params))
     }
   }
-  const post = Worker.prototype.postMessage
-  Worker.prototype.postMessage = function(...args: Parameters<typeof post>) {
+  const worker = Worker.prototype as { postMessage: (this: Worker, ...args: Array<unknown>) => void }
+  const post = worker.postMessage
+  worker.postMessage = function(...args) {
     posted++
     return count(() => {
       post.apply(this, args)

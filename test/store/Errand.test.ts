@@ -51,9 +51,9 @@ describe("on SQLite", () => {
         "s",
         strands(operations(count))
       ),
-      (followed) => {
-        expect(followed.failure).toBeUndefined()
-        return followed
+      (result) => {
+        expect(result.failure).toBeUndefined()
+        return result
       }
     )
 
