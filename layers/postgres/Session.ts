@@ -16,7 +16,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type * as Pg from "pg"
-import type { Carrier, Sent } from "../../src/store/Flight.js"
+import type { Committer, Sent } from "../../src/store/Flight.js"
 import * as Int8 from "./Int8.js"
 import * as Prepared from "./Prepared.js"
 import * as SearchPath from "./SearchPath.js"
@@ -32,7 +32,7 @@ const parametersMax = 65_535
 const tooComplex = "54000"
 
 /** Statements on it are not interrupted. Those sent after it was given back fail. */
-export class Session implements Carrier {
+export class Session implements Committer {
   private awaited = 0
   private ended = false
   private cursors = 0
@@ -76,7 +76,7 @@ export class Session implements Carrier {
    */
   private readonly stays: Effect.Effect<void, SqlError> = Effect.suspend(() => {
     const { schema } = this
-    if (schema === undefined || this.path.isStillAt(this.client, schema)) return Effect.void
+    if (schema === undefined || this.isHome()) return Effect.void
     return Effect.flatMap(
       this.send("SELECT pg_catalog.current_setting('search_path') AS path", []),
       (answer) => {
@@ -85,6 +85,11 @@ export class Session implements Carrier {
       }
     )
   })
+
+  /** Whether it is still there for all that it knows. */
+  private isHome(): boolean {
+    return this.schema === undefined || this.path.isStillAt(this.client, this.schema)
+  }
 
   /** Ends the lease. The client is destroyed unless the server has said that it is idle. */
   giveBack(): void {
@@ -238,7 +243,7 @@ export class Session implements Carrier {
     Effect.map(this.send(text, params, "array"), (answer) => rowsOf(answer) as ReadonlyArray<ReadonlyArray<unknown>>)
 
   /** The BEGIN before them goes along if they only ask: if that fails, what came of them is nothing. */
-  executeTogether: Carrier["executeTogether"] = (statements) =>
+  executeTogether: Committer["executeTogether"] = (statements) =>
     Effect.suspend(() => {
       if (!this.isBeginning) return this.sendTogether(statements)
       if (!statements.every(([text]) => isQuestion(text))) {
@@ -247,6 +252,14 @@ export class Session implements Carrier {
       this.isBeginning = false
       return Effect.map(this.sendTogether([["BEGIN", []], ...statements]), (answers) => answers.slice(1))
     }).pipe(Effect.map((answers) => answers.map(rowsOf)))
+
+  /** Only where all is known to reach the server, which then takes no COMMIT behind a failure. */
+  commitTogether: Committer["commitTogether"] = (statements) =>
+    Effect.suspend(() =>
+      !this.isBeginning && this.isHome() && statements.every(isSendable)
+        ? Effect.map(this.sendTogether([...statements, ["COMMIT", []]]), (answers) => answers.at(-1))
+        : Effect.zipRight(this.executeTogether(statements), this.run("COMMIT", []))
+    )
 
   executeUnprepared: Connection["executeUnprepared"] = (text, params, transformRows) =>
     this.execute(text, params, transformRows)
@@ -274,6 +287,13 @@ export class Session implements Carrier {
 const isCommit = (text: string): boolean => text === "COMMIT"
 
 const isEnd = (text: string): boolean => isCommit(text) || text === "ROLLBACK"
+
+/** Whether `pg` has nothing to say against it. */
+const isSendable = ([, parameters]: Sent): boolean =>
+  parameters.length <= parametersMax &&
+  parameters.every((each) =>
+    each === null || each === undefined || typeof each !== "object" && typeof each !== "symbol"
+  )
 
 /** Whether it locks or reads rows, and does nothing else. */
 const isQuestion = (text: string): boolean => /^\s*SELECT\b/i.test(text)

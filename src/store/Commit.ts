@@ -6,7 +6,7 @@
  *       sift the operations        by the progress of their documents
  *       run the handler            its table operations folded, and flushed; its messages to the outbox
  *       save progress and letters
- *       advance the cursor
+ *       advance the cursor         where the connection can, with the last flush and COMMIT in one flight
  *     COMMIT                       answer lost → read the cursor, then decide
  *
  * A failure is answered by what it means (see `Fault`): the database is waited for, a conflict is run again, an unknown
@@ -178,7 +178,7 @@ export const attempt = <R>(
     for (let tries = 1;; tries++) {
       const started = yield* Clock.currentTimeMillis
       const errand = new Errand()
-      const trial: Trial = { attempt: new Attempt(), isExact, errand, fold: undefined, done: undefined }
+      const trial: Trial = { attempt: new Attempt(), isExact, errand, fold: undefined, isBlind: false, done: undefined }
       const isOffered = tries === 1 && decided === undefined && owner.habits?.isOffered(segment.operations) === true
       const exit = yield* transaction(
         write(owner, segment, decided, documents, trial),
@@ -234,7 +234,7 @@ export const attempt = <R>(
         // One is nothing to speak of; a transaction that keeps losing should be heard of.
         if (tries % 20 === 0) yield* tell(tries)
         yield* Effect.sleep(Math.min(tries, 100))
-      } else if ((fault === "poison" || fault === "drift") && trial.fold?.failure !== undefined) {
+      } else if ((fault === "poison" || fault === "drift") && (trial.isBlind || trial.fold?.failure !== undefined)) {
         // Which operation is to blame, and whether any is, shows when each table operation is a statement of its own.
         isExact = true
       } else if (fault === "poison") {
@@ -271,6 +271,8 @@ interface Trial {
   readonly errand: Errand
   /** What holds table operations back. */
   fold: Fold | undefined
+  /** Whether the last statements went with COMMIT, so that a failure does not tell which of them it is of. */
+  isBlind: boolean
   done: Written | undefined
 }
 
@@ -339,6 +341,8 @@ const write = <R>(
       const handled = handle(owner, segment, plan, states, trial, outgoing)
       yield* Segment.isReplayed(segment, held) ? Effect.provideService(handled, Replaying, true) : handled
     }
+    const departure = owner.fenced && !trial.isExact ? yield* Flight.departure : undefined
+    if (departure === undefined && trial.fold !== undefined) yield* trial.fold.sendLast
     if (states !== undefined) {
       yield* decided?.isBare === true
         ? States.forget(held, segment.strands.map(({ documentId }) => documentId))
@@ -350,14 +354,23 @@ const write = <R>(
     const saving = Progress.saving(sql, held, progress)
     if (!owner.fenced) yield* Flight.send(saving)
     const position = fromLetters ? held.position : segment.position
-    const cursor = owner.fenced
-      ? yield* Cursors.advance(held, position, { written: sifted.drafts.length, removed: released }, saving)
-      : yield* Cursors.countParked(held, -released)
+    const letters = { written: sifted.drafts.length, removed: released }
+    let cursor: Cursors.Cursor
+    if (departure !== undefined) {
+      const [moving, moved] = yield* Cursors.advancing(held, position, letters)
+      departure([...trial.fold?.last ?? [], ...[...saving, moving].map((statement) => statement.compile())])
+      trial.isBlind = true
+      cursor = moved
+    } else {
+      cursor = owner.fenced
+        ? yield* Cursors.advance(held, position, letters, saving)
+        : yield* Cursors.countParked(held, -released)
+    }
     trial.done = { cursor, sifted, plan, released, dispatched: outgoing.messages }
     return trial.done
   })
 
-/** Runs the handler. What it writes through tables, and what it sends, is in the database when this succeeds. */
+/** Runs the handler. What it sends is in the database when this succeeds, and what it writes through tables; or else the fold has it. */
 const handle = <R>(
   owner: Owner<R>,
   segment: Segment.Segment,
@@ -375,9 +388,12 @@ const handle = <R>(
     },
     { discard: true }
   )
-  const folded = trial.isExact ? handled : folding(handled, (fold) => {
+  const begun = (fold: Fold) => {
     trial.fold = fold
-  }, trial.errand)
+  }
+  const folded = trial.isExact
+    ? handled
+    : folding(handled, begun, { counter: trial.errand, end: (fold) => fold.seal })
   const written = Effect.zipRight(
     folded,
     Effect.suspend(() => trial.errand.failure === undefined ? Effect.void : Effect.fail(trial.errand.failure))

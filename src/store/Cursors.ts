@@ -290,7 +290,7 @@ export const holdAnd = (
 export const advance = (
   held: Cursor,
   position: Position.Position,
-  letters: { readonly written: number; readonly removed: number },
+  letters: Letters,
   others: ReadonlyArray<Statement<object>> = []
 ): Effect.Effect<Cursor, SqlError | Fenced | CursorConflict, SqlClient.SqlClient> =>
   Effect.gen(function*() {
@@ -309,14 +309,55 @@ export const advance = (
       const found = yield* selectOne(held, held.slices.first, false)
       return yield* Effect.flatMap(refusal(held, found), Effect.fail)
     }
-    return {
-      ...held,
-      position,
-      sequence: held.sequence + 1n,
-      parked: row.parked,
-      letters: held.letters + BigInt(letters.written)
-    }
+    return { ...movedTo(held, position, letters), parked: row.parked }
   })
+
+/**
+ * The statement of {@link advance} for one who does not wait for its answer, and the cursor as it is after it. Where the
+ * cursor is not where `held` says it fails, with nothing that would tell: only the transaction's own body could have moved it.
+ */
+export const advancing = (
+  held: Cursor,
+  position: Position.Position,
+  letters: Letters
+): Effect.Effect<readonly [statement: Statement<object>, moved: Cursor], never, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const now = yield* Clock.currentTimeMillis
+    const parked = letters.written - letters.removed
+    const isThere = sql`epoch = ${held.epoch} AND sequence = ${held.sequence} AND position = ${held.position}`
+    const where = sql`
+      processor = ${held.processor} AND source = ${held.source} AND first_slice = ${held.slices.first}`
+    const rest = sql`
+      position = ${position}, parked = parked + ${parked}, letters = letters + ${letters.written}, updated_at_ms = ${now}`
+    const moving = sql.onDialectOrElse({
+      // Fails by the column that takes no NULL; a row that was locked by BEGIN IMMEDIATE is there.
+      sqlite: () =>
+        sql`UPDATE processor_cursor SET sequence = CASE WHEN ${isThere} THEN sequence + 1 END, ${rest} WHERE ${where}`,
+      // Fails by dividing by zero.
+      orElse: () =>
+        sql`
+        WITH moved AS (
+          UPDATE processor_cursor SET sequence = sequence + 1, ${rest} WHERE ${where} AND ${isThere} RETURNING 1
+        )
+        SELECT 1 / COUNT(*) FROM moved`
+    })
+    return [moving, movedTo(held, position, letters)]
+  })
+
+/** Dead letters that came and went. */
+interface Letters {
+  readonly written: number
+  readonly removed: number
+}
+
+const movedTo = (held: Cursor, position: Position.Position, { removed, written }: Letters): Cursor => ({
+  ...held,
+  position,
+  sequence: held.sequence + 1n,
+  parked: held.parked + written - removed,
+  letters: held.letters + BigInt(written)
+})
 
 /** What a rebuild makes of a cursor: the rest of it stays. */
 export type Rebuilt = Pick<Cursor, "position" | "parked" | "letters" | "replayThrough">

@@ -16,9 +16,11 @@ import type { Dialect } from "../domain/Dialect.js"
 import * as Statements from "../process/Statements.js"
 import * as Flight from "./Flight.js"
 
-export class Lease implements Flight.Carrier {
+export class Lease implements Flight.Carrier, Flight.Departing {
   /** Why nothing of the transaction may be committed any more: the database rolled it back, or the body meddled with it. */
   lost: SqlError | undefined = undefined
+  /** What goes with COMMIT. */
+  last: ReadonlyArray<Flight.Sent> = []
   private ended = false
 
   constructor(
@@ -79,6 +81,12 @@ export class Lease implements Flight.Carrier {
         : Effect.forEach(statements, ([text, parameters]) => connection.execute(text, parameters, undefined))
       return Effect.catchAllCause(sent, this.broken)
     }))
+
+  get departure(): Flight.Departing["departure"] {
+    return !Flight.isCommitter(this.connection) ? undefined : (statements) => {
+      this.last = statements
+    }
+  }
 
   executeStream: Connection["executeStream"] = (sql, params, transformRows) =>
     Stream.suspend(() => {

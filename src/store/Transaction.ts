@@ -1,7 +1,7 @@
 /**
  * A transaction: everything in it is in the database, or nothing is, and the caller knows which.
  *
- *     reserve ─▶ BEGIN ─▶ body, on a leased connection ─▶ COMMIT ─▶ lease ends, connection returned, a turn for others
+ *     reserve ─▶ BEGIN ─▶ body, on a lease ─▶ what it left, COMMIT ─▶ lease ends, connection returned, a turn for others
  *                           │ fails, or is interrupted
  *                           └▶ ROLLBACK
  *
@@ -34,6 +34,7 @@ import * as Scope from "effect/Scope"
 import { dialectOf } from "../domain/Dialect.js"
 import * as Fault from "../process/Fault.js"
 import * as Errand from "./Errand.js"
+import * as Flight from "./Flight.js"
 import { Lease } from "./Lease.js"
 
 /** COMMIT was sent and its answer was lost: the writes are in the database or they are not. Read before deciding. */
@@ -90,7 +91,7 @@ const onConnection = <A, E, R>(sql: SqlClient.SqlClient, connection: Connection,
     const exit = yield* Effect.exit(Effect.provideService(body, SqlClient.TransactionConnection, [lease, 0]))
     lease.end()
     if (Exit.isSuccess(exit) && lease.lost === undefined) {
-      yield* commit(connection)
+      yield* commit(connection, lease.last)
     } else {
       yield* rollback(connection)
     }
@@ -124,16 +125,21 @@ const begin = (sql: SqlClient.SqlClient, connection: Connection): Effect.Effect<
   )
 }
 
-const commit = (connection: Connection): Effect.Effect<void, TransactionError> =>
-  connection.executeRaw("COMMIT", []).pipe(
-    Effect.catchAll((error): Effect.Effect<never, SqlError | CommitUnknown> =>
-      Effect.zipRight(
-        rollback(connection),
-        Effect.fail(Fault.leavesCommitUnknown(error) ? new CommitUnknown({ cause: error }) : error)
-      )
-    ),
-    Effect.flatMap((result) => commandOf(result) === "ROLLBACK" ? Effect.fail(new RolledBack()) : Effect.void)
-  )
+const commit = (
+  connection: Connection,
+  last: ReadonlyArray<Flight.Sent>
+): Effect.Effect<void, TransactionError> =>
+  (Flight.isCommitter(connection) && last.length > 0
+    ? connection.commitTogether(last)
+    : connection.executeRaw("COMMIT", [])).pipe(
+      Effect.catchAll((error): Effect.Effect<never, SqlError | CommitUnknown> =>
+        Effect.zipRight(
+          rollback(connection),
+          Effect.fail(Fault.leavesCommitUnknown(error) ? new CommitUnknown({ cause: error }) : error)
+        )
+      ),
+      Effect.flatMap((result) => commandOf(result) === "ROLLBACK" ? Effect.fail(new RolledBack()) : Effect.void)
+    )
 
 /**
  * Leaves the transaction. A failure is logged and not raised: the caller already has the failure that matters, the server

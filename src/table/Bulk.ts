@@ -45,12 +45,12 @@ export const run = <A>(
   return Effect.suspend(() => from(0))
 }
 
+/** A text with its parameters. */
+export type Sent = readonly [text: string, parameters: ReadonlyArray<unknown>]
+
 /** The calls that {@link run} makes. */
-export const calls = (
-  bulk: Bulk,
-  rows: ReadonlyArray<Cells>
-): ReadonlyArray<readonly [text: string, parameters: ReadonlyArray<unknown>]> => {
-  const made: Array<readonly [string, ReadonlyArray<unknown>]> = []
+export const calls = (bulk: Bulk, rows: ReadonlyArray<Cells>): ReadonlyArray<Sent> => {
+  const made: Array<Sent> = []
   for (let at = 0; at < rows.length;) {
     const count = bulk.take(rows.length - at)
     made.push([bulk.text(count), bulk.parameters(rows, at, Math.min(count, rows.length - at))])

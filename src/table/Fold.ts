@@ -18,7 +18,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import type { Dialect } from "../domain/Dialect.js"
 import * as Bulk from "./Bulk.js"
-import type { Cells, Send } from "./Bulk.js"
+import type { Cells, Send, Sent } from "./Bulk.js"
 import * as Change from "./Change.js"
 import { Entry } from "./Entry.js"
 import type { Folded } from "./Entry.js"
@@ -89,6 +89,8 @@ export class Fold {
   private readonly sheets = new Map<Plan, Sheet>()
   /** Sheets with something pending, in the order in which they were touched. */
   private readonly pending = new Set<Sheet>()
+  /** What {@link seal} kept. */
+  last: ReadonlyArray<Sent> = []
   /** Nothing is held back any more, since nobody would flush it. */
   private isClosed = false
   private readonly lock = Effect.unsafeMakeSemaphore(1)
@@ -102,7 +104,7 @@ export class Fold {
 
   /** Takes a change in, or carries it out where that cannot be put off. */
   change(plan: Plan, change: Change.Change): Effect.Effect<void, SqlError> {
-    if (this.isClosed) return Change.run(plan, change, this.send)
+    if (this.isClosed) return Effect.zipRight(this.sendLast, Change.run(plan, change, this.send))
     if (this.reaches(plan)) return this.atOnce(plan, change)
     const folded = this.fold(this.sheet(plan), keyIn(plan, change), change)
     if (folded === "folded") return Effect.void
@@ -154,6 +156,34 @@ export class Fold {
   readonly close: Effect.Effect<void, SqlError> = Effect.suspend(() => {
     this.isClosed = this.pending.size === 0
     return this.isClosed ? this.flush : Effect.zipRight(this.flush, this.close)
+  })
+
+  /**
+   * Ends it as {@link close} does, but keeps what is pending as statements for whoever commits, where no row has to be read
+   * before: see {@link last}.
+   */
+  readonly seal: Effect.Effect<void, SqlError> = Effect.suspend(() => {
+    if (this.failure !== undefined) return Effect.fail(this.failure)
+    const last: Array<Sent> = []
+    for (const sheet of this.pending) {
+      const sorted = new Sorted()
+      for (const entry of sheet.entries.values()) if (!entry.isClean && !sorted.add(entry)) return this.close
+      for (const [bulk, rows] of sorted.bulks(sheet.plan)) last.push(...Bulk.calls(bulk, rows))
+    }
+    this.pending.clear()
+    this.isClosed = true
+    this.last = last
+    return Effect.void
+  })
+
+  /** Sends what {@link seal} kept. */
+  readonly sendLast: Effect.Effect<void, SqlError> = Effect.suspend(() => {
+    const { last } = this
+    this.last = []
+    return Effect.tapError(
+      Effect.forEach(last, ([text, parameters]) => this.send(text, parameters), { discard: true }),
+      (failure) => Effect.sync(() => void (this.failure = failure))
+    )
   })
 
   /** Runs a statement that this fold knows nothing about, over rows as the operations so far leave them. */
@@ -334,17 +364,8 @@ export class Fold {
     })
   }
 
-  /** What gives unique values up goes before what takes them. */
   private writeSorted(plan: Plan, sorted: Sorted): Effect.Effect<void, SqlError> {
-    const work: Array<Effect.Effect<unknown, SqlError>> = []
-    const push = (bulk: Bulk.Bulk, rows: ReadonlyArray<Cells>) => {
-      if (rows.length > 0) work.push(Bulk.run(bulk, rows, this.send))
-    }
-    push(plan.remove, sorted.removes)
-    for (const [mask, rows] of sorted.patches) push(plan.patch(mask), rows)
-    push(plan.upsert, sorted.upserts)
-    for (const [mask, rows] of sorted.counts) push(plan.count(mask), rows)
-    push(plan.insert, sorted.inserts)
+    const work = sorted.bulks(plan).map(([bulk, rows]) => Bulk.run(bulk, rows, this.send))
     return work.length === 1 ? Effect.asVoid(work[0]!) : Effect.all(work, { discard: true })
   }
 }
@@ -359,6 +380,18 @@ class Sorted {
   readonly upserts: Array<Cells> = []
   readonly counts = new Map<Mask, Array<Cells>>()
   readonly inserts: Array<Cells> = []
+
+  /** Its statements, in order: what gives unique values up goes before what takes them. */
+  bulks(plan: Plan): ReadonlyArray<readonly [Bulk.Bulk, ReadonlyArray<Cells>]> {
+    const all: Array<readonly [Bulk.Bulk, ReadonlyArray<Cells>]> = [
+      [plan.remove, this.removes],
+      ...Array.from(this.patches, ([mask, rows]) => [plan.patch(mask), rows] as const),
+      [plan.upsert, this.upserts],
+      ...Array.from(this.counts, ([mask, rows]) => [plan.count(mask), rows] as const),
+      [plan.insert, this.inserts]
+    ]
+    return all.filter(([, rows]) => rows.length > 0)
+  }
 
   /** False if the base has to be read before it can be said. */
   add(entry: Entry): boolean {

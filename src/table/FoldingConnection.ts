@@ -67,14 +67,17 @@ const transactionOf = (fiber: RuntimeFiber<unknown, unknown>) =>
   fiber.currentContext.unsafeMap.get(SqlClient.TransactionConnection.key) as readonly [Connection, number] | undefined
 
 /**
- * Runs a handler in the transaction that it is in, with its table operations held back, and flushes what is left: also
- * when the handler fails, since only then is it known that nothing before was to blame. See `Fold.failure`. What the handler
- * sends by itself is counted by `counter`.
+ * Runs a handler in the transaction that it is in, with its table operations held back, and flushes what is left, or what
+ * else is to be done at the `end`. When the handler fails it is flushed as well, since only then is it known that nothing
+ * before was to blame. See `Fold.failure`. What the handler sends by itself is counted by `counter`.
  */
 export const folding = <A, E, R>(
   handler: Effect.Effect<A, E, R>,
   begun: (fold: Fold) => void,
-  counter: Counter = { statements: 0, refusal: undefined }
+  { counter = { statements: 0, refusal: undefined }, end = (fold) => fold.close }: {
+    readonly counter?: Counter
+    readonly end?: (fold: Fold) => Effect.Effect<void, SqlError>
+  } = {}
 ): Effect.Effect<A, E | SqlError, R | SqlClient.SqlClient> =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     Effect.withFiberRuntime((fiber) => {
@@ -87,7 +90,7 @@ export const folding = <A, E, R>(
         const connected = new FoldingConnection(connection, fold, counter)
         return Effect.provideService(handler, SqlClient.TransactionConnection, [connected, depth]).pipe(
           Effect.onError((cause) => Cause.isInterrupted(cause) ? Effect.void : Effect.ignore(fold.close)),
-          Effect.zipLeft(fold.close)
+          Effect.zipLeft(Effect.suspend(() => end(fold)))
         )
       })
     }))

@@ -8,8 +8,10 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import pg from "pg"
+import { Table } from "../../src/index.js"
 import * as Fault from "../../src/process/Fault.js"
 import * as Flight from "../../src/store/Flight.js"
 import * as Transaction from "../../src/store/Transaction.js"
@@ -117,7 +119,7 @@ describe("on PostgreSQL", () => {
   const kept = <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient | Scope.Scope>) =>
     Effect.flatMap(Database.postgres, (database) => Effect.provide(effect, Layer.merge(Store.layer(database), silent)))
 
-  it.scopedLive("a commit goes to the server and back four times", () =>
+  it.scopedLive("a commit goes to the server and back three times", () =>
     kept(Effect.gen(function*() {
       const processor = Senders.make<SqlClient.SqlClient>({ handle: ({ n }) => Senders.note(n), batch: 1 })
       yield* Follow.prepare(processor)
@@ -127,9 +129,45 @@ describe("on PostgreSQL", () => {
       expect(last).toEqual([
         ["BEGIN", "SELECT first_slice,", "SELECT s.document_id,"],
         ["INSERT INTO"],
-        ["INSERT INTO", "UPDATE processor_cursor"],
-        ["COMMIT"]
+        ["INSERT INTO", "WITH moved", "COMMIT"]
       ])
+    })))
+
+  it.scopedLive("one that writes through tables alone goes there and back twice", () =>
+    kept(Effect.gen(function*() {
+      const Notes = Table.make("note", Schema.Struct({ n: Schema.Int }), { key: ["n"] })
+      const processor = Senders.make<SqlClient.SqlClient>({ batch: 1, handle: ({ n }) => Notes.insert({ n }) })
+      yield* Follow.prepare(processor)
+      const sent = yield* flights()
+      yield* Follow.follow(processor, "s", [Senders.orders("d", 0, "a", "b")])
+      const last = sent.slice(sent.findLastIndex((flight) => flight[0] === "BEGIN"))
+      expect(last).toEqual([
+        ["BEGIN", "SELECT first_slice,", "SELECT s.document_id,"],
+        ["INSERT INTO", "INSERT INTO", "WITH moved", "COMMIT"]
+      ])
+    })))
+
+  it.scopedLive.each<[string, ReadonlyArray<unknown>]>([
+    ["the database refuses", [1]],
+    ["the driver cannot write", [{
+      toPostgres: () => {
+        throw new Error("unwritable")
+      }
+    }]],
+    ["the protocol cannot count", Array.from({ length: 70_000 }, (_, i) => i)]
+  ])("of what was left to go with COMMIT and %s, nothing is committed", (_, parameters) =>
+    kept(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`CREATE TABLE t (a INTEGER PRIMARY KEY)`
+      yield* sql`INSERT INTO t (a) VALUES (1)`
+      const insert = "INSERT INTO t (a) VALUES ($1)"
+      const exit = yield* Effect.exit(Transaction.run(Effect.gen(function*() {
+        yield* sql`INSERT INTO t (a) VALUES (2)`
+        const departure = yield* Flight.departure
+        departure?.([[insert, [3]], [insert, parameters], [insert, [4]]])
+      })))
+      expect(Exit.isFailure(exit)).toBe(true)
+      expect(yield* sql`SELECT a FROM t`).toEqual([{ a: 1 }])
     })))
 
   it.scopedLive("where BEGIN fails nothing is done, whatever was sent with it", () =>
