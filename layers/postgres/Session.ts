@@ -17,6 +17,7 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type * as Pg from "pg"
 import type { Committer, Sent } from "../../src/store/Flight.js"
+import type { Teller } from "../../src/table/Bulk.js"
 import * as Int8 from "./Int8.js"
 import * as Prepared from "./Prepared.js"
 import * as SearchPath from "./SearchPath.js"
@@ -25,6 +26,9 @@ import { socketOf } from "./Sockets.js"
 /** Rows read at a time by `stream`. */
 const fetchRows = 128
 
+/** Statements that may be told before the first is answered. */
+const tellingMax = 16
+
 /** What the protocol can count in one statement. */
 const parametersMax = 65_535
 
@@ -32,10 +36,15 @@ const parametersMax = 65_535
 const tooComplex = "54000"
 
 /** Statements on it are not interrupted. Those sent after it was given back fail. */
-export class Session implements Committer {
+export class Session implements Committer, Teller {
   private awaited = 0
   private ended = false
   private cursors = 0
+  /** Statements that were told and are not answered. */
+  private telling = 0
+  /** The first failure of what was told. */
+  private toldFailure: SqlError | undefined = undefined
+  private readonly hearing: Array<() => void> = []
   /** Whether a transaction is to begin with the next statement. */
   private isBeginning = false
   private readonly client: Pg.PoolClient
@@ -145,7 +154,6 @@ export class Session implements Committer {
             errors[i] = error
             if (answer !== undefined) answers[i] = answer
             if (--left > 0) return
-            this.pipeline(false)
             const first = errors.find((each) => each !== undefined)
             resume(first === undefined ? Effect.succeed(answers) : Effect.fail(first))
           })
@@ -153,6 +161,31 @@ export class Session implements Committer {
       })
     }))
   }
+
+  /** Where they cannot go at once, or too many are under way already, they are waited for all the same. */
+  tell: Teller["tell"] = (statements) =>
+    Effect.suspend(() => {
+      if (this.isBeginning || this.telling + statements.length > tellingMax || !statements.every(isSendable)) {
+        return Effect.asVoid(this.executeTogether(statements))
+      }
+      this.pipeline(true)
+      this.telling += statements.length
+      for (const statement of statements) {
+        this.ask(statement, { safeIntegers: false }, (error) => {
+          this.toldFailure ??= error
+          if (--this.telling === 0) { for (const hear of this.hearing.splice(0)) hear() }
+        })
+      }
+      return Effect.void
+    })
+
+  readonly told: Teller["told"] = Effect.uninterruptible(Effect.zipRight(
+    Effect.async<void>((resume) => {
+      if (this.telling === 0) resume(Effect.void)
+      else this.hearing.push(() => resume(Effect.void))
+    }),
+    Effect.suspend(() => this.toldFailure === undefined ? Effect.void : Effect.fail(this.toldFailure))
+  ))
 
   /** Whether `pg` sends what it is given at once, or waits for the answer to what it was given before. */
   private pipeline(isOn: boolean): void {
@@ -164,7 +197,9 @@ export class Session implements Committer {
     { rowMode, safeIntegers }: { readonly rowMode?: "array" | undefined; readonly safeIntegers: boolean },
     told: (error: SqlError | undefined, answer?: Answer) => void
   ): void {
-    const fail = (cause: unknown) => told(new SqlError({ cause, message: "Failed to execute statement" }))
+    // What fails behind something that was told fails because of that.
+    const fail = (cause: unknown) =>
+      told(this.toldFailure ?? new SqlError({ cause, message: "Failed to execute statement" }))
     if (this.ended) return fail(new Error("the connection was used after it had been given back"))
     if (values.length > parametersMax) {
       return fail(Object.assign(new Error(`more than ${parametersMax} parameters`), { code: tooComplex }))
@@ -215,7 +250,9 @@ export class Session implements Committer {
 
   private answered(): void {
     this.awaited--
-    if (this.awaited === 0) socketOf(this.client)?.setTimeout(0)
+    if (this.awaited > 0) return
+    this.pipeline(false)
+    socketOf(this.client)?.setTimeout(0)
   }
 
   execute: Connection["execute"] = (text, params, transformRows) => {

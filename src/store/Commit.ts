@@ -271,7 +271,7 @@ interface Trial {
   readonly errand: Errand
   /** What holds table operations back. */
   fold: Fold | undefined
-  /** Whether the last statements went with COMMIT, so that a failure does not tell which of them it is of. */
+  /** Whether the last statements go with COMMIT, so that a failure does not tell which of them it is of. */
   isBlind: boolean
   done: Written | undefined
 }
@@ -342,6 +342,7 @@ const write = <R>(
       yield* Segment.isReplayed(segment, held) ? Effect.provideService(handled, Replaying, true) : handled
     }
     const departure = owner.fenced && !trial.isExact ? yield* Flight.departure : undefined
+    trial.isBlind = departure !== undefined
     if (departure === undefined && trial.fold !== undefined) yield* trial.fold.sendLast
     if (states !== undefined) {
       yield* decided?.isBare === true
@@ -359,7 +360,6 @@ const write = <R>(
     if (departure !== undefined) {
       const [moving, moved] = yield* Cursors.advancing(held, position, letters)
       departure([...trial.fold?.last ?? [], ...[...saving, moving].map((statement) => statement.compile())])
-      trial.isBlind = true
       cursor = moved
     } else {
       cursor = owner.fenced

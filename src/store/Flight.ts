@@ -18,9 +18,9 @@ import * as DefaultServices from "effect/DefaultServices"
 import * as Effect from "effect/Effect"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as Tracer from "effect/Tracer"
+import type { Sent, Teller } from "../table/Bulk.js"
 
-/** A statement as its connection is given it. */
-export type Sent = readonly [text: string, parameters: ReadonlyArray<unknown>]
+export type { Sent } from "../table/Bulk.js"
 
 /** A connection that can send several statements at once. */
 export interface Carrier extends Connection {
@@ -29,6 +29,10 @@ export interface Carrier extends Connection {
     statements: ReadonlyArray<Sent>
   ) => Effect.Effect<ReadonlyArray<ReadonlyArray<unknown>>, SqlError>
 }
+
+/** A connection that may be told statements before the answers to others have come. */
+export const tellerOf = (connection: Connection): Teller | undefined =>
+  "tell" in connection && "told" in connection ? connection as Connection & Teller : undefined
 
 /** A connection of which COMMIT goes with the statements before it. */
 export interface Committer extends Carrier {

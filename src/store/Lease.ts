@@ -14,6 +14,7 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { Dialect } from "../domain/Dialect.js"
 import * as Statements from "../process/Statements.js"
+import type { Teller } from "../table/Bulk.js"
 import * as Flight from "./Flight.js"
 
 export class Lease implements Flight.Carrier, Flight.Departing {
@@ -48,6 +49,10 @@ export class Lease implements Flight.Carrier, Flight.Departing {
     return this.lost
   }
 
+  private refusalOf(statements: ReadonlyArray<Flight.Sent>): SqlError | undefined {
+    return statements.map(([text]) => this.refusal(text)).find((refused) => refused !== undefined)
+  }
+
   /** `Effect.tapError` would cost each statement that succeeds a step as well. */
   private readonly broken = (cause: Cause.Cause<SqlError>): Effect.Effect<never, SqlError> =>
     Effect.zipRight(
@@ -74,13 +79,26 @@ export class Lease implements Flight.Carrier, Flight.Departing {
   executeTogether: Flight.Carrier["executeTogether"] = (statements) =>
     Effect.uninterruptible(Effect.suspend(() => {
       const { connection } = this
-      const refusal = statements.map(([text]) => this.refusal(text)).find((refused) => refused !== undefined)
+      const refusal = this.refusalOf(statements)
       if (refusal !== undefined) return Effect.fail(refusal)
       const sent = Flight.isCarrier(connection)
         ? connection.executeTogether(statements)
         : Effect.forEach(statements, ([text, parameters]) => connection.execute(text, parameters, undefined))
       return Effect.catchAllCause(sent, this.broken)
     }))
+
+  /** What takes statements that are not waited for, where there is something that does. */
+  get teller(): Teller | undefined {
+    const teller = Flight.tellerOf(this.connection)
+    return teller === undefined ? undefined : {
+      tell: (statements) =>
+        Effect.suspend(() => {
+          const refusal = this.refusalOf(statements)
+          return refusal === undefined ? teller.tell(statements) : Effect.fail(refusal)
+        }),
+      told: teller.told
+    }
+  }
 
   get departure(): Flight.Departing["departure"] {
     return !Flight.isCommitter(this.connection) ? undefined : (statements) => {

@@ -45,6 +45,13 @@ export const run = <A>(
   return Effect.suspend(() => from(0))
 }
 
+/** A connection that may be told statements, of which nobody waits for the answers yet. */
+export interface Teller {
+  readonly tell: (statements: ReadonlyArray<Sent>) => Effect.Effect<void, SqlError>
+  /** Waits for all that it was told, and fails with the first failure. Whatever it is asked after that fails likewise. */
+  readonly told: Effect.Effect<void, SqlError>
+}
+
 /** A text with its parameters. */
 export type Sent = readonly [text: string, parameters: ReadonlyArray<unknown>]
 

@@ -5,8 +5,9 @@
  *     get ──▶ entry ──▶ else the row is read, with all others that are expected
  *
  * It flushes before COMMIT, before any statement of the handler's own, when a handler has failed, when it is full, and where
- * folding alone cannot tell what one statement for each operation would have done. Tables are flushed in the order in which
- * they were first touched.
+ * folding alone cannot tell what one statement for each operation would have done. Where the connection takes statements
+ * without being waited for, it is sent what has come together now and then, so that the database works while the handler
+ * does, unless rows are asked for, which had better be kept. Tables are flushed in the order in which they were first touched.
  *
  * Invariant: if all flushes succeed, the tables are as if every operation had been a statement of its own. If one fails,
  * nothing is said about why, nor by which operation: the whole try fails, and is repeated without a fold. Checks and
@@ -30,6 +31,9 @@ import { duplicate, isRefused, outOfRange } from "./Refusal.js"
 
 /** Rows that are read because they are expected to be asked for: at most this many of a table at a time. */
 export const expectedMax = 10_000
+
+/** Rows of all tables that come together before they are sent early. */
+const earlyRows = 250
 
 /** Rows of a table that are held back: before there are more, they are flushed. */
 const heldMax = 20_000
@@ -86,6 +90,15 @@ export class Fold {
   watch: Watch | undefined = undefined
   /** Whether an operation could not be put off, since only the database knows what it comes to. */
   hasReached = false
+  /** So many rows are held back before they are sent early. */
+  early = earlyRows
+  /** Rows that are held back, about; read ones are none. */
+  private held = 0
+  /** Whether rows are asked for: what is known of them is kept. */
+  private isAsked = false
+  /** Whether statements were sent that may still fail. */
+  private hasTold = false
+  private readonly teller: Bulk.Teller | undefined
   private readonly sheets = new Map<Plan, Sheet>()
   /** Sheets with something pending, in the order in which they were touched. */
   private readonly pending = new Set<Sheet>()
@@ -98,6 +111,7 @@ export class Fold {
   private readonly query: Send<ReadonlyArray<ReadonlyArray<unknown>>>
 
   constructor(connection: Connection, readonly dialect: Dialect, private readonly reach: Reach) {
+    this.teller = tellerOf(connection)
     this.send = (text, parameters) => connection.executeRaw(text, parameters)
     this.query = (text, parameters) => connection.executeValues(text, parameters)
   }
@@ -107,7 +121,7 @@ export class Fold {
     if (this.isClosed) return Effect.zipRight(this.sendLast, Change.run(plan, change, this.send))
     if (this.reaches(plan)) return this.atOnce(plan, change)
     const folded = this.fold(this.sheet(plan), keyIn(plan, change), change)
-    if (folded === "folded") return Effect.void
+    if (folded === "folded") return this.held < this.early || this.teller === undefined ? Effect.void : this.sendEarly
     return folded === "fails"
       ? this.atOnce(plan, change)
       : Effect.flatMap(this.flush, () => this.change(plan, change))
@@ -115,6 +129,7 @@ export class Fold {
 
   /** The row with this key as the operations so far leave it, if there is one. */
   get(plan: Plan, key: Cells): Effect.Effect<Cells | null, SqlError> {
+    this.isAsked = true
     if (this.reaches(plan)) {
       return this.alone(() => Effect.map(plan.readRows(plan.read, [key], this.query), ([row]) => row ?? null), null)
     }
@@ -128,6 +143,7 @@ export class Fold {
 
   /** Rows that are expected to be asked for: they are read together, once the first of them is. */
   expect(plan: Plan, keys: Iterable<Cells>): void {
+    this.isAsked = true
     const sheet = this.sheet(plan)
     for (const key of keys) {
       if (sheet.expected.size >= expectedMax) return
@@ -146,8 +162,57 @@ export class Fold {
 
   /** Sends all that is pending. */
   readonly flush: Effect.Effect<void, SqlError> = Effect.suspend(() =>
-    this.pending.size === 0 && this.failure === undefined ? Effect.void : this.alone(() => Effect.void)
+    this.hasNews ? this.alone(() => Effect.void) : Effect.void
   )
+
+  /** Whether there is something to send, or to hear of what was sent. */
+  private get hasNews(): boolean {
+    return this.pending.size > 0 || this.hasTold || this.failure !== undefined
+  }
+
+  /** What is pending, as statements; `undefined` where a row has to be read to tell. */
+  private calls(): ReadonlyArray<Sent> | undefined {
+    const calls: Array<Sent> = []
+    for (const { entries, plan } of this.pending) {
+      const sorted = new Sorted()
+      for (const entry of entries.values()) if (!entry.isClean && !sorted.add(entry)) return undefined
+      for (const [bulk, rows] of sorted.bulks(plan)) calls.push(...Bulk.calls(bulk, rows))
+    }
+    return calls
+  }
+
+  /** Sends what is pending and goes on. While another flush is under way, and where a row has to be read, it is kept. */
+  private readonly sendEarly: Effect.Effect<void, SqlError> = Effect.suspend(() => {
+    const { teller } = this
+    this.held = 0
+    if (teller === undefined || this.isAsked || this.failure !== undefined) return Effect.void
+    return Effect.asVoid(Effect.uninterruptible(
+      this.lock.withPermitsIfAvailable(1)(Effect.suspend(() => {
+        const calls = this.calls()
+        if (calls === undefined) return Effect.void
+        this.takeAll()
+        this.hasTold = true
+        return this.noting(teller.tell(calls))
+      }))
+    ))
+  })
+
+  private takeAll(): void {
+    for (const sheet of this.pending) sheet.take()
+    this.pending.clear()
+  }
+
+  /** Hears of what was sent early. */
+  private readonly hear: Effect.Effect<void, SqlError> = Effect.suspend(() => {
+    if (!this.hasTold || this.teller === undefined) return Effect.void
+    this.hasTold = false
+    return this.noting(this.teller.told)
+  })
+
+  /** What a flush fails with is kept. */
+  private noting<A>(flush: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
+    return Effect.tapError(flush, (failure) => Effect.sync(() => void (this.failure = failure)))
+  }
 
   /**
    * Sends all that is pending, for the last time. A fiber that outlives its handler has its operations sent as statements
@@ -164,13 +229,9 @@ export class Fold {
    */
   readonly seal: Effect.Effect<void, SqlError> = Effect.suspend(() => {
     if (this.failure !== undefined) return Effect.fail(this.failure)
-    const last: Array<Sent> = []
-    for (const sheet of this.pending) {
-      const sorted = new Sorted()
-      for (const entry of sheet.entries.values()) if (!entry.isClean && !sorted.add(entry)) return this.close
-      for (const [bulk, rows] of sorted.bulks(sheet.plan)) last.push(...Bulk.calls(bulk, rows))
-    }
-    this.pending.clear()
+    const last = this.calls()
+    if (last === undefined) return this.close
+    this.takeAll()
     this.isClosed = true
     this.last = last
     return Effect.void
@@ -180,9 +241,9 @@ export class Fold {
   readonly sendLast: Effect.Effect<void, SqlError> = Effect.suspend(() => {
     const { last } = this
     this.last = []
-    return Effect.tapError(
-      Effect.forEach(last, ([text, parameters]) => this.send(text, parameters), { discard: true }),
-      (failure) => Effect.sync(() => void (this.failure = failure))
+    return Effect.zipRight(
+      this.noting(Effect.forEach(last, ([text, parameters]) => this.send(text, parameters), { discard: true })),
+      this.hear
     )
   })
 
@@ -190,9 +251,7 @@ export class Fold {
   around<A, E>(statement: Effect.Effect<A, E>): Effect.Effect<A, E | SqlError> {
     return Effect.suspend(() => {
       const forgotten = this.forgetting(statement)
-      return this.pending.size === 0 && this.failure === undefined
-        ? forgotten
-        : Effect.zipRight(this.flush, forgotten)
+      return this.hasNews ? Effect.zipRight(this.flush, forgotten) : forgotten
     })
   }
 
@@ -247,7 +306,10 @@ export class Fold {
 
   private fold(sheet: Sheet, key: Cells, change: Change.Change): Folded {
     const hash = hashOf(key)
-    if (!sheet.entries.has(hash) && !sheet.makeRoom()) return "flush"
+    if (!sheet.entries.has(hash)) {
+      if (!sheet.makeRoom()) return "flush"
+      this.held++
+    }
     const entry = sheet.entry(hash, key)
     const stake = sheet.plan.unique.length === 0 ? nothing : stakeOf(sheet.plan, entry, change)
     if (stake.releases && sheet.claims) return "flush"
@@ -269,12 +331,9 @@ export class Fold {
           work.push(this.write(sheet.plan, sheet.take()))
           if (sheet === last) break
         }
-        if (work.length === 0) return then()
+        if (work.length === 0) return this.hasTold ? Effect.flatMap(this.hear, then) : then()
         const flushed = work.length === 1 ? work[0]! : Effect.all(work, { discard: true })
-        return Effect.flatMap(
-          Effect.tapError(flushed, (failure) => Effect.sync(() => void (this.failure = failure))),
-          then
-        )
+        return Effect.flatMap(Effect.zipRight(this.noting(flushed), this.hear), then)
       }))
     )
   }
@@ -327,7 +386,7 @@ export class Fold {
     if (entry === undefined) return Effect.succeed(null)
     sheet.entries.delete(hash)
     return Effect.flatMap(
-      Effect.tapError(this.write(sheet.plan, [entry]), (failure) => Effect.sync(() => void (this.failure = failure))),
+      this.noting(this.write(sheet.plan, [entry])),
       () => Effect.map(this.read(sheet.plan, sheet.plan.read, new Map([[hash, key]])), (rows) => rows.get(hash) ?? null)
     )
   }
@@ -369,6 +428,9 @@ export class Fold {
     return work.length === 1 ? Effect.asVoid(work[0]!) : Effect.all(work, { discard: true })
   }
 }
+
+const tellerOf = (connection: Connection): Bulk.Teller | undefined =>
+  "teller" in connection ? connection.teller as Bulk.Teller | undefined : undefined
 
 const keyIn = (plan: Plan, change: Change.Change): Cells =>
   change._tag === "Insert" || change._tag === "Upsert" ? plan.keyAt.map((i) => change.row[i]!) : change.key

@@ -11,7 +11,7 @@ import * as Logger from "effect/Logger"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import pg from "pg"
-import { Table } from "../../src/index.js"
+import { Namespace, Policy, Table } from "../../src/index.js"
 import * as Fault from "../../src/process/Fault.js"
 import * as Flight from "../../src/store/Flight.js"
 import * as Transaction from "../../src/store/Transaction.js"
@@ -116,7 +116,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
 })
 
 describe("on PostgreSQL", () => {
-  const kept = <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient | Scope.Scope>) =>
+  const kept = <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient | Namespace.Namespaces | Scope.Scope>) =>
     Effect.flatMap(Database.postgres, (database) => Effect.provide(effect, Layer.merge(Store.layer(database), silent)))
 
   it.scopedLive("a commit goes to the server and back three times", () =>
@@ -146,6 +146,38 @@ describe("on PostgreSQL", () => {
         ["INSERT INTO", "INSERT INTO", "WITH moved", "COMMIT"]
       ])
     })))
+
+  it.scopedLive.each([undefined, 300])(
+    "a large batch is sent while it is handled; refused in it: %s",
+    (refused) =>
+      kept(Effect.gen(function*() {
+        const Notes = Table.make("note", Schema.Struct({ n: Schema.Int }), { key: ["n"] })
+        const processor = Senders.make<SqlClient.SqlClient>({
+          batch: 1_000,
+          policy: { SqlError: Policy.park },
+          handle: ({ n }) => Notes.insert({ n })
+        })
+        yield* Follow.prepare(processor)
+        yield* Namespace.within(
+          Senders.namespace,
+          Effect.flatMap(
+            SqlClient.SqlClient,
+            (sql) => sql`ALTER TABLE note ADD CHECK (n <> ${sql.literal(String(refused ?? -1))})`
+          )
+        )
+        const sent = yield* flights()
+        const strands = [Senders.orders("d", 0, ...new Array<string>(600).fill("a"))]
+        const { commits } = yield* Follow.follow(processor, "s", strands)
+        if (refused === undefined) {
+          // The first answer is waited for with the last statements on their way.
+          const texts = [...Array.from({ length: 4 }, () => "INSERT INTO"), "WITH moved", "COMMIT"]
+          expect(sent.at(-1)).toEqual(texts)
+        }
+        expect(commits.reduce((sum, { parked }) => sum + parked, 0)).toBe(refused === undefined ? 0 : 1)
+        // Operations of the document that come after the refused one wait behind it.
+        expect(yield* Senders.notes).toEqual(Array.from({ length: refused ?? 600 }, (_, n) => n))
+      }))
+  )
 
   it.scopedLive.each<[string, ReadonlyArray<unknown>]>([
     ["the database refuses", [1]],

@@ -31,13 +31,14 @@ const told = (exit: Exit.Failure<unknown, unknown>): string => {
 
 describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
   /** Runs a batch in both ways; the folded one again without a fold if a flush fails, as a commit does. */
-  const batch = (steps: ReadonlyArray<Program.Step>) =>
+  const batch = (steps: ReadonlyArray<Program.Step>, early: number) =>
     Effect.gen(function*() {
       const on = (tables: Program.Tables, prefix: string) => Effect.forEach(steps, (each) => each.run(tables, prefix))
       const exact = yield* Effect.exit(Transaction.run(on(plain, "plain")))
       let fold: Fold | undefined
       const body = folding(on(folded, "folded"), (begun) => {
         fold = begun
+        begun.early = early
       })
       const first = yield* Effect.exit(Transaction.run(body))
       const isUnsure = fold?.failure !== undefined
@@ -53,12 +54,14 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
     })
 
   /** Runs a batch on an errand, and if it fails, as a statement for each operation. */
-  const away = (steps: ReadonlyArray<Program.Step>, exact: Exit.Exit<unknown, unknown>) =>
+  const away = (steps: ReadonlyArray<Program.Step>, exact: Exit.Exit<unknown, unknown>, early: number) =>
     Effect.gen(function*() {
       const on = Effect.forEach(steps, (each) => each.run(errand, "errand"))
       const offered = new Errand()
       const body = Effect.zipLeft(
-        folding(on, () => {}, offered),
+        folding(on, (fold) => {
+          fold.early = early
+        }, { counter: offered }),
         Effect.suspend(() => offered.failure === undefined ? Effect.void : Effect.fail(offered.failure))
       )
       const first = yield* Effect.exit(Transaction.run(body, offered))
@@ -69,9 +72,9 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       return { isTaken: offered.isTaken, isMade: offered.isTaken && Exit.isSuccess(first) }
     })
 
-  it.scopedLive(
-    "folding has the outcome of a statement for each operation",
-    () =>
+  it.scopedLive.each([{ how: "all at the end", early: 250 }, { how: "as soon as it can be", early: 2 }])(
+    "folding has the outcome of a statement for each operation, sent $how",
+    ({ early }) =>
       Effect.flatMap(fresh, (database) =>
         Effect.gen(function*() {
           yield* Program.create("plain")
@@ -85,8 +88,8 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
               yield* Program.clear("folded")
               yield* Program.clear("errand")
               for (const steps of batches) {
-                const { exact, isFailed, isFalse } = yield* batch(steps)
-                const { isMade, isTaken } = yield* away(steps, exact)
+                const { exact, isFailed, isFalse } = yield* batch(steps, early)
+                const { isMade, isTaken } = yield* away(steps, exact, early)
                 seen.batches++
                 if (isTaken) seen.taken++
                 if (isMade) seen.made++
