@@ -22,7 +22,9 @@
  *   parameters;
  * - rows with different columns are refused (`EvenRows`), and `stream` works, though SQLite reads all rows first.
  *
- * The connection is synchronous: while a statement runs, or waits for another process's lock, nothing else does.
+ * The connection is synchronous: while a statement runs, or waits for another process's lock, nothing else does. Large commits
+ * that write through tables alone are taken to a thread with a connection of its own (`Errands`): it is started by the first
+ * of them, holds the same lease, ends when there have been none for a while, and with the layer.
  */
 
 import * as Reactivity from "@effect/experimental/Reactivity"
@@ -286,10 +288,15 @@ const extrasOf = (
     config: identity<SqliteClient.SqliteClientConfig>({ filename: settings.filename, readonly: settings.readonly }),
     export: attempt("Failed to export database", () => db.serialize()),
     backup: (destination: string) =>
-      Effect.tryPromise({
-        try: () => db.backup(destination),
-        catch: (cause) => new SqlError({ cause: coded(cause), message: "Failed to backup database" })
-      }),
+      Effect.acquireUseRelease(
+        Effect.sync(() => traits.backups++),
+        () =>
+          Effect.tryPromise({
+            try: () => db.backup(destination),
+            catch: (cause) => new SqlError({ cause: coded(cause), message: "Failed to backup database" })
+          }),
+        () => Effect.sync(() => traits.backups--)
+      ),
     loadExtension: (path: string) =>
       attempt("Failed to load extension", () => {
         traits.isPlain = false

@@ -91,7 +91,7 @@ const read = (path: string): SourceFile => ({ path, text: readFileSync(join(root
 const files = listFiles()
 
 const sourcesIn = (...folders: ReadonlyArray<string>): ReadonlyArray<SourceFile> =>
-  files.filter((path) => path.endsWith(".ts") && folders.includes(topOf(path))).map(read)
+  files.filter((path) => /\.[jt]s$/.test(path) && folders.includes(topOf(path))).map(read)
 
 const topOf = (path: string): string => path.split("/")[0] ?? path
 

@@ -7,7 +7,8 @@
  * Invariant: whoever has either connection holds the lease, so the two never wait for each other's lock.
  *
  * A file is not fit any more once this connection differs from one that is opened anew: when it has set a PRAGMA, made
- * something TEMPORARY, attached another file or loaded an extension; nor when another file lies in its place.
+ * something TEMPORARY, attached another file or loaded an extension; nor when another file lies in its place, nor while a
+ * backup of it runs.
  */
 
 import type { Connection } from "@effect/sql/SqlConnection"
@@ -77,15 +78,16 @@ const assign = (
   errand: Errand.Errand,
   connection: Connection
 ): Effect.Effect<Connection, never, Scope.Scope> =>
-  Effect.suspend(() => {
+  Effect.uninterruptible(Effect.suspend(() => {
     const thread = isFit(desk) ? threadOf(desk) : undefined
     if (thread === undefined) return Effect.succeed(connection)
     errand.isTaken = true
     return Effect.as(Effect.addFinalizer(() => Effect.zipRight(thread.leave, rest(desk, thread))), thread)
-  })
+  }))
 
 const isFit = ({ file, isClosed, losses, settings, traits }: Desk): boolean =>
-  !isClosed && traits.isPlain && losses < lossesMax && file !== undefined && identityOf(settings.filename) === file
+  !isClosed && traits.isPlain && traits.backups === 0 && losses < lossesMax && file !== undefined &&
+  identityOf(settings.filename) === file
 
 /** The thread that there is, or a new one. */
 const threadOf = (desk: Desk): Thread | undefined => {

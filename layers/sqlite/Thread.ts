@@ -97,12 +97,12 @@ export class Thread implements Flight.Carrier {
         params,
         safeIntegers: Context.get(fiber.currentContext, SqlClient.SafeIntegers)
       }
-      if (text === "BEGIN IMMEDIATE") {
+      if (isBegin(call)) {
         this.begin = call
         this.isInside = true
         return Effect.succeed([])
       }
-      return text === "COMMIT" || text === "ROLLBACK" ? this.end(call) : this.tell(call)
+      return isEnd(call) ? this.end(call) : this.tell(call)
     })
 
   executeValues: Connection["executeValues"] = (text, params) =>
@@ -152,10 +152,7 @@ export class Thread implements Flight.Carrier {
       this.isInside = false
       return Effect.succeed([])
     }
-    return Effect.map(this.ask([call]), ([answer]) => {
-      this.isInside = false
-      return answer
-    })
+    return Effect.map(this.ask([call]), ([answer]) => answer)
   }
 
   private ask(calls: ReadonlyArray<Call>): Effect.Effect<ReadonlyArray<unknown>, SqlError> {
@@ -166,7 +163,11 @@ export class Thread implements Flight.Carrier {
       if (refusal !== undefined) return resume(Effect.fail(refusal))
       this.untold = 0
       if (this.waiting.size === 0) this.worker.ref()
-      this.waiting.set(id, (answers) => resume(isFirst ? Either.map(answers, (all) => all.slice(1)) : answers))
+      this.isInside = true
+      this.waiting.set(id, (answers) => {
+        if (Either.isRight(answers) && calls.some(isEnd)) this.isInside = false
+        resume(isFirst ? Either.map(answers, (all) => all.slice(1)) : answers)
+      })
     })
   }
 
@@ -219,6 +220,10 @@ export class Thread implements Flight.Carrier {
     for (const tell of this.ended) tell()
   }
 }
+
+const isBegin = ({ text }: Call): boolean => text === "BEGIN IMMEDIATE"
+
+const isEnd = ({ text }: Call): boolean => text === "COMMIT" || text === "ROLLBACK"
 
 const failed = (cause: unknown): SqlError => new SqlError({ cause, message: "Failed to execute statement" })
 

@@ -2,15 +2,18 @@
  * The traits of a connection: whether it is like one that is opened anew, so that a transaction means the same on both.
  *
  *     PRAGMA foreign_keys = OFF · ATTACH … · CREATE TEMP TABLE … · an extension      from then on it is not
+ *     a backup of it                                                                 not as long as that takes
  */
 
-/** Once it is not plain, it never is again. */
 export interface Traits {
+  /** Once it is not plain, it never is again. */
   isPlain: boolean
+  /** Backups that run: one begins anew whenever another connection writes. */
+  backups: number
 }
 
 /** Those of a connection that was just opened. */
-export const make = (): Traits => ({ isPlain: true })
+export const make = (): Traits => ({ isPlain: true, backups: 0 })
 
 /** Notices what a statement may change about the connection. It is enough that each text comes here once. */
 export const notice = (traits: Traits, text: string): void => {

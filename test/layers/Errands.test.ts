@@ -185,6 +185,29 @@ describe("a transaction on a thread", () => {
       })
     ))
 
+  it.scopedLive("ends with a flight that holds its COMMIT, or keeps nothing of that", () =>
+    kept(() =>
+      Effect.gen(function*() {
+        yield* table
+        const flight = (...values: ReadonlyArray<number>) =>
+          Effect.gen(function*() {
+            const direct = yield* connection
+            // What a lease refuses the body of a transaction, its owner may do.
+            const own = (direct as unknown as { readonly connection: Flight.Carrier }).connection
+            return yield* own.executeTogether([
+              ...values.map((a) => ["INSERT INTO t (a) VALUES (?) RETURNING a", [a]] as const),
+              ["COMMIT", []]
+            ])
+          })
+        const made = yield* sent(flight(1, 2))
+        expect(codeOf(made.outcome)).toBe("SQLITE_MISUSE")
+        expect(yield* all).toEqual([1, 2])
+        expect(codeOf((yield* sent(flight(3, 1))).outcome)).toBe("SQLITE_CONSTRAINT_PRIMARYKEY")
+        expect(yield* all).toEqual([1, 2])
+        expect((yield* sent(insert(3))).outcome._tag).toBe("Right")
+      })
+    ))
+
   it.scopedLive("waits for some of many writes", () =>
     kept(() =>
       Effect.gen(function*() {
@@ -401,6 +424,21 @@ describe("the thread of a file", () => {
         expect(yield* isTaken).toBe(true)
         yield* sql.unsafe(text)
         expect(yield* isTaken).toBe(false)
+      })
+    ))
+
+  it.scopedLive("is not used while a backup runs, which would begin anew with each of its commits", () =>
+    kept((database) =>
+      Effect.gen(function*() {
+        const sql = (yield* client) as unknown as {
+          readonly backup: (path: string) => Effect.Effect<unknown, SqlError>
+        }
+        yield* table
+        const backup = yield* Effect.fork(sql.backup(`${database.filename}.copy`))
+        yield* Effect.yieldNow()
+        expect(yield* isTaken).toBe(false)
+        yield* Fiber.join(backup)
+        expect(yield* isTaken).toBe(true)
       })
     ))
 
