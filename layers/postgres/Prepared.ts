@@ -3,6 +3,10 @@
  *
  *     text, sent for the third time ──▶ name ──▶ parsed once, then only bound
  *     stale ──▶ all names of the session forgotten ──▶ sent without one
+ *     8, 16, 32, 64, 128, 128, … leases ──▶ all planned anew
+ *
+ * The server keeps the plan that it made while a table was small: a statement that joins a list to it goes on reading the whole
+ * table, however large that has become, until somebody analyses it. So plans are not kept for longer than that.
  *
  * A name goes stale when a migration changes what its statement returns, or when something on the way to the server has
  * discarded it. Outside a transaction the statement is sent again and nobody notices; inside one the server has given the
@@ -20,6 +24,9 @@ const namesMax = 256
 /** A text is given a name when it is sent for this time. */
 const worthIt = 3
 
+/** So many leases go by with the plans that the server has made: twice as many each time, up to a bound. */
+const plannedLeases = { first: 8, most: 128 }
+
 /** So many texts at most are counted at a time, and none that is longer than `textMax`. */
 const countedMax = 1_000
 const textMax = 10_000
@@ -29,6 +36,17 @@ export class Prepared {
   private readonly names = new Map<string, string>()
   private readonly prefix = `ep_${randomUUID().slice(0, 8)}`
   private given = 0
+  /** Leases until plans are made anew, and how many that were to begin with. */
+  private left = plannedLeases.first
+  private leases = plannedLeases.first
+
+  /** Whether a lease, which this counts, is to begin with new plans. */
+  isDue(): boolean {
+    if (this.names.size === 0 || --this.left > 0) return false
+    this.leases = Math.min(2 * this.leases, plannedLeases.most)
+    this.left = this.leases
+    return true
+  }
 
   /** The name to send `text` under, or `undefined` when it goes without. */
   nameOf(text: string, parameters: number): string | undefined {

@@ -69,8 +69,12 @@ export class Session implements Committer, Teller {
     this.schema = options.schema
   }
 
-  /** Goes to its schema if it is not there. To be done before any other statement. */
+  /** Goes to its schema if it is not there, with plans that are not too old. To be done before any other statement. */
   readonly enter: Effect.Effect<void, SqlError> = Effect.suspend(() =>
+    this.prepared.isDue() ? Effect.zipRight(this.send("DISCARD PLANS", []), this.goHome) : this.goHome
+  )
+
+  private readonly goHome: Effect.Effect<void, SqlError> = Effect.suspend(() =>
     this.path.isAt(this.client, this.schema)
       ? Effect.void
       : Effect.map(

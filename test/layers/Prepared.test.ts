@@ -84,3 +84,25 @@ it.scopedLive("a named statement that is refused for its data can be used again"
       expect((yield* all(sql)).length).toBe(5)
     })
   ))
+
+it.scopedLive("is planned anew once its table has grown, though nobody has analysed it", () =>
+  onSession((sql) =>
+    Effect.gen(function*() {
+      yield* sql`ALTER TABLE t SET (autovacuum_enabled = false)`
+      yield* sql`ANALYZE t`
+      const text = "SELECT t.id FROM unnest($1::integer[]) AS v (id) JOIN t ON t.id = v.id"
+      const ask = sql.unsafe(text, ["{1,2}"])
+      const plan = Effect.gen(function*() {
+        const [found] = yield* sql<{ readonly name: string }>`
+          SELECT name FROM pg_prepared_statements WHERE statement = ${text}`
+        const lines = yield* sql.unsafe<{ readonly "QUERY PLAN": string }>(`EXPLAIN EXECUTE ${found!.name} ('{1,2}')`)
+        return lines.map((line) => line["QUERY PLAN"]).join("\n")
+      })
+      yield* Effect.repeatN(ask, 20)
+      yield* sql`INSERT INTO t (id) SELECT generate_series(2, 50000)`
+      expect(yield* plan, "as it was made for one row").toContain("Seq Scan on t")
+      expect(yield* Effect.replicateEffect(ask, 130)).toEqual(Array.from({ length: 130 }, () => [{ id: 1 }, { id: 2 }]))
+      expect(yield* plan).not.toContain("Seq Scan on t")
+      expect(yield* plan).toContain("Index")
+    })
+  ))
