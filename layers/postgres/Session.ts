@@ -153,6 +153,9 @@ export class Session implements Committer, Teller {
         const answers: Array<Answer> = []
         let left = statements.length
         this.pipeline(true)
+        // One write for all of them: each would cost as much by itself.
+        const socket = socketOf(this.client)
+        socket?.cork()
         statements.forEach((statement, i) =>
           this.ask(statement, { safeIntegers }, (error, answer) => {
             errors[i] = error
@@ -162,6 +165,7 @@ export class Session implements Committer, Teller {
             resume(first === undefined ? Effect.succeed(answers) : Effect.fail(first))
           })
         )
+        socket?.uncork()
       })
     }))
   }
