@@ -359,7 +359,7 @@ const write = <R>(
     let cursor: Cursors.Cursor
     if (departure !== undefined) {
       const [moving, moved] = yield* Cursors.advancing(held, position, letters)
-      departure([...trial.fold?.last ?? [], ...[...saving, moving].map((statement) => statement.compile())])
+      departure([...trial.fold?.takeLast() ?? [], ...[...saving, moving].map((statement) => statement.compile())])
       cursor = moved
     } else {
       cursor = owner.fenced

@@ -103,7 +103,7 @@ export class Fold {
   /** Sheets with something pending, in the order in which they were touched. */
   private readonly pending = new Set<Sheet>()
   /** What {@link seal} kept. */
-  last: ReadonlyArray<Sent> = []
+  private last: ReadonlyArray<Sent> = []
   /** Nothing is held back any more, since nobody would flush it. */
   private isClosed = false
   private readonly lock = Effect.unsafeMakeSemaphore(1)
@@ -225,7 +225,7 @@ export class Fold {
 
   /**
    * Ends it as {@link close} does, but keeps what is pending as statements for whoever commits, where no row has to be read
-   * before: see {@link last}.
+   * before: see {@link takeLast}.
    */
   readonly seal: Effect.Effect<void, SqlError> = Effect.suspend(() => {
     if (this.failure !== undefined) return Effect.fail(this.failure)
@@ -237,15 +237,22 @@ export class Fold {
     return Effect.void
   })
 
-  /** Sends what {@link seal} kept. */
-  readonly sendLast: Effect.Effect<void, SqlError> = Effect.suspend(() => {
+  /** What {@link seal} kept, for whoever sends it. */
+  takeLast(): ReadonlyArray<Sent> {
     const { last } = this
     this.last = []
-    return Effect.zipRight(
-      this.noting(Effect.forEach(last, ([text, parameters]) => this.send(text, parameters), { discard: true })),
+    return last
+  }
+
+  /** Sends what {@link seal} kept. */
+  readonly sendLast: Effect.Effect<void, SqlError> = Effect.suspend(() =>
+    Effect.zipRight(
+      this.noting(
+        Effect.forEach(this.takeLast(), ([text, parameters]) => this.send(text, parameters), { discard: true })
+      ),
       this.hear
     )
-  })
+  )
 
   /** Runs a statement that this fold knows nothing about, over rows as the operations so far leave them. */
   around<A, E>(statement: Effect.Effect<A, E>): Effect.Effect<A, E | SqlError> {
