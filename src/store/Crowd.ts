@@ -8,12 +8,12 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import { dialectOf } from "../domain/Dialect.js"
 import type * as Position from "../domain/Position.js"
 import * as Slice from "../domain/Slice.js"
 import type { SourceName } from "../ingest/Source.js"
 import type { ProcessorName } from "../process/Processor.js"
 import * as Bulk from "../table/Bulk.js"
-import type { Kind } from "../table/Column.js"
 import * as Cursors from "./Cursors.js"
 import * as Transaction from "./Transaction.js"
 
@@ -101,18 +101,9 @@ class Keyed<A> {
   }
 }
 
-interface Statements {
-  readonly begin: Bulk.Bulk
-  readonly own: Bulk.Bulk
-  readonly move: Bulk.Bulk
-}
+const statementsOf = (sql: SqlClient.SqlClient) => statements[dialectOf(sql)]
 
-const statementsOf = (sql: SqlClient.SqlClient): Statements =>
-  sql.onDialectOrElse({ sqlite: () => sqlite, orElse: () => pg })
-
-type MakeBulk = (kinds: ReadonlyArray<Kind>, write: Bulk.Write) => Bulk.Bulk
-
-const statements = (bulk: MakeBulk): Statements => ({
+const statements = Bulk.both((bulk) => ({
   begin: bulk(["text", "text", "bigint", "bigint"], ({ table }) => `
     INSERT INTO processor_cursor
       (processor, source, first_slice, last_slice, start_position, position, sequence, epoch, parked, letters, ahead,
@@ -131,9 +122,4 @@ const statements = (bulk: MakeBulk): Statements => ({
     WHERE processor = v.column1 AND source = v.column2 AND first_slice = v.column3 AND epoch = v.column4
       AND ((sequence = v.column5 AND position = v.column6) OR (sequence = v.column5 + 1 AND position = v.column7))
     RETURNING processor, source, first_slice`)
-})
-
-const sqlite = statements((kinds, write) => Bulk.sqlite(kinds, write))
-
-/** Columns by the names that SQLite gives them. */
-const pg = statements((kinds, write) => Bulk.pg(kinds, kinds.map((_, i) => `column${i + 1}`), write))
+}))

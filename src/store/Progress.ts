@@ -17,12 +17,12 @@ import type { SqlError } from "@effect/sql/SqlError"
 import type { Statement } from "@effect/sql/Statement"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { dialectOf } from "../domain/Dialect.js"
 import { History } from "../domain/History.js"
 import type { Operation } from "../domain/Operation.js"
 import { origin } from "../domain/Position.js"
 import type { Stream } from "../domain/Strand.js"
 import * as Bulk from "../table/Bulk.js"
-import type { Kind } from "../table/Column.js"
 import type { Cursor, Key } from "./Cursors.js"
 
 /**
@@ -340,18 +340,13 @@ export const saving = (
   return Bulk.calls(statementsOf(sql).save, changed).map(([text, cells]) => sql.unsafe(text, cells))
 }
 
-/** In texts that stay the same, with a parameter for each column: of a row as JSON, SQLite reads all for each of them. */
-interface Statements {
-  readonly load: Bulk.Bulk
-  readonly save: Bulk.Bulk
-}
+const statementsOf = (sql: SqlClient.SqlClient) => statements[dialectOf(sql)]
 
-const statementsOf = (sql: SqlClient.SqlClient): Statements =>
-  sql.onDialectOrElse({ sqlite: () => sqlite, orElse: () => pg })
-
-type MakeBulk = (kinds: ReadonlyArray<Kind>, write: Bulk.Write) => Bulk.Bulk
-
-const statements = (bulk: MakeBulk): Statements => ({
+/**
+ * In texts that stay the same, with a parameter for each column: of a row as JSON, SQLite reads all for each of them. Rows
+ * may be sent twice, to fill a call up: one is then read twice, or written twice as it is.
+ */
+const statements = Bulk.both((bulk) => ({
   load: bulk(["text", "text", "text", "text", "text", "integer", "integer"], ({ table }) => `
     SELECT s.document_id, s.scope, s.branch, s.page, s.last_index, s.last_skip, s.history, s.slots
     FROM ${table}
@@ -366,15 +361,7 @@ const statements = (bulk: MakeBulk): Statements => ({
     ON CONFLICT (processor, source, document_id, scope, branch, page)
     DO UPDATE SET last_index = excluded.last_index, last_skip = excluded.last_skip,
       history = excluded.history, slots = excluded.slots`)
-})
-
-/** Rows may be sent twice, to fill a call up: one is then read twice, or written twice as it is. */
-const sqlite = statements((kinds, write) =>
-  Bulk.sqlite(kinds, ({ list, table }) => write({ list: `VALUES ${list}`, table }), true)
-)
-
-/** Columns by the names that SQLite gives them. */
-const pg = statements((kinds, write) => Bulk.pg(kinds, kinds.map((_, i) => `column${i + 1}`), write))
+}), { repeats: true })
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 

@@ -9,6 +9,7 @@
 
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
+import type { Dialect } from "../domain/Dialect.js"
 import type { Cell, Kind } from "./Column.js"
 
 export type Cells = ReadonlyArray<Cell>
@@ -175,3 +176,20 @@ const pgLiterals: { readonly [K in Kind]: (cell: Cell) => string } = {
   bytes: bytesLiteral,
   json: quoted
 }
+
+/** Makes a statement whose rows have cells of these kinds, in the dialect that it stands for. */
+export type Make = (kinds: ReadonlyArray<Kind>, write: Write) => Bulk
+
+/**
+ * Statements that are written alike for both dialects: the columns of `table` are named column1, column2 and so on, and
+ * `list` is a query. With `repeats`, see {@link sqlite}.
+ */
+export const both = <Statements>(
+  statements: (bulk: Make) => Statements,
+  { repeats = false }: { readonly repeats?: boolean } = {}
+): { readonly [D in Dialect]: Statements } => ({
+  sqlite: statements((kinds, write) =>
+    sqlite(kinds, ({ list, table }) => write({ list: `VALUES ${list}`, table }), repeats)
+  ),
+  pg: statements((kinds, write) => pg(kinds, kinds.map((_, i) => `column${i + 1}`), write))
+})
