@@ -370,7 +370,10 @@ const write = <R>(
     return trial.done
   })
 
-/** Runs the handler. What it sends is in the database when this succeeds, and what it writes through tables; or else the fold has it. */
+/**
+ * Runs the handler. When this succeeds, what it sends is in the database, and what it writes through tables is there or kept
+ * by its fold.
+ */
 const handle = <R>(
   owner: Owner<R>,
   segment: Segment.Segment,
