@@ -51,23 +51,6 @@ const reported = (isMeant: (report: Health.Report) => boolean) =>
     }
   })
 
-const strand = (documentId: string, index: number) => ({
-  driveId: "home",
-  documentId,
-  documentType: "test/list",
-  scope: "global",
-  branch: "main",
-  operations: [{
-    id: `${documentId} ${index}`,
-    index,
-    skip: 0,
-    hash: `h${index}`,
-    timestampUtcMs: "2026-11-22T00:00:00.000Z",
-    type: "PUT",
-    input: "{}"
-  }]
-})
-
 describe.each(Database.dialects)("the health of a reactor on $dialect", { timeout: 30_000 }, ({ fresh }) => {
   it.scopedLive("says that a real endpoint lets the channel in no more, and what to do", () =>
     Effect.gen(function*() {
@@ -106,7 +89,9 @@ describe.each(Database.dialects)("the health of a reactor on $dialect", { timeou
         body: {
           data: body.operationName === "strands"
             ? {
-              system: { sync: { strands: [...(isWhole ? [0, 1, 2] : []), 3].map((index) => strand("late", index)) } }
+              system: {
+                sync: { strands: [...(isWhole ? [0, 1, 2] : []), 3].map((index) => Scripted.strand("late", index)) }
+              }
             }
             : { registerPullResponderListener: { listenerId: "ours" }, acknowledge: true }
         }

@@ -36,24 +36,6 @@ const failureOn = (reply: Scripted.Reply, options: Partial<Powerhouse.Endpoint.O
     Effect.flatMap(Scripted.make(() => reply), ({ url }) => Effect.flip(ask({ url, ...options })))
   )
 
-const strand = (documentId: string, index: number, more: object = {}) => ({
-  driveId: "home",
-  documentId,
-  documentType: "test/list",
-  scope: "global",
-  branch: "main",
-  operations: [{
-    id: `${documentId} ${index}`,
-    index,
-    skip: 0,
-    hash: `h${index}`,
-    timestampUtcMs: "2026-11-22T00:00:00.000Z",
-    type: "PUT",
-    input: "{}",
-    ...more
-  }]
-})
-
 describe("an endpoint", () => {
   const malformed: ReadonlyArray<readonly [string, unknown]> = [
     ["nothing", ""],
@@ -169,15 +151,15 @@ describe("a pull responder with a server that sends nonsense", () => {
       let deep: unknown = 1
       for (let i = 0; i < 500; i++) deep = [deep]
       const strands: ReadonlyArray<unknown> = [
-        strand("good", 0),
-        strand("deep", 0, { input: JSON.stringify(deep) }),
-        strand("late", 3),
-        { ...strand("good", 2), extra: deep },
-        { ...strand("bad", 0), documentId: "\u0000" },
-        strand("huge", 0, { index: 1e300 }),
+        Scripted.strand("good", 0),
+        Scripted.strand("deep", 0, { input: JSON.stringify(deep) }),
+        Scripted.strand("late", 3),
+        { ...Scripted.strand("good", 2), extra: deep },
+        { ...Scripted.strand("bad", 0), documentId: "\u0000" },
+        Scripted.strand("huge", 0, { index: 1e300 }),
         null,
         "strand",
-        strand("good", 1)
+        Scripted.strand("good", 1)
       ]
       const server = yield* Scripted.make(({ body }) => ({
         body: {
@@ -210,7 +192,7 @@ describe("a pull responder with a server that sends nonsense", () => {
       const server = yield* Scripted.make(({ body }) => ({
         body: {
           data: body.operationName === "strands"
-            ? { system: { sync: { strands: [strand("late", 3), strand("good", next++)] } } }
+            ? { system: { sync: { strands: [Scripted.strand("late", 3), Scripted.strand("good", next++)] } } }
             : { registerPullResponderListener: { listenerId: "ours" }, acknowledge: true }
         }
       }))

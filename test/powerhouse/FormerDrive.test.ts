@@ -59,19 +59,7 @@ const agree = (journal: Home.Home, drive: Real.FormerDrive, url: string) =>
     expect(yield* held).toEqual(truth)
   })
 
-const write = (drive: Real.FormerDrive, documents: ReadonlyArray<string>, rounds: number) => {
-  const random = HttpProxy.chances(13)
-  return Effect.forEach(Array.from({ length: rounds }, (_, round) => round), (round) =>
-    Effect.zipRight(
-      Effect.promise(() =>
-        drive.write(
-          documents[Math.floor(random() * documents.length)]!,
-          Array.from({ length: 1 + Math.floor(random() * 4) }, (_, i) => `${round} ${i}`)
-        )
-      ),
-      Effect.sleep(5)
-    ))
-}
+const write = Real.writing(13)
 
 describe.each(Database.dialects)(
   "a pull responder of version 4 into a journal on $dialect",

@@ -75,22 +75,7 @@ const agree = (journal: Home.Home, drive: Real.Drive, url: string) =>
     expect(truth.length).toBeGreaterThan(0)
   })
 
-const write = (drive: Real.Drive, documents: ReadonlyArray<string>, rounds: number) => {
-  const random = HttpProxy.chances(11)
-  return Effect.forEach(
-    Array.from({ length: rounds }, (_, round) => round),
-    (round) =>
-      Effect.zipRight(
-        Effect.promise(() =>
-          drive.write(
-            documents[Math.floor(random() * documents.length)]!,
-            Array.from({ length: 1 + Math.floor(random() * 4) }, (_, i) => `${round} ${i}`)
-          )
-        ),
-        Effect.sleep(5)
-      )
-  )
-}
+const write = Real.writing(11)
 
 describe.each(Database.dialects)(
   "a pull responder into a journal on $dialect",

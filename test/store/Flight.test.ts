@@ -12,6 +12,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import pg from "pg"
 import { Namespace, Policy, Table } from "../../src/index.js"
+import type { Processor } from "../../src/index.js"
 import * as Fault from "../../src/process/Fault.js"
 import * as Flight from "../../src/store/Flight.js"
 import * as Transaction from "../../src/store/Transaction.js"
@@ -119,14 +120,19 @@ describe("on PostgreSQL", () => {
   const kept = <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient | Namespace.Namespaces | Scope.Scope>) =>
     Effect.flatMap(Database.postgres, (database) => Effect.provide(effect, Layer.merge(Store.layer(database), silent)))
 
-  it.scopedLive("a commit goes to the server and back three times", () =>
-    kept(Effect.gen(function*() {
-      const processor = Senders.make<SqlClient.SqlClient>({ handle: ({ n }) => Senders.note(n), batch: 1 })
+  /** The flights of the last of two commits. */
+  const lastCommit = (processor: Processor.Processor<never, SqlClient.SqlClient>) =>
+    Effect.gen(function*() {
       yield* Follow.prepare(processor)
       const sent = yield* flights()
       yield* Follow.follow(processor, "s", [Senders.orders("d", 0, "a", "b")])
-      const last = sent.slice(sent.findLastIndex((flight) => flight[0] === "BEGIN"))
-      expect(last).toEqual([
+      return sent.slice(sent.findLastIndex((flight) => flight[0] === "BEGIN"))
+    })
+
+  it.scopedLive("a commit goes to the server and back three times", () =>
+    kept(Effect.gen(function*() {
+      const processor = Senders.make<SqlClient.SqlClient>({ handle: ({ n }) => Senders.note(n), batch: 1 })
+      expect(yield* lastCommit(processor)).toEqual([
         ["BEGIN", "SELECT first_slice,", "SELECT s.document_id,"],
         ["INSERT INTO"],
         ["INSERT INTO", "WITH moved", "COMMIT"]
@@ -137,11 +143,7 @@ describe("on PostgreSQL", () => {
     kept(Effect.gen(function*() {
       const Notes = Table.make("note", Schema.Struct({ n: Schema.Int }), { key: ["n"] })
       const processor = Senders.make<SqlClient.SqlClient>({ batch: 1, handle: ({ n }) => Notes.insert({ n }) })
-      yield* Follow.prepare(processor)
-      const sent = yield* flights()
-      yield* Follow.follow(processor, "s", [Senders.orders("d", 0, "a", "b")])
-      const last = sent.slice(sent.findLastIndex((flight) => flight[0] === "BEGIN"))
-      expect(last).toEqual([
+      expect(yield* lastCommit(processor)).toEqual([
         ["BEGIN", "SELECT first_slice,", "SELECT s.document_id,"],
         ["INSERT INTO", "INSERT INTO", "WITH moved", "COMMIT"]
       ])

@@ -34,6 +34,25 @@ export const dataOf = (query: string, field: string, value: unknown): { readonly
   [new RegExp(`(\\w+): ${field}\\b`).exec(query)?.[1] ?? field]: value
 })
 
+/** A strand as a pull responder is answered, with one operation, which `more` may say more about. */
+export const strand = (documentId: string, index: number, more: object = {}) => ({
+  driveId: "home",
+  documentId,
+  documentType: "test/list",
+  scope: "global",
+  branch: "main",
+  operations: [{
+    id: `${documentId} ${index}`,
+    index,
+    skip: 0,
+    hash: `h${index}`,
+    timestampUtcMs: "2026-11-22T00:00:00.000Z",
+    type: "PUT",
+    input: "{}",
+    ...more
+  }]
+})
+
 /** Opens one; it ends with the scope. */
 export const make = (reply: (asked: Asked) => Reply): Effect.Effect<Scripted, never, Scope.Scope> =>
   Effect.gen(function*() {

@@ -8,6 +8,7 @@ import {
   setModelName
 } from "../drive/node_modules/document-model/dist/src/index.js"
 import * as drives from "../drive/node_modules/document-drive/dist/index.js"
+import * as PullEndpoint from "./PullEndpoint.mjs"
 import * as Schema from "./Schema.mjs"
 import * as Server from "./Server.mjs"
 
@@ -68,38 +69,7 @@ export const open = async (storage) => {
 
 /** The endpoint `/d/<drive>` of a drive. */
 export const serve = ({ reactor }, driveId, options = {}) =>
-  Server.start({ schema: Schema.drive, resolvers: resolversOf(reactor, driveId), ...options })
-
-const resolversOf = (reactor, driveId) => {
-  const { listeners } = reactor
-  const transmitterOf = (listenerId) => listeners.getListenerState(driveId, listenerId).listener.transmitter
-  return {
-    system: () => ({ sync: { strands: ({ listenerId, since }) => strands(transmitterOf(listenerId), since) } }),
-    registerPullResponderListener: async ({ filter, listenerId = crypto.randomUUID() }) => {
-      const listener = {
-        driveId,
-        listenerId,
-        block: false,
-        filter,
-        system: false,
-        label: `Pullresponder #${listenerId}`,
-        callInfo: { data: "", name: "PullResponder", transmitterType: "PullResponder" }
-      }
-      listener.transmitter = new drives.PullResponderTransmitter(listener, listeners)
-      await listeners.setListener(driveId, listener)
-      return { listenerId }
-    },
-    acknowledge: ({ listenerId, revisions }) =>
-      transmitterOf(listenerId).processAcknowledge(driveId, listenerId, revisions.filter((one) => one !== null))
-  }
-}
-
-/** Inputs travel as text. */
-const strands = async (transmitter, since) =>
-  (await transmitter.getStrands({ since })).map((strand) => ({
-    ...strand,
-    operations: strand.operations.map((operation) => ({ ...operation, input: JSON.stringify(operation.input) }))
-  }))
+  Server.start({ schema: Schema.drive, resolvers: PullEndpoint.resolversOf(drives, reactor, driveId), ...options })
 
 const documentOf = (id) => {
   const document = model.utils.createDocument()

@@ -8,6 +8,7 @@ import {
   setModelDescription,
   setModelName
 } from "../drive/node_modules/document-model-4/dist/index.js"
+import * as PullEndpoint from "./PullEndpoint.mjs"
 import * as Schema from "./Schema.mjs"
 import * as Server from "./Server.mjs"
 
@@ -68,37 +69,10 @@ export const open = async (storage) => {
 export const serve = ({ reactor }, driveId, options = {}) =>
   Server.start({ schema: Schema.formerDrive, resolvers: resolversOf(reactor, driveId), ...options })
 
-const resolversOf = (reactor, driveId) => {
-  const { listeners } = reactor
-  const transmitterOf = (listenerId) => listeners.getListenerState(driveId, listenerId).listener.transmitter
-  return {
-    document: async ({ id }) => {
-      const { header } = await (id === driveId ? reactor.getDrive(id) : reactor.getDocument(driveId, id))
-      return header
-    },
-    system: () => ({ sync: { strands: ({ listenerId, since }) => strands(transmitterOf(listenerId), since) } }),
-    registerPullResponderListener: async ({ filter, listenerId = crypto.randomUUID() }) => {
-      const listener = {
-        driveId,
-        listenerId,
-        block: false,
-        filter,
-        system: false,
-        label: `Pullresponder #${listenerId}`,
-        callInfo: { data: "", name: "PullResponder", transmitterType: "PullResponder" }
-      }
-      listener.transmitter = new drives.PullResponderTransmitter(listener, listeners)
-      await listeners.setListener(driveId, listener)
-      return { listenerId }
-    },
-    acknowledge: ({ listenerId, revisions }) =>
-      transmitterOf(listenerId).processAcknowledge(driveId, listenerId, revisions.filter((one) => one !== null))
+const resolversOf = (reactor, driveId) => ({
+  ...PullEndpoint.resolversOf(drives, reactor, driveId),
+  document: async ({ id }) => {
+    const { header } = await (id === driveId ? reactor.getDrive(id) : reactor.getDocument(driveId, id))
+    return header
   }
-}
-
-/** Inputs travel as text. */
-const strands = async (transmitter, since) =>
-  (await transmitter.getStrands({ since })).map((strand) => ({
-    ...strand,
-    operations: strand.operations.map((operation) => ({ ...operation, input: JSON.stringify(operation.input) }))
-  }))
+})

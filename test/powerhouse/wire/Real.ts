@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Pglite from "../../../layers/Pglite.js"
+import * as HttpProxy from "../../support/HttpProxy.js"
 
 /** A GraphQL endpoint on loopback. */
 export interface Endpoint {
@@ -120,6 +121,22 @@ export interface Drive {
   readonly forget: (driveId: string, listenerId: string) => Promise<boolean>
   readonly pretend: (driveId: string, listenerId: string, documentId: string, revision: number) => Promise<void>
 }
+
+/** Writes to one document after another, and as much, as this seed will have it: so many rounds, each time from the beginning. */
+export const writing =
+  (seed: number) => (drive: Pick<Drive, "write">, documents: ReadonlyArray<string>, rounds: number) => {
+    const random = HttpProxy.chances(seed)
+    return Effect.forEach(Array.from({ length: rounds }, (_, round) => round), (round) =>
+      Effect.zipRight(
+        Effect.promise(() =>
+          drive.write(
+            documents[Math.floor(random() * documents.length)]!,
+            Array.from({ length: 1 + Math.floor(random() * 4) }, (_, i) => `${round} ${i}`)
+          )
+        ),
+        Effect.sleep(5)
+      ))
+  }
 
 interface DriveModule {
   readonly memory: () => object
