@@ -214,10 +214,11 @@ describe.each(Database.dialects)("a bridge on $dialect", ({ fresh }) => {
 
   it.scopedLive("leaves a processor to the process that has taken it over", () =>
     Effect.gen(function*() {
-      const [one, two] = [
-        yield* Effect.flatMap(Powerhouse.make([Tally.processor("tally")], alone), first),
-        yield* Effect.flatMap(Powerhouse.make([Tally.processor("tally")], alone), first)
-      ]
+      const opened = Effect.flatMap(Powerhouse.make([Tally.processor("tally")], alone), first)
+      // What has taken a delivery has its cursor: that is claimed behind the opening.
+      const one = yield* opened
+      yield* Effect.promise(() => one.onOperations(operations("a", 1)))
+      const two = yield* opened
       yield* Effect.promise(() => two.onOperations(operations("a", 1)))
       for (let i = 0; i < 2; i++) {
         expect(failureOf(yield* settled(() => one.onOperations(operations("a", 2))))).toMatchObject({

@@ -76,6 +76,8 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         const database = yield* fresh
         const text = FastCheck.string({ unit: "binary", maxLength: 8 })
           .filter((some) => some.isWellFormed() && !some.includes("\u0000"))
+        // As it is once it was text: JSON writes -0 as 0.
+        const json = FastCheck.jsonValue({ maxDepth: 3 }).map((value): unknown => JSON.parse(JSON.stringify(value)))
         const name = FastCheck.constantFrom("a", "é", "日本", "a'b\"c", "%_\\")
         const anyOperation = FastCheck.record({
           id: text,
@@ -83,7 +85,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           hash: text,
           skip: FastCheck.constantFrom(0, 0, 0, 1),
           timestamp: FastCheck.constantFrom("2026-11-21T17:27:02.007Z", "1970-01-01T00:00:00Z"),
-          input: FastCheck.jsonValue({ maxDepth: 3 }).filter((value) => Operation.inputFlaw(value) === undefined),
+          input: json.filter((value) => Operation.inputFlaw(value) === undefined),
           error: FastCheck.option(text, { nil: undefined }),
           prevOpHash: FastCheck.option(text, { nil: undefined })
         }, { requiredKeys: ["id", "type", "hash", "skip", "timestamp", "input"] })
