@@ -6,8 +6,8 @@
  *                                                                            └ pause, as long as they are many
  *
  * Invariants: a follower whose cursor is being moved takes no batch, so nobody else moves it meanwhile; no more cursors are
- * moved in a second than {@link movesPerSecond}, however fast strands come and however many followers want none of them, so
- * that followers at rest cost no more the more is read.
+ * moved in a second than {@link movesPerSecond}, and moving takes no more than a {@link share} of the time, however fast
+ * strands come and however many followers want none of them, so that followers at rest cost no more the more is read.
  */
 
 import * as Effect from "effect/Effect"
@@ -47,8 +47,11 @@ interface Kind {
 /** Cursors that are moved at once: few enough for others to get at the database in between. */
 export const movesMax = 500
 
-/** So many cursors are moved in a second at most, which takes about a fiftieth of it. */
+/** So many cursors are moved in a second at most. */
 export const movesPerSecond = 2_500
+
+/** Of the time, so much is spent on moves at most, waiting for others to let the database go included. */
+const share = 1 / 50
 
 export class Idle {
   private readonly kinds: Array<Kind> = []
@@ -165,6 +168,7 @@ export class Idle {
   private move(chosen: ReadonlyArray<Follower>): Effect.Effect<void> {
     return Effect.suspend(() => {
       const open = new Set(chosen)
+      const began = this.now()
       const moves = chosen.map((follower): Move<never> => {
         follower.isMoving = true
         const position = follower.at
@@ -181,7 +185,8 @@ export class Idle {
       return chosen[0]!.following.movable!.mover.move(moves).pipe(
         Effect.ensuring(Effect.sync(() => {
           for (const move of moves) move.settle("failed")
-          this.restedMillis = this.now() + moves.length * 1_000 / movesPerSecond
+          const ended = this.now()
+          this.restedMillis = ended + Math.max(moves.length * 1_000 / movesPerSecond, (ended - began) * (1 / share - 1))
         }))
       )
     })
