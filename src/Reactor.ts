@@ -254,7 +254,11 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
           // It was opened for its migrations, and is at hand since.
           const sql = yield* Effect.orDie(namespaces.open(processor.namespace))
           const place = places.get(sql) ?? {
-            company: yield* Effect.provideService(Company.make(permits), SqlClient.SqlClient, sql),
+            company: yield* Effect.provideService(
+              Company.make(permits, settings.concurrency),
+              SqlClient.SqlClient,
+              sql
+            ),
             context: Context.add(context, SqlClient.SqlClient, sql) as Place<Processors[number]>["context"]
           }
           places.set(sql, place)
@@ -278,7 +282,13 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
                 report,
                 brake: Brake.both(precedence ?? Brake.none, rate),
                 share: { partition: pulse.partition, claims },
-                shared: { mover: company.mover, follow: relay.follow, arrived: arrivals[i]![j]!, moved }
+                shared: {
+                  mover: company.mover,
+                  convoy: company.convoy,
+                  follow: relay.follow,
+                  arrived: arrivals[i]![j]!,
+                  moved
+                }
               }
               const play = (perform: Intermission.Perform) =>
                 supervise(processor, options, perform, committed, settings)

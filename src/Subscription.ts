@@ -36,6 +36,7 @@ import type { Processor, StartFrom } from "./process/Processor.js"
 import { Claims } from "./store/Claims.js"
 import * as Commit from "./store/Commit.js"
 import type { Company } from "./store/Company.js"
+import { Seat } from "./store/Convoy.js"
 import type * as Cursors from "./store/Cursors.js"
 import * as Errand from "./store/Errand.js"
 import type { Incident } from "./store/Incident.js"
@@ -87,7 +88,7 @@ export interface Options {
 }
 
 /** What subscriptions of one reactor share: those that read its source, and those that commit in one place. */
-export interface Shared extends Pick<Relay.Relay, "follow">, Pick<Company, "mover"> {
+export interface Shared extends Pick<Relay.Relay, "follow">, Pick<Company, "mover" | "convoy"> {
   /** Called once it follows: those who were announced to the relay together are waited for. */
   readonly arrived: () => void
   /** Told of commits that only move its cursor past what it did not want, which no pull supplies. */
@@ -169,7 +170,8 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
       report: (incident) => vitals.report(incident),
       committed: (commit) => Effect.zipRight(Effect.sync(() => done.push(commit)), vitals.committed(commit)),
       turn: (commit) => Effect.zipRight(vitals.trying, turn(tempo.timed(commit))),
-      habits: new Errand.Habits(yield* Errand.Limits)
+      habits: new Errand.Habits(yield* Errand.Limits),
+      seat: options.shared === undefined || isPaced(processor) ? undefined : new Seat(options.shared.convoy)
     }
     pulse.opened(owner.cursor)
     const batches = yield* follow(processor, source, owner, tempo, vitals, options.shared)
@@ -212,6 +214,10 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
 /** How many operations a batch may hold: no more than may be committed in the time of a rate. */
 const mostOf = <R>({ limits, pace }: Processor<never, R>): number =>
   Math.min(limits.operations ?? Batch.defaults.operations, pace.rate?.operations ?? Infinity)
+
+/** Whether its commits are made by measure, each for itself. */
+const isPaced = <R>({ pace }: Processor<never, R>): boolean =>
+  pace.concurrency !== undefined || pace.commitMillis !== undefined
 
 /** A batch of nothing, for what may be done up to a position. */
 const nothing = (position: Position): Batch.Batch => ({ strands: [], position, operations: 0 })

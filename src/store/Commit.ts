@@ -9,7 +9,7 @@
  *       advance the cursor         where the connection can, with the last flush and COMMIT in one flight
  *     COMMIT                       answer lost → read the cursor, then decide
  *
- * A failure is answered by what it means (see `Fault`): the database is waited for, a conflict is run again, an unknown
+ * Where others wait as well, several go in one transaction (see `Convoy`). A failure is answered by what it means (see `Fault`): the database is waited for, a conflict is run again, an unknown
  * outcome is looked up, drift halts, and poison is handed back, for `Narrowing` to find the operation that is to blame.
  */
 
@@ -42,6 +42,8 @@ import { Replaying } from "../process/Replaying.js"
 import type { Fold } from "../table/Fold.js"
 import { folding } from "../table/FoldingConnection.js"
 import { removeDocument } from "../table/Table.js"
+import { Dispersed } from "./Convoy.js"
+import type { Boarding, Done, Seat } from "./Convoy.js"
 import * as Cursors from "./Cursors.js"
 import * as Documents from "./Documents.js"
 import { Errand } from "./Errand.js"
@@ -84,6 +86,8 @@ export interface Commit extends Cursors.Key {
   readonly waiting: number
   /** Messages that the handler has sent. */
   readonly dispatched: number
+  /** Commits that its transaction held, itself included: more than one where several processors would have waited. */
+  readonly together: number
   /** The try that succeeded, from waiting for its turn to the answer to COMMIT. */
   readonly durationMillis: number
   /** Handler times by operation type, in milliseconds, of handlers that work operation by operation. */
@@ -131,6 +135,8 @@ export interface Owner<R> {
   readonly turn: <A, E, R2>(commit: Effect.Effect<A, E, R2>) => Effect.Effect<A, E, R2>
   /** Which of its commits are offered as errands; none without. */
   readonly habits?: Habits | undefined
+  /** How its commits go with those of others; none does without. */
+  readonly seat?: Seat | undefined
 }
 
 /** How an owner copes with documents that take operations back. */
@@ -174,17 +180,15 @@ export const attempt = <R>(
   Effect.gen(function*() {
     const pauses = yield* Pauses.make(patience)
     let isExact = false
+    let seat = seatFor(owner, segment, decided)
     let documents: Rewrite.Documents = new Map()
     for (let tries = 1;; tries++) {
       const started = yield* Clock.currentTimeMillis
       const errand = new Errand()
       const trial: Trial = { attempt: new Attempt(), isExact, errand, fold: undefined, isBlind: false, done: undefined }
       const isOffered = tries === 1 && decided === undefined && owner.habits?.isOffered(segment.operations) === true
-      const exit = yield* transaction(
-        write(owner, segment, decided, documents, trial),
-        isOffered ? errand : undefined
-      ).pipe(
-        Effect.withSpan("processor.commit", {
+      const spanned = <A, E, R2>(effect: Effect.Effect<A, E, R2>) =>
+        Effect.withSpan(effect, "processor.commit", {
           captureStackTrace: false,
           attributes: {
             processor: owner.cursor.processor,
@@ -192,16 +196,34 @@ export const attempt = <R>(
             partition: (owner.partition ?? Partition.whole).number,
             operations: segment.operations
           }
-        }),
-        owner.turn,
-        Effect.exit
+        })
+      const alone = spanned(
+        transaction(write(owner, segment, decided, documents, trial), isOffered ? errand : undefined)
       )
+      const { operations, strands } = segment
+      const committed = seat === undefined || isOffered
+        ? owner.turn(alone)
+        : seat.join(
+          {
+            follower: owner.cursor,
+            strands,
+            operations,
+            work: (boarding) => spanned(board(owner, segment, trial, boarding))
+          },
+          alone,
+          owner.turn
+        )
+      const exit = yield* Effect.exit(Effect.map(committed, () => trial.done!))
       if (Exit.isSuccess(exit)) return yield* settle(owner, segment, exit.value, trial, started)
       if (Cause.isInterrupted(exit.cause)) return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
       const error = Option.getOrElse(
         Cause.failureOption(exit.cause),
         () => new Defect({ cause: Cause.squash(exit.cause) })
       )
+      if (error instanceof Dispersed) {
+        seat = undefined
+        continue
+      }
       if (errand.isTaken && !(error instanceof CommitUnknown)) {
         owner.habits?.failed()
         yield* Effect.logDebug("an errand failed and is run again", Fault.describe(error))
@@ -246,6 +268,17 @@ export const attempt = <R>(
     }
   })
 
+/** How a segment may go with those of others: as long as nothing but its operations is in question. */
+const seatFor = <R>(
+  { coping, cursor, fenced, seat }: Owner<R>,
+  segment: Segment.Segment,
+  decided: Sentence | undefined
+): Seat | undefined =>
+  coping === undefined && fenced && cursor.parked === 0 && decided === undefined && !Segment.isFromLetters(segment) &&
+    !Cursors.isReplaying(cursor)
+    ? seat
+    : undefined
+
 /** Reads documents that a segment needs, for as long as it takes the source to be there. */
 const readDocuments = <R>(owner: Owner<R>, segment: Segment.Segment, needed: Rewrite.Needed) =>
   owner.coping === undefined ? Effect.succeed<Rewrite.Documents>(new Map()) : Documents.read(owner.coping, needed, {
@@ -283,6 +316,7 @@ interface Written {
   /** Letters that were there and left. */
   readonly released: number
   readonly dispatched: number
+  readonly together: number
 }
 
 /**
@@ -366,8 +400,29 @@ const write = <R>(
         ? yield* Cursors.advance(held, position, letters, saving)
         : yield* Cursors.countParked(held, -released)
     }
-    trial.done = { cursor, sifted, plan, released, dispatched: outgoing.messages }
+    trial.done = { cursor, sifted, plan, released, dispatched: outgoing.messages, together: 1 }
     return trial.done
+  })
+
+/** What a commit writes that goes with those of others. One that has anything to set aside goes alone. */
+const board = <R>(
+  owner: Owner<R>,
+  segment: Segment.Segment,
+  trial: Trial,
+  { departs, held, progress, together }: Boarding
+): Effect.Effect<Done, unknown, R | SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const standing = { progress, queues: new Map<string, Letters.Queue>(), blocking: new Map(), rewrite: undefined }
+    const sifted = sift(segment, standing, owner.policy, undefined)
+    if (sifted.halted !== undefined || sifted.drafts.length > 0) return yield* new Dispersed()
+    const outgoing = new Outgoing(held, trial.attempt)
+    const plan = Rewrite.straight(sifted.strands, sifted.operations)
+    if (plan.runs.length > 0) yield* handle(owner, segment, plan, undefined, trial, outgoing)
+    if (!departs && trial.fold !== undefined) yield* trial.fold.sendLast
+    const { position } = segment
+    const cursor = Cursors.movedTo(held, position, { written: 0, removed: 0 })
+    trial.done = { cursor, sifted, plan, released: 0, dispatched: outgoing.messages, together }
+    return { position, last: departs ? trial.fold?.takeLast() ?? [] : [] }
   })
 
 /**
@@ -401,7 +456,8 @@ const handle = <R>(
     folded,
     Effect.suspend(() => trial.errand.failure === undefined ? Effect.void : Effect.fail(trial.errand.failure))
   )
-  return Effect.zipRight(outgoing.around(written), outgoing.close) as Effect.Effect<
+  const timed = owner.seat === undefined ? written : owner.seat.timed(segment.operations, written)
+  return Effect.zipRight(outgoing.around(timed), outgoing.close) as Effect.Effect<
     void,
     unknown,
     R | SqlClient.SqlClient
@@ -477,7 +533,7 @@ const holdFor = <R>(
 const settle = <R>(
   owner: Owner<R>,
   segment: Segment.Segment,
-  { cursor, dispatched, plan, released, sifted }: Written,
+  { cursor, dispatched, plan, released, sifted, together }: Written,
   trial: Trial,
   started: number
 ): Effect.Effect<Outcome> =>
@@ -502,6 +558,7 @@ const settle = <R>(
       released,
       waiting: cursor.parked,
       dispatched,
+      together,
       durationMillis: (yield* Clock.currentTimeMillis) - started,
       handled: trial.attempt.handled
     })

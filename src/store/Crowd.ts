@@ -3,9 +3,11 @@
  *
  *     claimEach ▶ epoch + 1 each        as their subscriptions open together
  *     moveAll ──▶ compare-and-set each  past strands that their processors did not want, so that there is nothing to write
+ *     holding, advancing                what one commit holds and moves, for the commits of a `Convoy`
  */
 
 import * as SqlClient from "@effect/sql/SqlClient"
+import type { Statement } from "@effect/sql/Statement"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { dialectOf } from "../domain/Dialect.js"
@@ -14,6 +16,7 @@ import * as Slice from "../domain/Slice.js"
 import type { SourceName } from "../ingest/Source.js"
 import type { ProcessorName } from "../process/Processor.js"
 import * as Bulk from "../table/Bulk.js"
+import type { Kind } from "../table/Column.js"
 import * as Cursors from "./Cursors.js"
 import * as Transaction from "./Transaction.js"
 
@@ -58,21 +61,15 @@ export interface Passage {
 export const moveAll = (
   passages: ReadonlyArray<Passage>
 ): Effect.Effect<ReadonlyArray<Cursors.Cursor | undefined>, Transaction.TransactionError, SqlClient.SqlClient> =>
-  Transaction.run(Effect.gen(function*() {
+  Transaction.run(moveEach(passages))
+
+/** What {@link moveAll} does in its transaction. */
+export const moveEach = (passages: ReadonlyArray<Passage>) =>
+  Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
-    const now = yield* Clock.currentTimeMillis
     const answers = yield* Bulk.run(
       statementsOf(sql).move,
-      passages.map(({ from, position }) => [
-        from.processor,
-        from.source,
-        from.slices.first,
-        from.epoch,
-        from.sequence,
-        from.position,
-        position,
-        now
-      ]),
+      rowsOf(passages, yield* Clock.currentTimeMillis),
       (text, cells) => sql.unsafe<KeyRow>(text, cells)
     )
     const moved = new Keyed<true>()
@@ -80,7 +77,57 @@ export const moveAll = (
     return passages.map(({ from, position }) =>
       moved.get(from, from.slices.first) ? { ...from, position, sequence: from.sequence + 1n } : undefined
     )
-  }))
+  })
+
+/**
+ * The statements of {@link moveEach} for one who does not wait for their answers, on PostgreSQL: where any of the cursors is
+ * not where it was they fail, with nothing that would tell.
+ */
+export const moving = (
+  sql: SqlClient.SqlClient,
+  passages: ReadonlyArray<Passage>,
+  nowMillis: number
+): ReadonlyArray<Statement<object>> =>
+  Bulk.calls(moveOrFail, rowsOf(passages, nowMillis)).map(([text, cells]) => sql.unsafe(text, cells))
+
+const rowsOf = (passages: ReadonlyArray<Passage>, nowMillis: number) =>
+  passages.map(({ from, position }) => [
+    from.processor,
+    from.source,
+    from.slices.first,
+    from.epoch,
+    from.sequence,
+    from.position,
+    position,
+    nowMillis
+  ])
+
+/**
+ * Locks cursors for the rest of a transaction: the statements that do, and what their answers come to, which is the cursors
+ * as they stand, in the order of `expected`; `undefined` where any is not where its owner left it.
+ */
+export const holding = (sql: SqlClient.SqlClient, expected: ReadonlyArray<Cursors.Cursor>): {
+  readonly statements: ReadonlyArray<Statement<object>>
+  readonly heldOf: (answers: ReadonlyArray<ReadonlyArray<object>>) => ReadonlyArray<Cursors.Cursor> | undefined
+} => {
+  const keys = expected.map(({ processor, slices, source }) => [processor, source, slices.first])
+  return {
+    statements: Bulk.calls(statementsOf(sql).hold, keys).map(([text, cells]) => sql.unsafe(text, cells)),
+    heldOf: (answers) => {
+      const found = new Keyed<Cursors.Cursor>()
+      for (const row of answers.flat() as ReadonlyArray<Cursors.Row & KeyRow>) {
+        found.set(row, row.first_slice, Cursors.fromRow(row, row))
+      }
+      const held: Array<Cursors.Cursor> = []
+      for (const each of expected) {
+        const cursor = found.get(each, each.slices.first)
+        if (cursor === undefined || !Cursors.isWhere(cursor, each)) return undefined
+        held.push(cursor)
+      }
+      return held
+    }
+  }
+}
 
 interface KeyRow extends Cursors.Key {
   readonly first_slice: number
@@ -103,7 +150,33 @@ class Keyed<A> {
 
 const statementsOf = (sql: SqlClient.SqlClient) => statements[dialectOf(sql)]
 
-const statements = Bulk.both((bulk) => ({
+const moveKinds: ReadonlyArray<Kind> = [
+  "text",
+  "text",
+  "integer",
+  "bigint",
+  "bigint",
+  "bigint",
+  "bigint",
+  "bigint"
+]
+
+const move = (table: string) => `
+    UPDATE processor_cursor SET position = v.column7, sequence = v.column5 + 1, updated_at_ms = v.column8 FROM ${table}
+    WHERE processor = v.column1 AND source = v.column2 AND first_slice = v.column3 AND epoch = v.column4
+      AND ((sequence = v.column5 AND position = v.column6) OR (sequence = v.column5 + 1 AND position = v.column7))`
+
+/** Fails by dividing by zero. */
+const moveOrFail = Bulk.pg(moveKinds, moveKinds.map((_, i) => `column${i + 1}`), ({ table }) => `
+    WITH moved AS (${move(table)} RETURNING 1)
+    SELECT 1 / (CASE WHEN (SELECT COUNT(*) FROM moved) = (SELECT COUNT(*) FROM ${table}) THEN 1 ELSE 0 END)`)
+
+const hold = (bulk: Bulk.Make, lock: string) =>
+  bulk(["text", "text", "integer"], ({ table }) => `
+    SELECT processor, source, ${Cursors.columns} FROM ${table} CROSS JOIN processor_cursor
+    WHERE processor = v.column1 AND source = v.column2 AND first_slice = v.column3${lock}`)
+
+const both = Bulk.both((bulk) => ({
   begin: bulk(["text", "text", "bigint", "bigint"], ({ table }) => `
     INSERT INTO processor_cursor
       (processor, source, first_slice, last_slice, start_position, position, sequence, epoch, parked, letters, ahead,
@@ -117,9 +190,12 @@ const statements = Bulk.both((bulk) => ({
     WHERE processor = v.column1 AND source = v.column2
       AND first_slice = ${Slice.whole.first} AND last_slice = ${Slice.whole.last}
     RETURNING processor, source, ${Cursors.columns}`),
-  move: bulk(["text", "text", "integer", "bigint", "bigint", "bigint", "bigint", "bigint"], ({ table }) => `
-    UPDATE processor_cursor SET position = v.column7, sequence = v.column5 + 1, updated_at_ms = v.column8 FROM ${table}
-    WHERE processor = v.column1 AND source = v.column2 AND first_slice = v.column3 AND epoch = v.column4
-      AND ((sequence = v.column5 AND position = v.column6) OR (sequence = v.column5 + 1 AND position = v.column7))
-    RETURNING processor, source, first_slice`)
+  move: bulk(moveKinds, ({ table }) => `${move(table)} RETURNING processor, source, first_slice`)
 }))
+
+const locking = Bulk.both((bulk) => bulk, { repeats: true })
+
+const statements = {
+  sqlite: { ...both.sqlite, hold: hold(locking.sqlite, "") },
+  pg: { ...both.pg, hold: hold(locking.pg, " FOR UPDATE OF processor_cursor") }
+}

@@ -278,7 +278,7 @@ export const holdAnd = (
     ])
     const row = (rows as ReadonlyArray<Row> | undefined)?.[0]
     const found = row === undefined ? undefined : fromRow(expected, row)
-    return found !== undefined && found.epoch === expected.epoch && isSame(found, expected)
+    return found !== undefined && isWhere(found, expected)
       ? [found, answers]
       : yield* Effect.flatMap(refusal(expected, found), Effect.fail)
   })
@@ -351,7 +351,8 @@ interface Letters {
   readonly removed: number
 }
 
-const movedTo = (held: Cursor, position: Position.Position, { removed, written }: Letters): Cursor => ({
+/** The cursor as {@link advance} leaves it. */
+export const movedTo = (held: Cursor, position: Position.Position, { removed, written }: Letters): Cursor => ({
   ...held,
   position,
   sequence: held.sequence + 1n,
@@ -401,8 +402,10 @@ export const countParked = (held: Cursor, parkedDelta: number): Effect.Effect<Cu
       { ...held, parked: held.parked + parkedDelta }
     ))
 
-const isSame = (a: Cursor, b: Cursor) =>
-  a.sequence === b.sequence && a.position === b.position && Slice.isSame(a.slices, b.slices)
+/** Whether a cursor is where its owner left it, and still the owner's. */
+export const isWhere = (found: Cursor, expected: Cursor): boolean =>
+  found.epoch === expected.epoch && found.sequence === expected.sequence && found.position === expected.position &&
+  Slice.isSame(found.slices, expected.slices)
 
 const show = (cursor: Cursor | undefined) =>
   cursor === undefined ? "nothing" : `position ${cursor.position}, commit ${cursor.sequence}, epoch ${cursor.epoch}`

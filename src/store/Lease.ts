@@ -18,8 +18,8 @@ import type { Teller } from "../table/Bulk.js"
 import * as Flight from "./Flight.js"
 
 export class Lease implements Flight.Carrier, Flight.Departing {
-  /** Why nothing of the transaction may be committed any more: the database rolled it back, or the body meddled with it. */
-  lost: SqlError | undefined = undefined
+  private broke: SqlError | undefined = undefined
+  private readonly parts: Array<Lease> = []
   /** What goes with COMMIT. */
   last: ReadonlyArray<Flight.Sent> = []
   private ended = false
@@ -31,9 +31,23 @@ export class Lease implements Flight.Carrier, Flight.Departing {
     private readonly survives: Effect.Effect<boolean>
   ) {}
 
+  /** Why nothing of the transaction may be committed any more: the database rolled it back, or the body meddled with it. */
+  get lost(): SqlError | undefined {
+    if (this.broke === undefined) { for (const { lost } of this.parts) if (lost !== undefined) return lost }
+    return this.broke
+  }
+
+  /** Another lease for a part of the body, which ends with this one at the latest. */
+  part(): Lease {
+    const part = new Lease(this.connection, this.dialect, this.survives)
+    this.parts.push(part)
+    return part
+  }
+
   /** Refuses whatever comes from now on. */
   end(): void {
     this.ended = true
+    for (const part of this.parts) part.end()
   }
 
   private guard<A>(text: string, statement: () => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
@@ -45,7 +59,7 @@ export class Lease implements Flight.Carrier, Flight.Departing {
 
   private refusal(text: string): SqlError | undefined {
     if (this.ended) return outlived()
-    if (this.lost === undefined && controlsTransaction(text, this.dialect)) this.lost = meddling(text)
+    if (this.lost === undefined && controlsTransaction(text, this.dialect)) this.broke = meddling(text)
     return this.lost
   }
 
@@ -62,7 +76,7 @@ export class Lease implements Flight.Carrier, Flight.Departing {
 
   private readonly failed = (failure: SqlError): Effect.Effect<void> =>
     Effect.map(this.survives, (isOpen) => {
-      if (!isOpen) this.lost = failure
+      if (!isOpen) this.broke = failure
     })
 
   execute: Connection["execute"] = (sql, params, transformRows) =>

@@ -68,10 +68,17 @@ const settleAll = (
     const now = moved[i]
     if (now !== undefined) owner.cursor = now
     settle(now === undefined ? "refused" : "moved")
-    return now === undefined ? Effect.void : tell(commitOf(now, owner.partition ?? Partition.whole, durationMillis))
+    return now === undefined
+      ? Effect.void
+      : tell(commitOf(now, owner.partition ?? Partition.whole, moves.length, durationMillis))
   }, { discard: true })
 
-const commitOf = (cursor: Cursors.Cursor, partition: Partition.Partition, durationMillis: number): Commit => ({
+const commitOf = (
+  cursor: Cursors.Cursor,
+  partition: Partition.Partition,
+  together: number,
+  durationMillis: number
+): Commit => ({
   processor: cursor.processor,
   source: cursor.source,
   partition,
@@ -85,6 +92,7 @@ const commitOf = (cursor: Cursors.Cursor, partition: Partition.Partition, durati
   skipped: 0,
   released: 0,
   dispatched: 0,
+  together,
   replayed: 0,
   waiting: cursor.parked,
   durationMillis,

@@ -275,13 +275,45 @@ export const loading = (
   }
 }
 
+/** Whose progress it is, and of which streams. */
+export interface Question {
+  readonly follower: Follower
+  readonly strands: ReadonlyArray<Wanted>
+}
+
+/** {@link loading} for several at once, which keep no history. */
+export const loadingAll = (sql: SqlClient.SqlClient, questions: ReadonlyArray<Question>): {
+  readonly statements: ReadonlyArray<Statement<object>>
+  readonly progressOf: (answers: ReadonlyArray<ReadonlyArray<object>>) => ReadonlyArray<Progress>
+} => {
+  const all = questions.map(({ follower }) => new Progress((follower.start ?? origin) > origin, false))
+  const wanted = questions.flatMap(({ follower, strands }, i) =>
+    pagesOf(all[i]!, follower, strands).map((cells) => [...cells, i])
+  )
+  return {
+    statements: Bulk.calls(statementsOf(sql).loadAll, wanted).map(([text, cells]) => sql.unsafe(text, cells)),
+    progressOf: (answers) => {
+      for (const rows of answers) {
+        for (const row of rows as ReadonlyArray<Row & { readonly asked: number | string }>) {
+          all[Number(row.asked)]!.restore(row)
+        }
+      }
+      return all
+    }
+  }
+}
+
 /** Asks for the newest page of each stream and for those that its operations lie in. */
 const asking = (
   sql: SqlClient.SqlClient,
   progress: Progress,
   key: Key,
   strands: ReadonlyArray<Wanted>
-): ReadonlyArray<Statement<object>> => {
+): ReadonlyArray<Statement<object>> =>
+  Bulk.calls(statementsOf(sql).load, pagesOf(progress, key, strands)).map(([text, cells]) => sql.unsafe(text, cells))
+
+/** The newest page of each stream and those that its operations lie in, as the statements ask for them. */
+const pagesOf = (progress: Progress, key: Key, strands: ReadonlyArray<Wanted>): ReadonlyArray<Bulk.Cells> => {
   const touched = new Map<StreamProgress, { readonly stream: Stream; page: number; last_page: number }>()
   for (const strand of strands) {
     const stream = progress.of(strand)
@@ -296,7 +328,7 @@ const asking = (
       if (page > entry.last_page) entry.last_page = page
     }
   }
-  const wanted = Array.from(touched.values(), ({ last_page, page, stream }) => [
+  return Array.from(touched.values(), ({ last_page, page, stream }) => [
     key.processor,
     key.source,
     stream.documentId,
@@ -305,7 +337,6 @@ const asking = (
     page,
     last_page
   ])
-  return Bulk.calls(statementsOf(sql).load, wanted).map(([text, cells]) => sql.unsafe(text, cells))
 }
 
 const restore = (progress: Progress, answers: ReadonlyArray<ReadonlyArray<object>>): void => {
@@ -324,8 +355,19 @@ export const saving = (
   sql: SqlClient.SqlClient,
   key: Key,
   progress: Progress
+): ReadonlyArray<Statement<object>> => savingAll(sql, [{ key, progress }])
+
+/** {@link saving} for several at once, in as few statements. */
+export const savingAll = (
+  sql: SqlClient.SqlClient,
+  all: ReadonlyArray<{ readonly key: Key; readonly progress: Progress }>
 ): ReadonlyArray<Statement<object>> => {
-  const changed = progress.changes().map((row) => [
+  const changed = all.flatMap(({ key, progress }) => changesOf(key, progress))
+  return Bulk.calls(statementsOf(sql).save, changed).map(([text, cells]) => sql.unsafe(text, cells))
+}
+
+const changesOf = (key: Key, progress: Progress): ReadonlyArray<Bulk.Cells> =>
+  progress.changes().map((row) => [
     key.processor,
     key.source,
     row.document_id,
@@ -337,23 +379,27 @@ export const saving = (
     row.history,
     row.slots
   ])
-  return Bulk.calls(statementsOf(sql).save, changed).map(([text, cells]) => sql.unsafe(text, cells))
-}
 
 const statementsOf = (sql: SqlClient.SqlClient) => statements[dialectOf(sql)]
+
+const selectPages = (table: string, others: string) => `
+    SELECT s.document_id, s.scope, s.branch, s.page, s.last_index, s.last_skip, s.history, s.slots${others}
+    FROM ${table}
+    CROSS JOIN processor_stream AS s
+    WHERE s.processor = v.column1 AND s.source = v.column2
+      AND s.document_id = v.column3 AND s.scope = v.column4 AND s.branch = v.column5
+      AND (s.page BETWEEN v.column6 AND v.column7 OR s.page = ${newest})`
 
 /**
  * In texts that stay the same, with a parameter for each column: of a row as JSON, SQLite reads all for each of them. Rows
  * may be sent twice, to fill a call up: one is then read twice, or written twice as it is.
  */
 const statements = Bulk.both((bulk) => ({
-  load: bulk(["text", "text", "text", "text", "text", "integer", "integer"], ({ table }) => `
-    SELECT s.document_id, s.scope, s.branch, s.page, s.last_index, s.last_skip, s.history, s.slots
-    FROM ${table}
-    CROSS JOIN processor_stream AS s
-    WHERE s.processor = v.column1 AND s.source = v.column2
-      AND s.document_id = v.column3 AND s.scope = v.column4 AND s.branch = v.column5
-      AND (s.page BETWEEN v.column6 AND v.column7 OR s.page = ${newest})`),
+  load: bulk(["text", "text", "text", "text", "text", "integer", "integer"], ({ table }) => selectPages(table, "")),
+  loadAll: bulk(
+    ["text", "text", "text", "text", "text", "integer", "integer", "integer"],
+    ({ table }) => selectPages(table, ", v.column8 AS asked")
+  ),
   save: bulk(["text", "text", "text", "text", "text", "integer", "integer", "integer", "text", "text"], ({ list }) => `
     INSERT INTO processor_stream
       (processor, source, document_id, scope, branch, page, last_index, last_skip, history, slots)
