@@ -393,7 +393,8 @@ const write = <R>(
     let cursor: Cursors.Cursor
     if (departure !== undefined) {
       const [moving, moved] = yield* Cursors.advancing(held, position, letters)
-      departure([...trial.fold?.takeLast() ?? [], ...[...saving, moving].map((statement) => statement.compile())])
+      const rows = trial.fold === undefined ? [] : yield* trial.fold.takeLast
+      departure([...rows, ...[...saving, moving].map((statement) => statement.compile())])
       cursor = moved
     } else {
       cursor = owner.fenced
@@ -422,7 +423,7 @@ const board = <R>(
     const { position } = segment
     const cursor = Cursors.movedTo(held, position, { written: 0, removed: 0 })
     trial.done = { cursor, sifted, plan, released: 0, dispatched: outgoing.messages, together }
-    return { position, last: departs ? trial.fold?.takeLast() ?? [] : [] }
+    return { position, last: departs && trial.fold !== undefined ? yield* trial.fold.takeLast : [] }
   })
 
 /**

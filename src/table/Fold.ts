@@ -225,34 +225,45 @@ export class Fold {
 
   /**
    * Ends it as {@link close} does, but keeps what is pending as statements for whoever commits, where no row has to be read
-   * before: see {@link takeLast}.
+   * before: see {@link takeLast}. A flush that another fiber has begun is waited for, or its rows would miss the COMMIT.
    */
-  readonly seal: Effect.Effect<void, SqlError> = Effect.suspend(() => {
-    if (this.failure !== undefined) return Effect.fail(this.failure)
-    const last = this.calls()
-    if (last === undefined) return this.close
-    this.takeAll()
-    this.isClosed = true
-    this.last = last
-    return Effect.void
-  })
+  readonly seal: Effect.Effect<void, SqlError> = Effect.suspend(() =>
+    Effect.flatMap(
+      this.undisturbed(() => {
+        const last = this.calls()
+        if (last === undefined) return Effect.succeed(false)
+        this.takeAll()
+        this.isClosed = true
+        this.last = last
+        return Effect.succeed(true)
+      }),
+      (isSealed) => isSealed ? Effect.void : this.close
+    )
+  )
 
   /** What {@link seal} kept, for whoever sends it. */
-  takeLast(): ReadonlyArray<Sent> {
+  readonly takeLast: Effect.Effect<ReadonlyArray<Sent>, SqlError> = Effect.suspend(() =>
+    this.undisturbed(() => Effect.succeed(this.givenUp()))
+  )
+
+  /** Sends what {@link seal} kept. */
+  readonly sendLast: Effect.Effect<void, SqlError> = Effect.suspend(() =>
+    this.undisturbed(() =>
+      Effect.zipRight(
+        this.noting(
+          Effect.forEach(this.givenUp(), ([text, parameters]) => this.send(text, parameters), { discard: true })
+        ),
+        this.hear
+      )
+    )
+  )
+
+  /** What {@link seal} kept; nobody else has it. */
+  private givenUp(): ReadonlyArray<Sent> {
     const { last } = this
     this.last = []
     return last
   }
-
-  /** Sends what {@link seal} kept. */
-  readonly sendLast: Effect.Effect<void, SqlError> = Effect.suspend(() =>
-    Effect.zipRight(
-      this.noting(
-        Effect.forEach(this.takeLast(), ([text, parameters]) => this.send(text, parameters), { discard: true })
-      ),
-      this.hear
-    )
-  )
 
   /** Runs a statement that this fold knows nothing about, over rows as the operations so far leave them. */
   around<A, E>(statement: Effect.Effect<A, E>): Effect.Effect<A, E | SqlError> {
@@ -329,19 +340,25 @@ export class Fold {
 
   /** Flushes up to `last`, or everything, and then runs `then`; no other flush or read comes between. */
   private alone<A>(then: () => Effect.Effect<A, SqlError>, last?: Sheet | null): Effect.Effect<A, SqlError> {
+    return this.undisturbed(() => {
+      const work: Array<Effect.Effect<void, SqlError>> = []
+      for (const sheet of last === null ? [] : this.pending) {
+        this.pending.delete(sheet)
+        work.push(this.write(sheet.plan, sheet.take()))
+        if (sheet === last) break
+      }
+      if (work.length === 0) return this.hasTold ? Effect.flatMap(this.hear, then) : then()
+      const flushed = work.length === 1 ? work[0]! : Effect.all(work, { discard: true })
+      return Effect.flatMap(Effect.zipRight(this.noting(flushed), this.hear), then)
+    })
+  }
+
+  /** Runs when no flush or read of another fiber is under way, to its end, unless a flush has failed. */
+  private undisturbed<A>(work: () => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
     return Effect.uninterruptible(
-      this.lock.withPermits(1)(Effect.suspend(() => {
-        if (this.failure !== undefined) return Effect.fail(this.failure)
-        const work: Array<Effect.Effect<void, SqlError>> = []
-        for (const sheet of last === null ? [] : this.pending) {
-          this.pending.delete(sheet)
-          work.push(this.write(sheet.plan, sheet.take()))
-          if (sheet === last) break
-        }
-        if (work.length === 0) return this.hasTold ? Effect.flatMap(this.hear, then) : then()
-        const flushed = work.length === 1 ? work[0]! : Effect.all(work, { discard: true })
-        return Effect.flatMap(Effect.zipRight(this.noting(flushed), this.hear), then)
-      }))
+      this.lock.withPermits(1)(
+        Effect.suspend(() => this.failure === undefined ? work() : Effect.fail(this.failure))
+      )
     )
   }
 

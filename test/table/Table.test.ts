@@ -332,6 +332,23 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       expect((yield* accounts).map(({ id }) => id)).toEqual(["a"])
     })))
 
+  it.scopedLive("a fiber that writes what is held back while its handler ends takes none of it along", () =>
+    Effect.flatMap(fresh, (database) =>
+      Effect.gen(function*() {
+        const forking = Processor.onBatch(() =>
+          Effect.gen(function*() {
+            // Two statements, of which the second waits for the answer to the first.
+            yield* Totals.delete({ id: "gone" })
+            yield* Totals.insert({ id: "there", owner: null, sum: 1 })
+            yield* Effect.forkDaemon(Effect.ignore(Totals.find({})))
+            yield* Effect.yieldNow()
+          })
+        )
+        const { commits } = yield* Follow.follow(processor(forking), "s", [strand("a", [open("x")])])
+        expect(commits.map(({ operations }) => operations)).toEqual([1])
+        expect((yield* accounts).map(({ id }) => id)).toEqual(["there"])
+      }).pipe(Effect.provide(Store.layer(database)), Logger.withMinimumLogLevel(LogLevel.None))))
+
   it.scopedLive("a failure of a flush that the handler swallows does not let half of it be committed", () =>
     kept(Effect.gen(function*() {
       yield* prepared
