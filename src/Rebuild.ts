@@ -112,6 +112,8 @@ export interface Verdict extends Cursors.Key {
 export interface Around extends Replay.Around {
   /** Runs work for which the subscription has to stand still. */
   readonly alone?: <A, E, R>(work: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** Called with the cursor once rows were exchanged, while the subscription still stands. */
+  readonly exchanged?: (cursor: Cursors.Cursor) => void
 }
 
 /** What a rebuild of a processor needs. */
@@ -153,6 +155,7 @@ export const verify = <R>(
 
 /** One rebuild or comparison. */
 interface Work<R> extends Replay.Subject<R> {
+  readonly around: Around
   readonly alone: NonNullable<Around["alone"]>
 }
 
@@ -316,7 +319,10 @@ const exchanged = <E>(
       }
       yield* pauses.next(failure, () => Effect.void)
     }
-  }).pipe(Effect.provideService(SqlClient.SqlClient, live))
+  }).pipe(
+    Effect.tap((cursor) => Effect.sync(() => cursor === undefined ? undefined : around.exchanged?.(cursor))),
+    Effect.provideService(SqlClient.SqlClient, live)
+  )
 
 const isSame = (a: Cursors.Cursor, b: Cursors.Cursor): boolean =>
   a.sequence === b.sequence && a.epoch === b.epoch && a.position === b.position && a.letters === b.letters &&

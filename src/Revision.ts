@@ -90,6 +90,7 @@ export const make = <R>(
         alone: stage.during,
         turn,
         told: (replay) => void (pulse.replay = replay),
+        exchanged: (cursor) => pulse.opened(cursor),
         migrations,
         migrating
       })
@@ -108,10 +109,7 @@ export const make = <R>(
           : ended
       })
     return {
-      rebuild: (options) =>
-        inScope(Effect.flatMap(around, (each) => Rebuild.run(processor, options, each))).pipe(
-          Effect.tap(({ waiting }) => Effect.sync(() => void (pulse.parked = waiting)))
-        ),
+      rebuild: (options) => inScope(Effect.flatMap(around, (each) => Rebuild.run(processor, options, each))),
       verify: (options) => inScope(Effect.flatMap(around, (each) => Rebuild.verify(processor, options, each)))
     }
   })

@@ -553,6 +553,11 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
               : Effect.void
           const begun = yield* reactor.rebuild(processor, { how: "in place" })
           expect(begun).toEqual({ ...keyOf(processor), position: 0n, through: 3n, operations: 0, waiting: 0 })
+          // Whoever truncates a journal by it must not remove what is yet to be read again.
+          expect((yield* reactor.outcomes)[0]).toMatchObject({
+            position: 0n,
+            rebuild: { how: "in place", position: 0n, through: 3n }
+          })
           // What comes meanwhile joins the batch, and is not repeated.
           yield* feed.push(Board.strand("c", 0, "coffee"))
           yield* Deferred.await(isHeld)

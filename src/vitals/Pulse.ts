@@ -106,6 +106,7 @@ export class Pulse {
     return this.replay === undefined ? undefined : { how: "shadow", ...this.replay }
   }
 
+  /** Its cursor is known: it was claimed, or its rows were exchanged. */
   opened(cursor: Cursor): void {
     this.replayThrough = cursor.replayThrough
     this.position = cursor.position
