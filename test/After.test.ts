@@ -5,6 +5,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
@@ -16,6 +17,7 @@ import * as Test from "../layers/Test.js"
 import { Health, Policy, Position, Processor, Reactor, Source } from "../src/index.js"
 import type { Namespace, Strand } from "../src/index.js"
 import { flaw, upTo } from "../src/vitals/Precedence.js"
+import * as Board from "./support/Board.js"
 import * as Database from "./support/Database.js"
 import * as Eventually from "./support/Eventually.js"
 import * as Ledger from "./support/Ledger.js"
@@ -173,6 +175,53 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       }).pipe(
         Effect.provide(Layer.mergeAll(
           Source.layerIterable("s", strandsOf(["a", "b", "c", "d", "e"])),
+          Store.layerMany(database),
+          silent
+        ))
+      )
+    }))
+
+  it.scopedLive("waits for one that is rebuilt in place, from the moment that its tables are empty", () =>
+    Effect.gen(function*() {
+      const database = yield* fresh
+      const isOpening = yield* Deferred.make<void>()
+      const goOn = { first: yield* Deferred.make<void>(), second: yield* Deferred.make<void>() }
+      let gate: Effect.Effect<unknown> = Effect.void
+      const board = Board.make("a")
+      const a = { ...board, handler: Effect.zipRight(Effect.suspend(() => gate), board.handler) }
+      const found: Array<number> = []
+      const b = Processor.make("b", {
+        namespace: "b",
+        after: [a],
+        batch: { operations: 1 },
+        handler: Processor.onBatch(() =>
+          Effect.flatMap(Effect.orDie(Board.rows("a")), (rows) => {
+            found.push(rows.length)
+            return found.length === 1 ? Deferred.await(goOn.second) : Effect.void
+          })
+        )
+      }).pipe(Processor.withPolicy(Policy.standard))
+      yield* Effect.gen(function*() {
+        const reactor = yield* Reactor.Reactor
+        yield* reactor.waitFor(a, { position: Position.make(3n) })
+        yield* Effect.repeat(Effect.void, { until: () => found.length === 1, schedule: Schedule.spaced(5) })
+        gate = Effect.zipRight(Deferred.succeed(isOpening, undefined), Deferred.await(goOn.first))
+        yield* reactor.rebuild(a, { how: "in place" })
+        yield* Deferred.await(isOpening)
+        yield* Deferred.succeed(goOn.second, undefined)
+        yield* reactor.waitFor(b, { position: Position.make(1n) })
+        yield* Effect.repeat(reactor.outcomes, {
+          until: (outcomes) => outcomes.some(({ phase }) => phase === "held" || phase === "ended"),
+          schedule: Schedule.spaced(5)
+        })
+        yield* Deferred.succeed(goOn.first, undefined)
+        yield* reactor.ended
+        expect(found.slice(1).filter((rows) => rows === 0)).toEqual([])
+        expect((yield* reactor.outcomes).map(({ phase }) => phase)).toEqual(["ended", "ended"])
+      }).pipe(
+        Effect.provide(Reactor.layer(a, b)),
+        Effect.provide(Layer.mergeAll(
+          Source.layerIterable("s", ["milk", "tea", "rum"].map((text) => Board.strand(text, 0, text))),
           Store.layerMany(database),
           silent
         ))

@@ -111,6 +111,8 @@ export class Pulse {
     this.replayThrough = cursor.replayThrough
     this.position = cursor.position
     this.parked = cursor.parked
+    // What the subscription had passed before it was stopped counts no more.
+    this.passed = Effect.sync(() => this.position)
   }
 
   committed(commit: Commit): void {
