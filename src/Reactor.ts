@@ -127,7 +127,10 @@ export declare namespace Settings {
   interface Values {
     /** How many subscriptions may commit at once. At least 1; at most the pool's connections makes sense. */
     readonly concurrency: number
-    /** Pauses before a failed subscription opens again. Starts over once it commits; when it ends, the subscription halts. */
+    /**
+     * Pauses before a failed subscription opens again. Starts over once it commits, or has been idle for a minute; when it
+     * ends, the subscription halts.
+     */
     readonly reopenings: Schedule.Schedule<unknown>
     /**
      * What strands that were read and are not committed may occupy in memory, in bytes, as sources estimate it; at most one
@@ -416,6 +419,9 @@ interface Reopenings {
   outage: Pauses.Pauses<SubscriptionError> | undefined
 }
 
+/** A subscription that has waited for strands for so long is as good as one that has committed, in milliseconds. */
+const steadyMillis = 60_000
+
 /** Whether a subscription is to open again, having waited for as long as it should; says so where it halts. */
 const goesOn = (
   /** How it ended; `undefined` where it was interrupted for somebody who had to have its cursor. */
@@ -446,8 +452,11 @@ const goesOn = (
     if (reaction === "halt") return yield* halt(failure)
     const reopening = pauses.reopening ??= yield* Pauses.make(settings.reopenings)
     const outage = pauses.outage ??= yield* Pauses.make(patience)
-    if (hasCommitted) yield* Effect.zipRight(reopening.reset, outage.reset)
-    pulse.enter("reopening", yield* Clock.currentTimeMillis, failure)
+    const now = yield* Clock.currentTimeMillis
+    // Where nothing comes there is nothing to commit, and what failed long ago has nothing to do with this.
+    const hasStood = pulse.phase === "idle" && now - pulse.sinceMillis >= steadyMillis
+    if (hasCommitted || hasStood) yield* Effect.zipRight(reopening.reset, outage.reset)
+    pulse.enter("reopening", now, failure)
     const waited = yield* (reaction === "wait" ? outage : reopening).next(
       failure,
       (attempt) => report(Incident.Reopening({ ...whose, failure, attempt }))

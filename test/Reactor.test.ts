@@ -138,6 +138,25 @@ describe("a source that fails", () => {
       }).pipe(Effect.provide(Reactor.layer(Ledger.make("p")).pipe(Layer.provideMerge(feedLayer(feed)))))
     }).pipe(Effect.provide(Sqlite.layerMemory)))
 
+  it.scoped("starts its pauses over once it has stood for a minute, though nothing was to be committed", () =>
+    Effect.gen(function*() {
+      const feed = yield* Feed.make("feed")
+      yield* Effect.gen(function*() {
+        for (let round = 1; round <= 30; round++) {
+          yield* reaches("p", "idle")
+          yield* TestClock.adjust("1 minute")
+          yield* feed.fail(unavailable)
+          yield* reaches("p", "reopening")
+          yield* Eventually.settled
+          yield* feed.fail(undefined)
+          yield* TestClock.adjust("120 millis")
+        }
+        yield* reaches("p", "idle")
+        const attempts = (yield* incidents(30)).filter(Incident.is("Reopening")).map(({ attempt }) => attempt)
+        expect(attempts).toEqual(Array<number>(30).fill(1))
+      }).pipe(Effect.provide(Reactor.layer(Ledger.make("p")).pipe(Layer.provideMerge(feedLayer(feed)))))
+    }).pipe(Effect.provide(Sqlite.layerMemory)))
+
   it.scoped("follows the schedule of the settings", () =>
     Effect.gen(function*() {
       const feed = yield* Feed.make("feed")
