@@ -181,6 +181,38 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       )
     }))
 
+  it.scopedLive("is not stuck any more once the one that had halted goes on", () =>
+    Effect.gen(function*() {
+      const database = yield* fresh
+      const on = Board.switches()
+      on.before = (_, { index }) => index === 1 ? Effect.fail(new Board.Refused({ text: "no" })) : Effect.void
+      const a = Board.make("a", on, { policy: { Refused: Policy.halt } })
+      const b = Processor.make("b", {
+        namespace: "b",
+        after: [a],
+        batch: { operations: 1 },
+        handler: Processor.onBatch(() => Effect.sleep(20))
+      }).pipe(Processor.withPolicy(Policy.standard))
+      yield* Effect.gen(function*() {
+        const reactor = yield* Reactor.Reactor
+        const phases = Effect.map(reactor.outcomes, (outcomes) => outcomes.map(({ phase }) => phase))
+        yield* reactor.ended
+        expect(yield* phases).toEqual(["halted", "held"])
+        on.before = () => Effect.void
+        yield* reactor.rebuild(a)
+        yield* reactor.waitFor(a, { position: Position.make(3n) })
+        yield* reactor.ended
+        expect(yield* phases).toEqual(["ended", "ended"])
+      }).pipe(
+        Effect.provide(Reactor.layer(a, b)),
+        Effect.provide(Layer.mergeAll(
+          Source.layerIterable("s", ["milk", "rum", "tea"].map((text, i) => Board.strand("board", i, text))),
+          Store.layerMany(database),
+          silent
+        ))
+      )
+    }))
+
   it.scopedLive("waits for one that is rebuilt in place, from the moment that its tables are empty", () =>
     Effect.gen(function*() {
       const database = yield* fresh

@@ -43,8 +43,14 @@ export class Precedence implements Brake.Brake {
   /** Tells that one of those before may have come further. */
   readonly stir: Effect.Effect<void> = Effect.asVoid(this.news.open)
 
-  /** Waits until a batch waits for one that has halted. */
-  readonly stuck: Effect.Effect<void> = this.halt.await
+  /** Waits until a batch waits for one that has halted, and may go on again where it is projected anew. */
+  readonly stuck: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.zipRight(this.halt.await, this.last).pipe(
+      Effect.flatMap(({ isForGood }) =>
+        isForGood ? Effect.void : Effect.zipRight(Effect.sync(() => this.halt.unsafeClose()), this.stuck)
+      )
+    )
+  )
 
   readonly release: Brake.Brake["release"] = (batch, held) =>
     Effect.gen(this, function*() {
@@ -53,6 +59,7 @@ export class Precedence implements Brake.Brake {
         this.news.unsafeClose()
         const last = yield* this.last
         const released = last.at === undefined ? undefined : upTo(batch, last.at)
+        if (released !== undefined || !last.isForGood) this.halt.unsafeClose()
         if (released !== undefined) return released
         if (told?.isForGood !== last.isForGood) yield* held(last)
         if (last.isForGood) yield* this.halt.open
