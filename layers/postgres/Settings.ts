@@ -131,10 +131,8 @@ export const make = (options: Options): Effect.Effect<Settings, ConfigError.Conf
     const url = options.url === undefined ? undefined : yield* Address.fromUrl(options.url)
     const host = options.host ?? url?.host
     const username = options.username ?? url?.username
-    if (host === undefined || host === "") return yield* refuse("host", "is missing: give it, or a url that has one")
-    if (username === undefined || username === "") {
-      return yield* refuse("username", "is missing: give it, or a url that has one")
-    }
+    if (host === undefined || host === "") return yield* refuse("host", missing("PGHOST"))
+    if (username === undefined || username === "") return yield* refuse("username", missing("PGUSER"))
     const statementMillis = yield* millisOf("statementTimeout", options.statementTimeout ?? defaults.statementTimeout)
     const settings: Settings = {
       host,
@@ -161,6 +159,9 @@ export const make = (options: Options): Effect.Effect<Settings, ConfigError.Conf
     }
     return yield* bounded(settings)
   })
+
+const missing = (variable: string): string =>
+  `is missing: give it, or a url that has one (in the environment ${variable} or DATABASE_URL)`
 
 const bounded = (settings: Settings): Effect.Effect<Settings, ConfigError.ConfigError> => {
   if (!Number.isInteger(settings.port) || settings.port < 1 || settings.port > 65_535) {

@@ -3,8 +3,9 @@
  *
  *     Definition.make("search_index", Schema.Struct({ id: Schema.String, content: Schema.String }), { key: ["id"] })
  *
- * Invariants: names are plain identifiers of at most 63 bytes, no two columns differ in case alone; the key has at least
- * one column and none that is nullable; what `unique` and `indexes` name are columns.
+ * Invariants: names are plain identifiers of at most 63 bytes, no two columns differ in case alone, and none is one that
+ * PostgreSQL has in every table; the key has at least one column and none that is nullable; what `unique` and `indexes` name
+ * are columns.
  */
 
 import type * as Schema from "effect/Schema"
@@ -42,14 +43,23 @@ export interface Options {
 }
 
 const identifier = /^[A-Za-z_][A-Za-z0-9_]{0,62}$/
+const identifiers = "a name is A-Z, a-z, 0-9 and _, no digit first, at most 63 characters"
 const reserved = /^(processor_|sqlite_|pg_)/i
+/** What every table of PostgreSQL has by itself. */
+const systemColumns: ReadonlySet<string> = new Set(["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"])
 
 /** Throws a `TypeError` that names what cannot be: a name, a key, or a property that no column can hold. */
 export const make = (name: string, schema: Schema.Schema.AnyNoContext, options: Options): Definition => {
-  if (!identifier.test(name) || reserved.test(name)) throw new TypeError(`${JSON.stringify(name)} cannot name a table`)
+  if (!identifier.test(name)) throw new TypeError(`${JSON.stringify(name)} cannot name a table: ${identifiers}`)
+  if (reserved.test(name)) {
+    throw new TypeError(`${name} cannot name a table: processor_, sqlite_ and pg_ begin names that are taken`)
+  }
   const columns = propertiesOf(name, schema.ast).map(({ isOptional, name: property, type }) => {
     if (typeof property !== "string" || !identifier.test(property)) {
-      throw new TypeError(`${String(property)} cannot name a column of ${name}`)
+      throw new TypeError(`${String(property)} cannot name a column of ${name}: ${identifiers}`)
+    }
+    if (systemColumns.has(property)) {
+      throw new TypeError(`${property} cannot name a column of ${name}: PostgreSQL has one of that name in every table`)
     }
     if (isOptional) throw new TypeError(`${name}.${property} is optional; a column is always there, so use NullOr`)
     return Column.fromAst(property, type)

@@ -163,8 +163,8 @@ describe("options that cannot be", () => {
   const base: Postgres.Options = { host: "127.0.0.1", port: 1, username: "u" }
   const secret = (rest: string) => Redacted.make(`postgresql://u:c4nary-secret@${rest}`)
   const cases: ReadonlyArray<readonly [title: string, options: Postgres.Options, says: RegExp]> = [
-    ["no host", { username: "u" }, /host is missing/],
-    ["no user", { host: "127.0.0.1" }, /username is missing/],
+    ["no host", { username: "u" }, /host is missing: .*PGHOST or DATABASE_URL/],
+    ["no user", { host: "127.0.0.1" }, /username is missing: .*PGUSER or DATABASE_URL/],
     ["a pool of one", { ...base, maxConnections: 1 }, /maxConnections/],
     ["an endless pool", { ...base, maxConnections: 1001 }, /maxConnections/],
     ["no port", { ...base, port: 0 }, /port/],

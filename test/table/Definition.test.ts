@@ -38,14 +38,25 @@ describe("a definition", () => {
   })
 
   it.each<readonly [string, Schema.Schema.AnyNoContext, Definition.Options, RegExp]>([
-    ["a b", row, { key: ["id"] }, /"a b" cannot name a table/],
+    ["a b", row, { key: ["id"] }, /"a b" cannot name a table: a name is A-Z, a-z, 0-9 and _/],
     ["a\"b", row, { key: ["id"] }, /cannot name a table/],
     ["x".repeat(64), row, { key: ["id"] }, /cannot name a table/],
     ["processor_cursor", row, { key: ["id"] }, /cannot name a table/],
-    ["sqlite_master", row, { key: ["id"] }, /cannot name a table/],
+    [
+      "sqlite_master",
+      row,
+      { key: ["id"] },
+      /cannot name a table: processor_, sqlite_ and pg_ begin names that are taken/
+    ],
     ["things", Schema.String, { key: ["id"] }, /no Struct and no Class/],
     ["things", Schema.Record({ key: Schema.String, value: Schema.Int }), { key: ["id"] }, /no Struct and no Class/],
-    ["things", Schema.Struct({ "a-b": Schema.Int }), { key: ["a-b"] }, /a-b cannot name a column of things/],
+    ["things", Schema.Struct({ "a-b": Schema.Int }), { key: ["a-b"] }, /a-b cannot name a column of things: a name is/],
+    [
+      "things",
+      Schema.Struct({ xmin: Schema.Int }),
+      { key: ["xmin"] },
+      /xmin cannot name a column of things: PostgreSQL/
+    ],
     ["things", Schema.Struct({ id: Schema.optional(Schema.Int) }), { key: ["id"] }, /things\.id is optional/],
     ["things", Schema.Struct({ id: Schema.Int, ID: Schema.Int }), { key: ["id"] }, /differ in case alone/],
     ["things", row, { key: [] }, /has no columns/],
