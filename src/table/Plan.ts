@@ -1,9 +1,9 @@
 /**
  * A plan: what is sent for each operation on a table, in one dialect, for one row or for many.
  *
- *     insert   INSERT INTO t … rows
- *     upsert   INSERT INTO t … rows ON CONFLICT (key) DO UPDATE SET a = excluded.a, …
- *     count    INSERT INTO t … rows ON CONFLICT (key) DO UPDATE SET n = t.n + excluded.n
+ *     insert   INSERT INTO t AS t … rows
+ *     upsert   INSERT INTO t AS t … rows ON CONFLICT (key) DO UPDATE SET a = excluded.a, …
+ *     count    INSERT INTO t AS t … rows ON CONFLICT (key) DO UPDATE SET n = t.n + excluded.n
  *     patch    UPDATE t SET a = v.a, n = t.n + v.n FROM rows AS v WHERE t.key = v.key
  *     remove   DELETE FROM t … rows
  *     read     SELECT … FROM t … rows
@@ -91,7 +91,7 @@ export class Plan {
     return remembered(this.counts, mask, () => {
       const sets = touchedBy(mask).map((i) => {
         const given = `excluded.${this.names[i]}`
-        return `${this.names[i]} = ${mask[i] === "a" ? this.sum(i, `${this.table}.${this.names[i]}`, given) : given}`
+        return `${this.names[i]} = ${mask[i] === "a" ? this.sum(i, `t.${this.names[i]}`, given) : given}`
       })
       return this.rows(this.names.map((_, i) => i), ({ list }) => `${this.into} ${list} ${this.onConflict(sets)}`)
     })
@@ -164,7 +164,8 @@ export class Plan {
   }
 
   private get into(): string {
-    return `INSERT INTO ${this.table} (${this.names.join(", ")})`
+    // By another name, since a table may be called excluded.
+    return `INSERT INTO ${this.table} AS t (${this.names.join(", ")})`
   }
 
   private onConflict(sets: ReadonlyArray<string>): string {

@@ -15,7 +15,7 @@ import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Test from "../../layers/Test.js"
-import { DeadLetters, DocumentModel, Fault, Policy, Processor, Table } from "../../src/index.js"
+import { DeadLetters, DocumentModel, Draft, Fault, Policy, Processor, Table } from "../../src/index.js"
 import type { Batch } from "../../src/index.js"
 import * as Transaction from "../../src/store/Transaction.js"
 import { folding } from "../../src/table/FoldingConnection.js"
@@ -446,6 +446,32 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       for (const id of ["b", "a", "B", "é", "_", "Z", "10", "9"]) yield* Accounts.insert({ id, owner: null, sum: 0 })
       expect((yield* Accounts.find({})).map(({ id }) => id)).toEqual(["10", "9", "B", "Z", "_", "a", "b", "é"])
     })))
+
+  it.scopedLive.each(["excluded", "t", "v", "unnest"])(
+    "a table called %s is written like any other, in a handler and as statements",
+    (name) =>
+      kept(Effect.gen(function*() {
+        const Named = Table.make(
+          name,
+          Schema.Struct({ id: Schema.String, n: Schema.Int, v: Schema.Int, t: Schema.Int }),
+          {
+            key: ["id"]
+          }
+        )
+        yield* Draft.migration(Draft.initial([Named])).up
+        const operations = Effect.gen(function*() {
+          yield* Named.increment({ id: "a" }, { n: 1 }, { v: 4, t: 5 })
+          yield* Named.increment({ id: "a" }, { n: 1, v: 1, t: 1 })
+          yield* Named.upsert({ id: "b", n: 1, v: 1, t: 1 })
+          yield* Named.update({ id: "b" }, { v: 9, t: 8 })
+        })
+        for (let times = 0; times < 2; times++) {
+          yield* Transaction.run(folding(operations, () => undefined))
+          yield* operations
+        }
+        expect(yield* Named.find({})).toEqual([{ id: "a", n: 8, v: 8, t: 9 }, { id: "b", n: 1, v: 9, t: 8 }])
+      }))
+  )
 
   it.scopedLive("rows of a class are its instances", () =>
     kept(Effect.gen(function*() {
