@@ -213,6 +213,8 @@ export class Session implements Committer, Teller {
       return fail(Object.assign(new Error(`more than ${parametersMax} parameters`), { code: tooComplex }))
     }
     this.path.sent(this.client, text)
+    // In a flight its transaction may be over by the time that it fails: asked again it would be kept by itself.
+    const isAlone = this.isIdle()
     const ask = (name: string | undefined) => {
       const query = {
         text,
@@ -232,7 +234,7 @@ export class Session implements Committer, Teller {
           if (!error) return told(undefined, answer as Answer)
           if (name === undefined || !Prepared.isStale(error)) return fail(error)
           this.prepared.forget()
-          if (this.isIdle()) ask(undefined)
+          if (isAlone && this.isIdle()) ask(undefined)
           else fail(Prepared.overtaken(error))
         })
       })

@@ -9,6 +9,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Postgres from "../../layers/Postgres.js"
 import * as Fault from "../../src/process/Fault.js"
+import * as Flight from "../../src/store/Flight.js"
 import * as Transaction from "../../src/store/Transaction.js"
 import * as Database from "../support/Database.js"
 
@@ -58,6 +59,29 @@ it.scopedLive("names that were discarded on the way are given anew", () =>
       yield* sql`DEALLOCATE ALL`
       expect(yield* Effect.replicateEffect(all(sql), 5)).toEqual(Array.from({ length: 5 }, () => [{ id: 1 }]))
       expect(yield* named(sql)).toBe(1)
+    })
+  ))
+
+it.scopedLive("a name that is gone when the statement goes with COMMIT has nothing written behind the transaction's end", () =>
+  onSession((sql) =>
+    Effect.gen(function*() {
+      const ids = Effect.map(sql<{ readonly id: number }>`SELECT id FROM t ORDER BY id`, (rows) =>
+        rows.map(({ id }) => id))
+      const adding = (id: number) =>
+        Transaction.run(Effect.gen(function*() {
+          yield* sql`SELECT 1`
+          const depart = yield* Flight.departure
+          depart?.([sql`INSERT INTO t (id) VALUES (${id})`.compile()])
+        }))
+      for (const id of [2, 3, 4]) {
+        yield* adding(id)
+      }
+      expect(yield* named(sql)).toBe(1)
+      yield* sql`DEALLOCATE ALL`
+      expect(Fault.classify(yield* Effect.flip(adding(5)))).toBe("conflict")
+      expect(yield* ids).toEqual([1, 2, 3, 4])
+      yield* adding(5)
+      expect(yield* ids).toEqual([1, 2, 3, 4, 5])
     })
   ))
 
