@@ -4,9 +4,10 @@
  *     file ──▶ 256 KiB ────────────────────────▶ block
  *     file ──▶ 64 KiB ──▶ gunzip ──▶ blocks            told by the magic bytes, whatever the file's name
  *
- * Invariants: one block of a plain file is read ahead of `next`, and nothing of a packed one, so memory holds two blocks, or
- * what one read unpacks to (gzip grows at most 1,032-fold), and no more; a block may be overwritten by the next `next`. All that can be unpacked of data that end too early is supplied
- * before the failure; of damaged data, what the reads before the damage unpack to. The file is closed with the scope.
+ * Invariants: one block of a plain file is read ahead of `next`, and nothing of a packed one, so memory holds one block more
+ * than are kept, or what one read unpacks to (gzip grows at most 1,032-fold), and no more; a block that is not kept may be
+ * overwritten by the next `next`. All that can be unpacked of data that end too early is supplied before the failure; of
+ * damaged data, what the reads before the damage unpack to. The file is closed with the scope.
  */
 
 import * as Data from "effect/Data"
@@ -32,6 +33,8 @@ export class Unreadable extends Data.TaggedError("Unreadable")<{
 export interface Blocks {
   /** The blocks of the next read, and whether it was the last. Not to be called again once the end is not "no". */
   readonly next: Effect.Effect<Read>
+  /** From the next `next` on the last so many blocks stay as they are; one, unless this is asked for. */
+  readonly keep: (blocks: number) => void
 }
 
 export interface Read {
@@ -60,7 +63,7 @@ export const open = (
     const magic = yield* fromPromise(() => file.read({ buffer: Buffer.alloc(2), position: 0 }))
     return magic.bytesRead === 2 && magic.buffer[0] === 0x1f && magic.buffer[1] === 0x8b
       ? yield* unpacked(raw(file, Math.min(blockBytes, packedBytesMax)))
-      : plain(ahead(file, blockBytes))
+      : ahead(file, blockBytes)
   })
 
 const fromPromise = <A>(evaluate: () => Promise<A>): Effect.Effect<A, Unreadable> =>
@@ -107,31 +110,42 @@ const raw = (file: fs.FileHandle, blockBytes: number): Effect.Effect<Buffer, Unr
   )
 }
 
-/** {@link raw} into two buffers in turn: while one block is looked at, the disk supplies the next. */
-const ahead = (file: fs.FileHandle, blockBytes: number): Effect.Effect<Buffer, Unreadable> => {
-  const buffers = [Buffer.allocUnsafeSlow(blockBytes), Buffer.allocUnsafeSlow(blockBytes)] as const
+/**
+ * {@link raw} into buffers in turn, one more than the blocks that are kept: while they are looked at, the disk supplies the
+ * next. A thread may look at them too.
+ */
+const ahead = (file: fs.FileHandle, blockBytes: number): Blocks => {
+  const buffers: Array<Buffer | undefined> = [undefined, undefined]
   let position = 0
-  let turn: 0 | 1 = 0
-  const read = () => file.read({ buffer: buffers[turn], position })
+  let turn = 0
+  const read = () => {
+    const buffer = buffers[turn] ??= Buffer.from(new SharedArrayBuffer(blockBytes))
+    return file.read({ buffer, position })
+  }
   let next: ReturnType<typeof read> | undefined
-  return Effect.map(fromPromise(() => next ?? read()), ({ buffer, bytesRead }) => {
+  const block = Effect.map(fromPromise(() => next ?? read()), ({ buffer, bytesRead }) => {
     position += bytesRead
-    turn = turn === 0 ? 1 : 0
+    turn = (turn + 1) % buffers.length
     next = bytesRead === 0 ? undefined : read()
     // Its failure is told when its turn comes; unheard until then, it would end the process.
     next?.catch(ignore)
     return buffer.subarray(0, bytesRead)
   })
+  return {
+    next: plain(block),
+    keep: (blocks) => {
+      while (buffers.length <= blocks) buffers.push(undefined)
+    }
+  }
 }
 
 const ignore = (): void => {}
 
-const plain = (blocks: Effect.Effect<Buffer, Unreadable>): Blocks => ({
-  next: Effect.match(blocks, {
+const plain = (block: Effect.Effect<Buffer, Unreadable>): Effect.Effect<Read> =>
+  Effect.match(block, {
     onFailure: (end): Read => ({ blocks: [], end }),
-    onSuccess: (block): Read => block.length === 0 ? { blocks: [], end: "reached" } : { blocks: [block], end: "no" }
+    onSuccess: (found): Read => found.length === 0 ? { blocks: [], end: "reached" } : { blocks: [found], end: "no" }
   })
-})
 
 /**
  * A gunzip between two reads. It is fed by hand, and flows: an ordinary pipe would throw away what it has unpacked when it
@@ -152,7 +166,9 @@ const unpacked = (packed: Effect.Effect<Buffer, Unreadable>): Effect.Effect<Bloc
         onFailure: (end): Read => ({ blocks: [], end }),
         onSuccess: (fileEnded): Read => ({ blocks: take(gunzip), end: outcome(gunzip, fileEnded) })
       })
-    )
+    ),
+    // What is unpacked is never overwritten.
+    keep: ignore
   }))
 
 const makeGunzip: Effect.Effect<Gunzip, never, Scope.Scope> = Effect.acquireRelease(

@@ -1,7 +1,8 @@
 /**
  * A source over NDJSON files, plain or gzip: an envelope a line, in the order of the files and of their lines.
  *
- *     files ──▶ blocks ──▶ lines ──▶ JSON ──▶ envelope ──▶ strands
+ *     files ──▶ blocks ─┬──────────────▶ lines ──▶ JSON ──▶ envelope ──▶ strands
+ *                       └─▶ pruner ─▶ pruned lines ─▶┘    of a long file that carries much state
  *
  * A position is the place of a strand, in 63 bits:
  *
@@ -9,10 +10,11 @@
  *
  * so it holds for as long as the files keep their order and their lines; files and lines may be added at the end.
  *
- * Invariants: memory holds one block and one line, and the strands of that block, however long the file; a line is parsed
- * only once it is known to be short enough; all the strands of a block are one chunk; lines up to a resume point are
- * counted, never parsed, and files before it are not opened; the strands before a failure are supplied before it fails, but
- * for those that share a block with damage to gzip data.
+ * Invariants: memory holds one block and one line, and the strands of that block, however long the file, and with a pruner
+ * what that is ahead (2 MiB, and a read) and what is left of its lines; a line is parsed only once it is known to be short
+ * enough; all the strands of a block are one chunk; lines up to a resume point are counted, never parsed, and files before it
+ * are not opened; the strands before a failure are supplied before it fails, but for those that share a block with damage to
+ * gzip data. With a pruner and without, strands, positions and failures are the same.
  */
 
 import * as Chunk from "effect/Chunk"
@@ -35,6 +37,8 @@ import type { Position } from "../domain/Position.js"
 import type { Strand } from "../domain/Strand.js"
 import * as Blocks from "./Blocks.js"
 import * as Envelope from "./Envelope.js"
+import * as Pruner from "./Pruner.js"
+import type { Lines } from "./PrunerThread.js"
 import { MalformedSource, name, Source, SourceUnavailable } from "./Source.js"
 import type { SourceError } from "./Source.js"
 
@@ -81,21 +85,22 @@ export const placeOf = (packed: Position): Place => ({
 export const make = (options: Options): Effect.Effect<Context.Tag.Service<Source>, MalformedSource> =>
   Effect.gen(function*() {
     const settings = yield* settle(options)
+    const bounds = yield* Pruner.Limits
     const head = yield* Ref.make(Option.none<Position>())
     return {
       name: name(settings.name),
       strands: (after) =>
-        Stream.suspend(() => {
+        Stream.unwrapScoped(Effect.map(Pruner.make(bounds, settings.lineBytesMax), (pruner) => {
           let last = after
           return Stream.range(placeOf(after).file, settings.files.length - 1).pipe(
-            Stream.flatMap((file) => strandsOf(settings, file, after)),
+            Stream.flatMap((file) => strandsOf(settings, file, after, pruner)),
             Stream.mapChunks((strands) => {
               last = Chunk.isNonEmpty(strands) ? Chunk.lastNonEmpty(strands).position : last
               return strands
             }),
             Stream.onEnd(Effect.suspend(() => Ref.set(head, Option.some(last))))
           )
-        }),
+        })),
       head: Ref.get(head)
     }
   })
@@ -182,6 +187,7 @@ interface Reading {
   /** What every position in this file has in common. */
   readonly base: bigint
   readonly lineFirst: number
+  readonly pruner: Pruner.Pruner
   line: number
   held: Array<Buffer>
   heldBytes: number
@@ -189,7 +195,12 @@ interface Reading {
   end: "no" | "reached" | SourceError
 }
 
-const strandsOf = (settings: Settings, file: number, after: Position): Stream.Stream<Strand, SourceError> => {
+const strandsOf = (
+  settings: Settings,
+  file: number,
+  after: Position,
+  pruner: Pruner.Pruner
+): Stream.Stream<Strand, SourceError> => {
   const resume = placeOf(after)
   const reading: Reading = {
     settings,
@@ -197,6 +208,7 @@ const strandsOf = (settings: Settings, file: number, after: Position): Stream.St
     after,
     base: BigInt(file) << 53n,
     lineFirst: file === resume.file ? resume.line : 1,
+    pruner,
     line: 1,
     held: [],
     heldBytes: 0,
@@ -205,27 +217,28 @@ const strandsOf = (settings: Settings, file: number, after: Position): Stream.St
   }
   return Blocks.open(pathOf(reading), settings.blockBytes).pipe(
     Effect.mapError((unreadable) => fromUnreadable(reading, unreadable)),
-    Effect.map((blocks) => Stream.fromPull(Effect.succeed(pull(reading, blocks)))),
+    Effect.flatMap((blocks) => pruner.over(blocks, () => Buffer.concat(reading.held))),
+    Effect.map((next) => Stream.fromPull(Effect.succeed(pull(reading, next)))),
     Stream.unwrapScoped
   )
 }
 
-/** The strands of the next block that has any. */
+/** The strands of the next read that has any. */
 const pull = (
   reading: Reading,
-  blocks: Blocks.Blocks
+  next: Effect.Effect<Pruner.Read>
 ): Effect.Effect<Chunk.Chunk<Strand>, Option.Option<SourceError>> =>
   Effect.suspend(() => {
     if (reading.end === "reached") return Effect.fail(Option.none())
     if (reading.end !== "no") return Effect.fail(Option.some(reading.end))
-    return Effect.flatMap(blocks.next, (read) => {
+    return Effect.flatMap(next, (read) => {
       const strands = takeStrands(reading, read)
-      return strands.length > 0 ? Effect.succeed(Chunk.unsafeFromArray(strands)) : pull(reading, blocks)
+      return strands.length > 0 ? Effect.succeed(Chunk.unsafeFromArray(strands)) : pull(reading, next)
     })
   })
 
-const takeStrands = (reading: Reading, { blocks, end }: Blocks.Read): Array<Strand> => {
-  const failure = firstFailure(blocks, (block) => takeBlock(reading, block)) ??
+const takeStrands = (reading: Reading, { end, pieces }: Pruner.Read): Array<Strand> => {
+  const failure = firstFailure(pieces, (piece) => takePiece(reading, piece)) ??
     (end === "no" ? undefined : end === "reached" ? endLine(reading, Buffer.alloc(0)) : fromUnreadable(reading, end))
   reading.end = failure ?? (end === "reached" ? "reached" : "no")
   const strands = reading.strands
@@ -246,6 +259,9 @@ const firstFailure = <A>(
 
 const newline = 0x0a
 
+const takePiece = (reading: Reading, { block, lines }: Pruner.Piece): SourceError | undefined =>
+  lines === undefined ? takeBlock(reading, block) : takeLines(reading, block, lines)
+
 const takeBlock = (reading: Reading, block: Buffer): SourceError | undefined => {
   const isPlain = isAscii(block)
   let start = 0
@@ -259,13 +275,40 @@ const takeBlock = (reading: Reading, block: Buffer): SourceError | undefined => 
   return holdLine(reading, block.subarray(start))
 }
 
+/** {@link takeBlock} where it is known where the lines end, and what is left of some once they were pruned. */
+const takeLines = (reading: Reading, block: Buffer, { ends, texts }: Lines): SourceError | undefined => {
+  let start = 0
+  for (let i = 0; i < ends.length; i++) {
+    const end = ends[i]!
+    const text = texts[i]!
+    const failure = text === ""
+      ? endLine(reading, block.subarray(start, end))
+      : endPrunedLine(reading, text, end - start)
+    if (failure !== undefined) return failure
+    start = end + 1
+  }
+  return holdLine(reading, block.subarray(start))
+}
+
 /** {@link endLine} for a whole line of ASCII, which needs neither a view of its bytes nor a look at them. */
 const endPlainLine = (reading: Reading, block: Buffer, start: number, end: number): SourceError | undefined => {
   if (isWanted(reading)) {
     const bytes = end - start
     if (bytes > reading.settings.lineBytesMax) return tooLong(reading, bytes)
-    const failure = readText(reading, block.toString("latin1", start, end), bytes)
+    const failure = judge(reading, block.toString("latin1", start, end), bytes)
     if (failure !== undefined) return failure
+  }
+  return nextLine(reading)
+}
+
+/** {@link endLine} for a line of which only this text is left; `length` is that of its part in this block. */
+const endPrunedLine = (reading: Reading, text: string, length: number): SourceError | undefined => {
+  if (isWanted(reading)) {
+    const bytes = reading.heldBytes + length
+    if (bytes > reading.settings.lineBytesMax) return tooLong(reading, bytes)
+    const failure = readText(reading, text, bytes)
+    if (failure !== undefined) return failure
+    letGo(reading)
   }
   return nextLine(reading)
 }
@@ -287,10 +330,15 @@ const endLine = (reading: Reading, part: Buffer): SourceError | undefined => {
     if (bytes > reading.settings.lineBytesMax) return tooLong(reading, bytes)
     const failure = readLine(reading, reading.held.length === 0 ? part : Buffer.concat([...reading.held, part]))
     if (failure !== undefined) return failure
-    reading.held = []
-    reading.heldBytes = 0
+    letGo(reading)
   }
   return nextLine(reading)
+}
+
+const letGo = (reading: Reading): void => {
+  if (reading.heldBytes === 0) return
+  reading.held = []
+  reading.heldBytes = 0
 }
 
 const nextLine = (reading: Reading): SourceError | undefined => {
@@ -308,7 +356,13 @@ const readLine = (reading: Reading, bytes: Buffer): SourceError | undefined => {
   const text = textOf(reading.line === 1 ? withoutMark(bytes) : bytes)
   return text === undefined
     ? malformed(reading, "the line is not UTF-8")
-    : readText(reading, text, bytes.length)
+    : judge(reading, text, bytes.length)
+}
+
+/** {@link readText} of a line as it is, of which the pruner learns. */
+const judge = (reading: Reading, text: string, bytes: number): SourceError | undefined => {
+  reading.pruner.saw(text, bytes)
+  return readText(reading, text, bytes)
 }
 
 const readText = (reading: Reading, text: string, bytes: number): SourceError | undefined => {

@@ -1,13 +1,13 @@
 /**
- * Bundle: a child program as one file, beside that of an SQLite thread, made from the sources as they are, so that a build that is not current cannot be
- * tested by mistake, and so that it starts fast.
+ * Bundle: a child program as one file, beside those of its threads, made from the sources as they are, so that a build that is
+ * not current cannot be tested by mistake, and so that it starts fast.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { build } from "esbuild"
 import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { basename, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
@@ -21,11 +21,14 @@ export const make = (source: URL): Effect.Effect<string, never, Scope.Scope> =>
     )
     const outfile = join(directory, "child.js")
     // The program of a thread is looked for beside the module that starts it.
-    const thread = fileURLToPath(new URL("../../layers/sqlite/Worker.js", import.meta.url))
+    const threads = ["../../layers/sqlite/Worker.js", "../../src/ingest/PrunerWorker.js"].map((program) => ({
+      in: fileURLToPath(new URL(program, import.meta.url)),
+      out: basename(program, ".js")
+    }))
     yield* Effect.promise(() => writeFile(join(directory, "package.json"), `{ "type": "module" }`))
     yield* Effect.promise(() =>
       build({
-        entryPoints: [{ in: fileURLToPath(source), out: "child" }, { in: thread, out: "Worker" }],
+        entryPoints: [{ in: fileURLToPath(source), out: "child" }, ...threads],
         outdir: directory,
         bundle: true,
         platform: "node",
