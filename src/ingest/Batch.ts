@@ -12,13 +12,13 @@
  */
 
 import type * as Chunk from "effect/Chunk"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Elapsed from "../domain/Elapsed.js"
 import type { Position } from "../domain/Position.js"
 import type { Strand } from "../domain/Strand.js"
 import { Room } from "./Room.js"
@@ -132,7 +132,7 @@ export const form = <E, R>(
     })
 
     /** Waits for news, but no longer than the cursor may stand behind unwanted strands, however steadily they come. */
-    const press = Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    const press = Effect.flatMap(Elapsed.millis, (now) => {
       room.behindSince ??= now
       return news.await.pipe(
         Effect.timeoutTo({

@@ -6,10 +6,10 @@
  *     commitMillis   what a commit may take: a batch that took longer makes the next ones smaller, see `Tempo`
  */
 
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as Elapsed from "../domain/Elapsed.js"
 import * as Brake from "./Brake.js"
 
 export interface Pace {
@@ -69,7 +69,7 @@ export const brake = (rate: Rate | undefined): Brake.Brake => {
   let fullMillis = -Infinity
   return {
     release: (batch, held) =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      Effect.flatMap(Elapsed.millis, (now) => {
         fullMillis = Math.max(fullMillis, now) + batch.operations * perMillis / rate.operations
         const waitMillis = fullMillis - perMillis - now
         const released = { first: batch, rest: undefined }

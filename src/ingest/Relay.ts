@@ -17,6 +17,7 @@
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Elapsed from "../domain/Elapsed.js"
 import type { Position } from "../domain/Position.js"
 import { origin } from "../domain/Position.js"
 import type { Batches } from "./Batch.js"
@@ -74,7 +75,7 @@ export const make = (
 ): Effect.Effect<Relay, never, Scope.Scope> =>
   Effect.gen(function*() {
     const clock = yield* Effect.clock
-    const relay = new Hub(source, () => clock.unsafeCurrentTimeMillis(), options)
+    const relay = new Hub(source, () => Elapsed.of(clock), options)
     yield* Effect.forkScoped(relay.idle.work)
     yield* Effect.forkScoped(relay.read)
     yield* Effect.forkScoped(relay.gathering(options.gatherMillis ?? 1_000))

@@ -6,8 +6,8 @@
  * Invariant: the bound is between 1 and the most, and is the most again after so many full batches in time.
  */
 
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Elapsed from "../domain/Elapsed.js"
 
 export class Tempo {
   /** How many operations the next batch may hold. */
@@ -25,10 +25,10 @@ export class Tempo {
   /** Counts what this takes towards the batch that is being committed. */
   timed<A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     if (this.budgetMillis === undefined) return work
-    return Effect.flatMap(Clock.currentTimeMillis, (started) =>
+    return Effect.flatMap(Elapsed.millis, (started) =>
       Effect.ensuring(
         work,
-        Effect.map(Clock.currentTimeMillis, (now) => {
+        Effect.map(Elapsed.millis, (now) => {
           this.spentMillis += now - started
         })
       ))

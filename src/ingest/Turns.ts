@@ -6,6 +6,7 @@
  */
 
 import * as Effect from "effect/Effect"
+import * as Elapsed from "../domain/Elapsed.js"
 
 export interface Turn {
   readonly sinceMillis: number
@@ -29,7 +30,7 @@ export class Turns {
   /** Waits for a turn, which `begin` is told of; whoever was told has to finish it. */
   take(begin: (turn: Turn) => void): Effect.Effect<void> {
     return Effect.clockWith((clock) => {
-      const now = () => clock.unsafeCurrentTimeMillis()
+      const now = () => Elapsed.of(clock)
       return Effect.suspend(() => {
         if (this.held.size < this.max && this.line.size === 0) return Effect.sync(() => this.grant(begin, now()))
         const watch = Effect.suspend(() => Effect.sleep(this.untilOverdue(now()))).pipe(

@@ -11,7 +11,6 @@
  * Invariant: a delivery returns when everything of it that is wanted is in the database, committed or set aside, or fails.
  */
 
-import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
@@ -19,6 +18,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
+import * as Elapsed from "../domain/Elapsed.js"
 import type * as Envelope from "../ingest/Envelope.js"
 import type * as Reactor from "../Reactor.js"
 import * as Cursors from "../store/Cursors.js"
@@ -63,7 +63,7 @@ export const make = <R>(post: Session.Post<R>): Effect.Effect<Engagement, never,
       const failure = current?.session.failure()
       if (current !== undefined && failure === undefined) return current.session
       if (failure !== undefined && isOthers(failure)) {
-        const now = yield* Clock.currentTimeMillis
+        const now = yield* Elapsed.millis
         lostAt ??= now
         if (now - lostAt < othersMillis) return yield* failure
       }

@@ -16,7 +16,6 @@
 
 import type * as HttpClient from "@effect/platform/HttpClient"
 import * as Chunk from "effect/Chunk"
-import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -25,6 +24,7 @@ import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Elapsed from "../domain/Elapsed.js"
 import * as Envelope from "../ingest/Envelope.js"
 import type { Filter } from "../ingest/Filter.js"
 import type { Unplaced } from "../ingest/Source.js"
@@ -122,7 +122,7 @@ class Remote {
 
   /** Registers where it is due, and says how often. */
   private register(): Effect.Effect<number, Endpoint.AskError> {
-    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    return Effect.flatMap(Elapsed.millis, (now) => {
       if (this.isRegistered && now < this.registerAtMillis) return Effect.succeed(0)
       const { filter = {}, listenerId } = this.options
       return Effect.map(

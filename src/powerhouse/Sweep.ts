@@ -8,9 +8,9 @@
  * there to be found had longer than the grace period to appear.
  */
 
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
+import * as Elapsed from "../domain/Elapsed.js"
 import type { Archive, ArchiveUnavailable, Found } from "./Archive.js"
 
 /** What a sweep is for. */
@@ -45,7 +45,7 @@ export class Sweep<E> {
   readonly run: Effect.Effect<void, E | ArchiveUnavailable> = Effect.suspend(() => {
     const { archive, drive, isolated, put } = this.errand
     let top = this.mark
-    return Clock.currentTimeMillis.pipe(
+    return Elapsed.millis.pipe(
       Effect.tap(Stream.runForEach(archive.since(this.mark, drive, isolated), (page) => {
         for (const { ordinal } of page) if (ordinal !== undefined && ordinal > top) top = ordinal
         const missing = page.filter((found) => this.isMissing(found))

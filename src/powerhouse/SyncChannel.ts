@@ -25,7 +25,6 @@
  */
 
 import type * as HttpClient from "@effect/platform/HttpClient"
-import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -33,6 +32,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Elapsed from "../domain/Elapsed.js"
 import { Index } from "../domain/Operation.js"
 import { Branch, DriveId } from "../domain/Strand.js"
 import type { Stream } from "../domain/Strand.js"
@@ -284,7 +284,7 @@ class Remote {
    * channel brings most of it by itself, and is waited for as long again.
    */
   private look(isQuiet: boolean, counts: Counts): Effect.Effect<void, Following.RoundError> {
-    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    return Effect.flatMap(Elapsed.millis, (now) => {
       const { branch, driveId, lookMillis } = this.settings
       this.lookedMillis ??= now
       const isDue = isQuiet

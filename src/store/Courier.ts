@@ -26,6 +26,7 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
+import * as Elapsed from "../domain/Elapsed.js"
 import { MessageRefused, ReceiverUnavailable } from "../process/Dispatcher.js"
 import type { Dispatcher, Message } from "../process/Dispatcher.js"
 import * as Fault from "../process/Fault.js"
@@ -99,7 +100,7 @@ export const make = (
       told,
       settings: yield* Settings,
       holder: randomUUID(),
-      heldUntilMillis: 0,
+      held: undefined,
       isOwing: true,
       delivered: 0,
       failed: 0
@@ -160,9 +161,7 @@ export const make = (
       yield* pause === undefined ? woken.await : Effect.timeoutOption(woken.await, pause)
     })
 
-    yield* Effect.addFinalizer(() =>
-      work.heldUntilMillis === 0 ? Effect.void : Effect.ignore(Outbox.release(work.holder))
-    )
+    yield* Effect.addFinalizer(() => work.held === undefined ? Effect.void : Effect.ignore(Outbox.release(work.holder)))
     yield* Effect.forkScoped(Effect.forever(turn))
     return {
       wake,
@@ -202,14 +201,33 @@ interface Work {
   readonly settings: Settings.Values
   /** Who this courier is to others. */
   readonly holder: string
-  /** Until when the lease surely lasts, by this process's clock; 0 without one. */
-  heldUntilMillis: number
+  /** Until when the lease surely lasts, by both of this process's clocks. */
+  held: Held | undefined
   /** Whether there may be lanes that wait after a failure. */
   isOwing: boolean
   /** Of this round. */
   delivered: number
   failed: number
 }
+
+/**
+ * The end of a lease, by the clock on the wall and by the time that goes by: the one may be set back, and the other stands
+ * still while the machine sleeps.
+ */
+interface Held {
+  readonly wallMillis: number
+  readonly elapsedMillis: number
+}
+
+const present: Effect.Effect<Held> = Effect.zipWith(
+  Clock.currentTimeMillis,
+  Elapsed.millis,
+  (wallMillis, elapsedMillis) => ({ wallMillis, elapsedMillis })
+)
+
+/** How long the lease surely lasts from now on; nothing without one. */
+const leftOf = ({ held }: Work, now: Held): number =>
+  held === undefined ? 0 : Math.min(held.wallMillis - now.wallMillis, held.elapsedMillis - now.elapsedMillis)
 
 /** Round after round until nothing is due; nothing at all while somebody else is at it. */
 const rounds = (work: Work): Effect.Effect<Result, SqlError, SqlClient.SqlClient> =>
@@ -224,8 +242,8 @@ const rounds = (work: Work): Effect.Effect<Result, SqlError, SqlClient.SqlClient
       result = isUnanswered(work) ? "away" : "worked"
       if (result === "away") break
     }
-    if (work.heldUntilMillis > 0) {
-      work.heldUntilMillis = 0
+    if (work.held !== undefined) {
+      work.held = undefined
       yield* Outbox.release(work.holder)
     }
     return result
@@ -237,10 +255,12 @@ const isUnanswered = (work: Work): boolean => work.delivered === 0 && work.faile
 const claim = (work: Work): Effect.Effect<boolean, SqlError, SqlClient.SqlClient> =>
   Effect.gen(function*() {
     const { leaseMillis } = work.settings
-    const now = yield* Clock.currentTimeMillis
-    if (work.heldUntilMillis - now > leaseMillis / 2) return true
+    const now = yield* present
+    if (leftOf(work, now) > leaseMillis / 2) return true
     const isOurs = yield* Outbox.claim(work.holder, leaseMillis)
-    work.heldUntilMillis = isOurs ? now + leaseMillis : 0
+    work.held = isOurs
+      ? { wallMillis: now.wallMillis + leaseMillis, elapsedMillis: now.elapsedMillis + leaseMillis }
+      : undefined
     return isOurs
   })
 
@@ -274,10 +294,7 @@ const deliverLane = (work: Work, lane: Outbox.Lane): Effect.Effect<void, SqlErro
 
 /** Whether the outbox is surely ours, and its receiver seems to be there. */
 const mayGoOn = (work: Work): Effect.Effect<boolean> =>
-  Effect.map(
-    Clock.currentTimeMillis,
-    (now) => now < work.heldUntilMillis && !isUnanswered(work)
-  )
+  Effect.map(present, (now) => leftOf(work, now) > 0 && !isUnanswered(work))
 
 /** Delivers one message and marks it; false if its lane has to wait. */
 const deliver = (work: Work, entry: Outbox.Entry): Effect.Effect<boolean, SqlError, SqlClient.SqlClient> =>

@@ -12,6 +12,7 @@ import type { Batch } from "../../src/ingest/Batch.js"
 import * as Brake from "../../src/ingest/Brake.js"
 import * as Pace from "../../src/ingest/Pace.js"
 import { Tempo } from "../../src/ingest/Tempo.js"
+import * as WallClock from "../support/WallClock.js"
 
 const batch = (operations: number): Batch => ({ strands: [], position: Position.origin, operations })
 
@@ -33,6 +34,18 @@ describe("a rate", () => {
       expect(told).toHaveLength(4)
       expect((told[0] as Pace.Paced).message).toBe("its rate is 10 operations in 1s")
       yield* Fiber.join(fiber)
+    }))
+
+  it.effect("keeps nobody waiting because the clock was set back", () =>
+    Effect.gen(function*() {
+      const { on, set } = yield* WallClock.make
+      const brake = Pace.brake({ operations: 10, per: "1 second" })
+      const release = (operations: number) => on(brake.release(batch(operations), () => Effect.void))
+      yield* release(10)
+      set(-3_600_000)
+      const released = yield* Effect.fork(release(1))
+      yield* TestClock.adjust("100 millis")
+      expect(yield* Fiber.poll(released)).toMatchObject({ _tag: "Some" })
     }))
 
   it.effect("in no time lets more go than the bucket and what flowed in, and keeps nobody waiting who need not", () =>

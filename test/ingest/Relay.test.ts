@@ -25,6 +25,7 @@ import * as Relay from "../../src/ingest/Relay.js"
 import * as Source from "../../src/ingest/Source.js"
 import * as Eventually from "../support/Eventually.js"
 import * as Feed from "../support/Feed.js"
+import * as WallClock from "../support/WallClock.js"
 
 const types = ["a", "b", "c"] as const
 
@@ -255,6 +256,24 @@ describe("a slow follower", () => {
       yield* Effect.forkScoped(slow.take)
       yield* Eventually.settled
       expect(yield* relay.standing).toMatchObject({ attached: 2, laggards: 0 })
+    }))
+
+  it.scoped("holds others up for no longer though the clock is set back meanwhile", () =>
+    Effect.gen(function*() {
+      const { on, set } = yield* WallClock.make
+      const feed = yield* Feed.make("feed")
+      const relay = yield* on(Relay.make(paged(feed)))
+      yield* relay.follow(following(undefined, bounds))
+      const fast = yield* relay.follow(following(undefined, bounds))
+      const seen: Array<string> = []
+      yield* Effect.forkScoped(on(drain(fast, seen)))
+      yield* feed.push(...many(100))
+      yield* Eventually.settled
+      expect(seen.length).toBeLessThan(30)
+      set(-3_600_000)
+      yield* TestClock.adjust("200 millis")
+      yield* Eventually.settled
+      expect(seen).toHaveLength(100)
     }))
 
   it.scoped("is read for together where many are behind, and page by page where few are", () =>

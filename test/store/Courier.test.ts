@@ -17,6 +17,7 @@ import * as Feed from "../support/Feed.js"
 import * as Receiver from "../support/Receiver.js"
 import * as Senders from "../support/Senders.js"
 import * as Store from "../support/Store.js"
+import * as WallClock from "../support/WallClock.js"
 
 const silent = Logger.remove(Logger.defaultLogger)
 
@@ -341,25 +342,32 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       }).pipe(Effect.provide(live(feed, receiver, { leaseMillis: 3_600_000 })))
     })))
 
-  it.scopedLive("a courier that has lost its lease delivers nothing more until it has it again", () =>
-    kept(Effect.gen(function*() {
-      const feed = yield* Feed.make("feed")
-      yield* feed.push(Senders.orders("o", 0, ...Array<string>(50).fill("a")))
-      const receiver = Receiver.make()
-      // Each takes a third of the lease, and renewing is refused: the other has taken over.
-      receiver.answer(() => Effect.sleep(100))
-      yield* Effect.gen(function*() {
-        yield* receiver.takes(1)
-        yield* within(Effect.flatMap(holder, Outbox.release))
-        yield* until(within(Outbox.claim("another", 2_000)))
-        const before = receiver.asked()
-        yield* Effect.sleep(700)
-        expect(receiver.asked()).toBeLessThanOrEqual(before + 4)
-        receiver.answer(() => Effect.void)
-        yield* receiver.takes(50)
-        expect(takenBy(receiver, "a")).toEqual(upTo(50))
-      }).pipe(Effect.provide(live(feed, receiver, { leaseMillis: 300 })))
-    })))
+  it.scopedLive.each([0, -3_600_000])(
+    "a courier that has lost its lease delivers nothing more until it has it again, its clock set by %i ms meanwhile",
+    (byMillis) =>
+      kept(Effect.gen(function*() {
+        const { on, set } = yield* WallClock.make
+        const feed = yield* Feed.make("feed")
+        yield* feed.push(Senders.orders("o", 0, ...Array<string>(50).fill("a")))
+        const receiver = Receiver.make()
+        // Each takes a third of the lease, and renewing is refused: the other has taken over.
+        receiver.answer(() => Effect.sleep(100))
+        yield* on(
+          Effect.gen(function*() {
+            yield* receiver.takes(1)
+            set(byMillis)
+            yield* within(Effect.flatMap(holder, Outbox.release))
+            yield* until(within(Outbox.claim("another", 2_000)))
+            const before = receiver.asked()
+            yield* Effect.sleep(700)
+            expect(receiver.asked()).toBeLessThanOrEqual(before + 4)
+            receiver.answer(() => Effect.void)
+            yield* receiver.takes(50)
+            expect(takenBy(receiver, "a")).toEqual(upTo(50))
+          }).pipe(Effect.provide(live(feed, receiver, { leaseMillis: 300 })))
+        )
+      }))
+  )
 
   it.scopedLive("ids of what was delivered are forgotten after their time, and what waits is not", () =>
     kept(Effect.gen(function*() {
