@@ -286,6 +286,6 @@ it.scoped("of one processor are told apart in health and metrics", () =>
 it("are a whole number from 1 to 64", () => {
   for (const partitions of [0, 65, 1.5, Number.NaN]) {
     expect(() => Processor.make("p", { namespace: "p", partitions, handler: Processor.onBatch(() => Effect.void) }))
-      .toThrow(/Expected/)
+      .toThrow(`partitions is a whole number from 1 to 64; got ${partitions}`)
   }
 })

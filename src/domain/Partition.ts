@@ -20,7 +20,12 @@ export interface Partition {
 }
 
 /** How many partitions there may be. */
-export const Count = Schema.Int.pipe(Schema.between(1, max))
+export const Count = Schema.Int.pipe(Schema.between(1, max)).annotations({
+  message: ({ actual }) => ({
+    message: `partitions is a whole number from 1 to ${max}; got ${String(actual)}`,
+    override: true
+  })
+})
 
 /** The only one of a processor that is not divided. */
 export const whole: Partition = { number: 1, of: 1 }
