@@ -30,6 +30,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import { dialectOf } from "../domain/Dialect.js"
+import * as Elapsed from "../domain/Elapsed.js"
 import type { Position } from "../domain/Position.js"
 import type { Sent } from "../table/Bulk.js"
 import * as Crowd from "./Crowd.js"
@@ -128,10 +129,10 @@ export class Seat {
 
   /** Notes what it takes to handle so many operations. */
   timed<A, E, R>(operations: number, work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
-    return Effect.flatMap(Clock.currentTimeMillis, (began) =>
+    return Effect.flatMap(Elapsed.millis, (began) =>
       Effect.zipLeft(
         work,
-        Effect.map(Clock.currentTimeMillis, (ended) => {
+        Effect.map(Elapsed.millis, (ended) => {
           this.millisPerOperation = (ended - began) / Math.max(1, operations)
         })
       ))
