@@ -233,10 +233,7 @@ interface Desk {
   records: number
 }
 
-/**
- * The processor in a namespace of its own for the drive: `todos` in drive `d-1` is `todos_d-1`. It is not divided there: what
- * is delivered counts as taken once the cursor has passed it, and that of one partition says nothing of the others.
- */
+/** The processor in a namespace of its own for the drive: `todos` in drive `d-1` is `todos_d-1`. */
 export const perDrive = <E, R>(
   processor: Processor.Processor<E, R>,
   drive: string
@@ -247,7 +244,7 @@ export const perDrive = <E, R>(
     isFit
       ? name
       : `${processor.namespace.slice(0, 64)}_${createHash("sha256").update(name).digest("hex").slice(0, 32)}`
-  )({ ...processor, partitions: 1 })
+  )(processor)
 }
 
 const recordOf = (

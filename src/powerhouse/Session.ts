@@ -94,12 +94,16 @@ export interface Delivery {
 /** Names the cursor of a processor: its source is the drive. */
 export const sourceName = (drive: string): string => `powerhouse/${drive}`
 
-/** Opens the processor, tables included. It ends with the scope. */
+/**
+ * Opens the processor, tables included. It ends with the scope. It is not divided: what is delivered counts as taken once the
+ * cursor has passed it, and that of one partition says nothing of the others.
+ */
 export const open = <R>(
   post: Post<R>
 ): Effect.Effect<Session, Reactor.StartError, R | Namespaces | Scope.Scope> =>
   Effect.gen(function*() {
-    const { archive, drive, processor } = post
+    const { archive, drive } = post
+    const processor = { ...post.processor, partitions: 1 }
     const who = { drive, processor: processor.name }
     const past = archive === undefined ? undefined : pastOf(drive, archive)
     const inbox = yield* Inbox.make<ProcessorStopped | Disconnected>(sourceName(drive), past)

@@ -117,12 +117,17 @@ describe.each(Database.dialects)("a bridge on $dialect", ({ fresh }) => {
       const slow = Tally.undecided("tally", {
         before: ({ documentId }) => documentId === "a" ? Effect.sleep(50) : Effect.void
       }).pipe(Processor.withPolicy(Policy.standard))
-      const bridge = yield* Powerhouse.make([{ ...slow, partitions: 4 }], alone)
-      const processor = yield* first(bridge)
+      const divided = { ...slow, partitions: 4 }
       const documents = ["a", "b", "c", "d", "e", "f", "g", "h"]
-      yield* Effect.promise(() => processor.onOperations(documents.flatMap((documentId) => operations(documentId, 2))))
-      expect(yield* Tally.applied("tally_drive")).toBe(2 * documents.length)
-      expect((yield* bridge.outcomes).map(({ partition }) => partition.of)).toEqual([1])
+      for (const [processors, namespace] of [[[divided], "tally_drive"], [() => [divided], "tally"]] as const) {
+        const bridge = yield* Powerhouse.make(processors, alone)
+        const processor = yield* first(bridge)
+        yield* Effect.promise(() =>
+          processor.onOperations(documents.flatMap((documentId) => operations(documentId, 2)))
+        )
+        expect(yield* Tally.applied(namespace)).toBe(2 * documents.length)
+        expect((yield* bridge.outcomes).map(({ partition }) => partition.of)).toEqual([1])
+      }
     }).pipe(Effect.provide(ours(fresh))))
 
   it.scopedLive("rejects with what halted the processor, and goes on where it was with the next delivery", () =>
