@@ -45,6 +45,8 @@ export class Session implements Committer, Teller {
   /** The first failure of what was told. */
   private toldFailure: SqlError | undefined = undefined
   private readonly hearing: Array<() => void> = []
+  /** What waits for the server to be ready for more. */
+  private readonly settling: Array<() => void> = []
   /** Whether a transaction is to begin with the next statement. */
   private isBeginning = false
   private readonly client: Pg.PoolClient
@@ -246,9 +248,11 @@ export class Session implements Committer, Teller {
   private settle(done: () => void): void {
     const socket = socketOf(this.client)
     if (this.isReady() || socket === undefined || socket.destroyed) return done()
+    // One listener for all of a flight, of which Node would take more for a leak.
+    if (this.settling.push(done) > 1) return
     const once = () => {
       this.client.off("drain", once).off("end", once)
-      done()
+      for (const each of this.settling.splice(0)) each()
     }
     this.client.on("drain", once).on("end", once)
   }

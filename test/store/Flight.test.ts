@@ -89,6 +89,27 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       }))
   )
 
+  it.scopedLive("however many of one fail, nobody is warned of a leak", () =>
+    kept(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const warnings: Array<string> = []
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          const warned = ({ message }: Error) => void warnings.push(message)
+          process.on("warning", warned)
+          return warned
+        }),
+        (warned) => Effect.sync(() => process.off("warning", warned))
+      )
+      yield* table
+      const statements = Array.from({ length: 40 }, () => sql`INSERT INTO t (a) VALUES (${1})`)
+      const failure = yield* Effect.flip(Transaction.run(Flight.send(statements)))
+      expect(Fault.classify(failure)).toBe("poison")
+      // A warning comes at the end of the turn.
+      yield* Transaction.turn
+      expect(warnings).toEqual([])
+    })))
+
   it.scopedLive("the same statement again and again in one flight is prepared once, and answers each time", () =>
     kept(Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
