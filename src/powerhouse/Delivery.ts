@@ -7,8 +7,8 @@
  *
  * Invariants: nothing is there that a strand does not know. A state is there when somebody folds it (`States`, for G3
  * `ResultingStates`), and otherwise absent, as it is in a backfill of the real reactor; the whole `document` of G2 never is
- * there; `input` is absent where there was none. `ordinal` is the strand's position in its source. An operation that was denied has an `error`, and not a
- * `deniedReason`.
+ * there; `input` is absent where there was none. `ordinal` is the strand's position in its source. An operation that was
+ * denied has an `error`, and not a `deniedReason`.
  */
 
 import type { Operation } from "../domain/Operation.js"

@@ -6,9 +6,9 @@
  *                                └ 8 at a time      ├ unavailable ─▶ the lane waits 100 ms, doubling to 30 s
  *                                                   └ refused ─────▶ set aside, the lane waits for somebody
  *
- * Of several couriers of one outbox, in however many processes, one delivers at a time: it holds a lease, by the database's clock, renews it
- * while it is at work, and stops by itself when it has not been able to. A process that stands still in the very middle
- * of a delivery, or is killed there, is what makes a message come twice.
+ * Of several couriers of one outbox, in however many processes, one delivers at a time: it holds a lease, by the database's
+ * clock, renews it while it is at work, and stops by itself when it has not been able to. A process that stands still in the
+ * very middle of a delivery, or is killed there, is what makes a message come twice.
  *
  * An outbox that was never used is looked at once, when the courier starts.
  */

@@ -8,8 +8,9 @@
  *
  * Invariants: a stream's head is the highest index applied; every index up to it was applied, superseded by a later skip,
  * given up, or before the start of a cursor that began after others' operations: then the first operation that is seen of a
- * stream is where it begins, whatever its index, and those below count as superseded. An operation is told by (document, scope, branch, index, skip, hash), never by its id, which the real
- * system uses again. Kept in the same transaction as the writes it speaks of.
+ * stream is where it begins, whatever its index, and those below count as superseded. An operation is told by (document,
+ * scope, branch, index, skip, hash), never by its id, which the real system uses again. Kept in the same transaction as the
+ * writes it speaks of.
  */
 
 import * as SqlClient from "@effect/sql/SqlClient"
