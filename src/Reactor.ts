@@ -471,8 +471,10 @@ const react = (failure: SubscriptionError): "halt" | "reopen" | "wait" => {
       return Fault.classify(failure) === "drift" ? "halt" : "wait"
     case "CommitUnknown":
       return "wait"
-    case "CursorConflict":
     case "SourceUnavailable":
+      // Such as a journal, whose database may be away while that of the processor is there.
+      return Fault.isPassing(failure) ? "wait" : "reopen"
+    case "CursorConflict":
       return "reopen"
     default:
       return "halt"

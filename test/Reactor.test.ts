@@ -2,6 +2,7 @@
  * A reactor: each subscription is supervised by itself, starts again where its cursor stands, and ends with the scope.
  */
 import * as SqlClient from "@effect/sql/SqlClient"
+import { SqlError } from "@effect/sql/SqlError"
 import { describe, expect, it } from "@effect/vitest"
 import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
@@ -118,6 +119,30 @@ describe("a source that fails", () => {
         yield* reaches("p", "idle")
         expect(yield* Ledger.applied("p")).toEqual(["a", "b"])
         expect(yield* standing("p")).toMatchObject({ failure: undefined, position: 2n, totals: { redelivered: 0 } })
+      }).pipe(Effect.provide(Reactor.layer(Ledger.make("p")).pipe(Layer.provideMerge(feedLayer(feed)))))
+    }).pipe(Effect.provide(Sqlite.layerMemory)))
+
+  it.scoped("for the database that it is in is waited for, however long that takes", () =>
+    Effect.gen(function*() {
+      const feed = yield* Feed.make("feed")
+      const refused = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" })
+      const away = new Source.SourceUnavailable({
+        source: "feed",
+        reason: "ECONNREFUSED",
+        cause: new SqlError({ cause: refused, message: "Failed to acquire connection" })
+      })
+      yield* feed.push(Ledger.strand("d1", "a"))
+      yield* Effect.gen(function*() {
+        yield* applies("p", 1)
+        yield* feed.fail(away)
+        yield* reaches("p", "reopening")
+        for (let attempt = 1; attempt <= 30; attempt++) yield* Eventually.nextSleep
+        expect(yield* standing("p")).toMatchObject({ phase: "reopening", failure: away })
+        yield* feed.push(Ledger.strand("d2", "b"))
+        yield* feed.fail(undefined)
+        yield* TestClock.adjust("10 seconds")
+        yield* applies("p", 2)
+        expect(yield* Ledger.applied("p")).toEqual(["a", "b"])
       }).pipe(Effect.provide(Reactor.layer(Ledger.make("p")).pipe(Layer.provideMerge(feedLayer(feed)))))
     }).pipe(Effect.provide(Sqlite.layerMemory)))
 
