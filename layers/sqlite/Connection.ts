@@ -13,6 +13,7 @@ import type Database from "better-sqlite3"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
+import type { Answer, Prompting } from "../../src/table/Prompt.js"
 import { coded } from "./Code.js"
 import { preparing, resultOf, rowsOf, valuesOf } from "./Prepared.js"
 import * as Traits from "./Traits.js"
@@ -21,7 +22,7 @@ import * as Traits from "./Traits.js"
  * The connection to `db`, for whoever holds the lease. `db` gives every integer as a `bigint`. What statements change about
  * it is noticed in `traits`.
  */
-export const make = (db: Database.Database, traits: Traits.Traits = Traits.make()): Connection => {
+export const make = (db: Database.Database, traits: Traits.Traits = Traits.make()): Prompting => {
   const notice = (text: string) => Traits.notice(traits, text)
   const prepare = preparing(db, notice)
   const execute: Connection["execute"] = (text, params, transformRows) => {
@@ -29,6 +30,16 @@ export const make = (db: Database.Database, traits: Traits.Traits = Traits.make(
     return transformRows === undefined ? rows : Effect.map(rows, transformRows)
   }
   return {
+    prompt: {
+      answer: (text, params, safeIntegers): Answer => {
+        try {
+          return rowsOf(prepare(text), params, safeIntegers)
+        } catch (cause) {
+          return failed(cause)
+        }
+      },
+      isInside: () => db.inTransaction
+    },
     execute,
     executeRaw: (text, params) => run((safeIntegers) => resultOf(prepare(text), params, safeIntegers)),
     executeValues: (text, params) => run((safeIntegers) => valuesOf(prepare(text), params, safeIntegers)),
@@ -48,6 +59,8 @@ const run = <A>(use: (safeIntegers: boolean) => A): Effect.Effect<A, SqlError> =
     try {
       return Effect.succeed(use(Context.get(fiber.currentContext, SqlClient.SafeIntegers)))
     } catch (cause) {
-      return Effect.fail(new SqlError({ cause: coded(cause), message: "Failed to execute statement" }))
+      return Effect.fail(failed(cause))
     }
   })
+
+const failed = (cause: unknown) => new SqlError({ cause: coded(cause), message: "Failed to execute statement" })

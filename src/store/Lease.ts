@@ -4,6 +4,8 @@
  *     statement ─┬─ the body has ended, or the transaction is lost ──▶ refused
  *                ├─ begins or ends a transaction ───────────────────▶ refused, and the transaction is lost
  *                └─ otherwise ──▶ connection, not to be interrupted
+ *
+ * Where the connection has a prompt, so has its lease, with the same rules.
  */
 
 import type { Connection } from "@effect/sql/SqlConnection"
@@ -15,21 +17,32 @@ import * as Stream from "effect/Stream"
 import type { Dialect } from "../domain/Dialect.js"
 import * as Statements from "../process/Statements.js"
 import type { Teller } from "../table/Bulk.js"
+import { isFailure, promptOf } from "../table/Prompt.js"
+import type { Answer, Prompt, Prompting } from "../table/Prompt.js"
 import * as Flight from "./Flight.js"
 
-export class Lease implements Flight.Carrier, Flight.Departing {
+export class Lease implements Flight.Carrier, Flight.Departing, Prompting {
   private broke: SqlError | undefined = undefined
   private readonly parts: Array<Lease> = []
   /** What goes with COMMIT. */
   last: ReadonlyArray<Flight.Sent> = []
+  readonly prompt: Prompt | undefined
   private ended = false
+  /** The text that was let through last: a handler sends the same one again and again. */
+  private harmless: string | undefined = undefined
 
   constructor(
     private readonly connection: Connection,
     private readonly dialect: Dialect,
     /** Whether a failed statement has left the transaction open. */
     private readonly survives: Effect.Effect<boolean>
-  ) {}
+  ) {
+    const prompt = promptOf(connection)
+    this.prompt = prompt === undefined ? undefined : {
+      answer: (text, params, safeIntegers) => this.answer(prompt, text, params, safeIntegers),
+      isInside: prompt.isInside
+    }
+  }
 
   /** Why nothing of the transaction may be committed any more: the database rolled it back, or the body meddled with it. */
   get lost(): SqlError | undefined {
@@ -57,9 +70,25 @@ export class Lease implements Flight.Carrier, Flight.Departing {
     }))
   }
 
+  /** What {@link guard} comes to, where the answer is there at once. */
+  private answer(
+    prompt: Prompt,
+    text: string,
+    params: ReadonlyArray<unknown>,
+    safeIntegers: boolean
+  ): Answer | undefined {
+    const refusal = this.refusal(text)
+    if (refusal !== undefined) return refusal
+    const answer = prompt.answer(text, params, safeIntegers)
+    if (answer !== undefined && isFailure(answer) && !prompt.isInside()) this.broke = answer
+    return answer
+  }
+
   private refusal(text: string): SqlError | undefined {
     if (this.ended) return outlived()
-    if (this.lost === undefined && controlsTransaction(text, this.dialect)) this.broke = meddling(text)
+    if (this.lost !== undefined || text === this.harmless) return this.lost
+    if (controlsTransaction(text, this.dialect)) this.broke = meddling(text)
+    else this.harmless = text
     return this.lost
   }
 

@@ -166,7 +166,7 @@ export class Fold {
   )
 
   /** Whether there is something to send, or to hear of what was sent. */
-  private get hasNews(): boolean {
+  get hasNews(): boolean {
     return this.pending.size > 0 || this.hasTold || this.failure !== undefined
   }
 

@@ -7,6 +7,8 @@
  * SAVEPOINT flushes like any statement, so what is pending at a ROLLBACK TO was written after it. That is flushed as well,
  * to be taken back by the database: it might have been refused, and the program would have been told.
  *
+ * Where the connection has a prompt, so has this one, which passes while there is something to flush.
+ *
  * Statements are counted, and where the transaction is not to have any of the handler's own, they are refused.
  */
 
@@ -19,6 +21,8 @@ import type { RuntimeFiber } from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import { dialectOf } from "../domain/Dialect.js"
 import { Fold } from "./Fold.js"
+import { promptOf } from "./Prompt.js"
+import type { Answer, Prompt, Prompting } from "./Prompt.js"
 import * as Reach from "./Reach.js"
 
 /** Counts what a handler sends by itself. */
@@ -28,8 +32,31 @@ export interface Counter {
   readonly refusal: SqlError | undefined
 }
 
-export class FoldingConnection implements Connection {
-  constructor(private readonly connection: Connection, readonly fold: Fold, private readonly counter: Counter) {}
+export class FoldingConnection implements Prompting {
+  readonly prompt: Prompt | undefined
+
+  constructor(private readonly connection: Connection, readonly fold: Fold, private readonly counter: Counter) {
+    const prompt = promptOf(connection)
+    this.prompt = prompt === undefined ? undefined : {
+      answer: (text, parameters, safeIntegers) => this.answer(prompt, text, parameters, safeIntegers),
+      isInside: prompt.isInside
+    }
+  }
+
+  /** What {@link around} comes to, where the answer is there at once. Whatever has to be flushed is not. */
+  private answer(
+    prompt: Prompt,
+    text: string,
+    parameters: ReadonlyArray<unknown>,
+    safeIntegers: boolean
+  ): Answer | undefined {
+    if (this.fold.hasNews) return undefined
+    this.counter.statements++
+    if (this.counter.refusal !== undefined) return this.counter.refusal
+    const answer = prompt.answer(text, parameters, safeIntegers)
+    this.fold.forget()
+    return answer
+  }
 
   private around<A>(statement: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
     this.counter.statements++

@@ -6,6 +6,7 @@ import { SqlError } from "@effect/sql/SqlError"
 import * as Statement from "@effect/sql/Statement"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Transaction from "../../src/store/Transaction.js"
 import * as Database from "../support/Database.js"
@@ -75,6 +76,43 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         }))
         expect(seen).toEqual([0, 1])
         expect(yield* count).toEqual([{ n: 1 }])
+      })
+    ))
+
+  it.scopedLive("whether integers are safe is asked where the statement runs", () =>
+    table((sql) =>
+      Effect.gen(function*() {
+        yield* sql`INSERT INTO t (id) VALUES (7)`
+        const read = sql`SELECT CAST(id AS BIGINT) AS id FROM t`
+        const seen = yield* Transaction.run(Effect.all([
+          read,
+          Effect.provideService(read, SqlClient.SafeIntegers, true),
+          read
+        ]))
+        expect(seen).toEqual([[{ id: 7 }], [{ id: 7n }], [{ id: 7 }]])
+      })
+    ))
+
+  it.scopedLive("what is made and not run does nothing", () =>
+    table((sql) =>
+      Effect.gen(function*() {
+        yield* Transaction.run(Effect.sync(() => [sql`INSERT INTO t (id) VALUES (1)`, sql.unsafe("DROP TABLE t")]))
+        expect(yield* sql`SELECT id FROM t`).toEqual([])
+      })
+    ))
+
+  it.scopedLive("a program that is run inside of another has a connection of its own", () =>
+    table((sql) =>
+      Effect.gen(function*() {
+        const count = sql`SELECT count(*) AS n FROM t`
+        const seen = yield* Transaction.run(Effect.gen(function*() {
+          const [connection] = Option.getOrThrow(yield* Effect.serviceOption(SqlClient.TransactionConnection))
+          const other = { ...connection, prompt: undefined, execute: () => Effect.succeed([{ n: "another's" }]) }
+          const inOther = Effect.provideService(count, SqlClient.TransactionConnection, [other, 0])
+          yield* sql`INSERT INTO t (id) VALUES (1)`
+          return [yield* count, Effect.runSync(inOther), yield* count]
+        }))
+        expect(seen).toEqual([[{ n: 1 }], [{ n: "another's" }], [{ n: 1 }]])
       })
     ))
 

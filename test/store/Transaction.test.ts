@@ -3,6 +3,7 @@
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
+import type * as Statement from "@effect/sql/Statement"
 import { describe, expect, it } from "@effect/vitest"
 import Sqlite3 from "better-sqlite3"
 import * as Deferred from "effect/Deferred"
@@ -41,6 +42,12 @@ const onTable =
         )`
         return yield* use(database)
       }).pipe(Effect.provide(Store.layer(database))))
+
+/** A statement is run at once where that can be, and as an Effect of the connection's otherwise. */
+const ways = [
+  { way: "at once", sent: (statement: Statement.Statement<object>): Effect.Effect<unknown, SqlError> => statement },
+  { way: "by steps", sent: (statement: Statement.Statement<object>): Effect.Effect<unknown, SqlError> => statement.raw }
+]
 
 const orphan = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`INSERT INTO t (id, parent) VALUES (1, 99)`)
 
@@ -214,48 +221,87 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         })
       ))
 
-    it.scopedLive("a full disk that the body does not mind undoes it whole: SQLite has rolled back by itself", () =>
-      table(() =>
-        Effect.gen(function*() {
-          const sql = yield* SqlClient.SqlClient
-          const [{ page_count }] = (yield* sql`PRAGMA page_count`) as unknown as readonly [
-            { readonly page_count: number }
-          ]
-          yield* sql.unsafe(`PRAGMA max_page_count = ${page_count + 2}`)
-          const failure = yield* Effect.flip(Transaction.run(Effect.gen(function*() {
+    it.scopedLive.each(ways)(
+      "a full disk that the body does not mind undoes it whole: SQLite has rolled back by itself, $way",
+      ({ sent }) =>
+        table(() =>
+          Effect.gen(function*() {
+            const sql = yield* SqlClient.SqlClient
+            const [{ page_count }] = (yield* sql`PRAGMA page_count`) as unknown as readonly [
+              { readonly page_count: number }
+            ]
+            yield* sql.unsafe(`PRAGMA max_page_count = ${page_count + 2}`)
+            const failure = yield* Effect.flip(Transaction.run(Effect.gen(function*() {
+              yield* insert(1)
+              yield* Effect.ignore(sent(sql`INSERT INTO t (id, ballast) VALUES (2, ${"x".repeat(100_000)})`))
+              yield* Effect.ignore(insert(3))
+            })))
+            expect(Fault.codeOf(failure)).toBe("SQLITE_FULL")
+            expect(yield* rows).toEqual([])
+            yield* Transaction.run(insert(4))
+            expect(yield* rows).toEqual([4])
+          })
+        )
+    )
+
+    it.scopedLive.each(ways)(
+      "a statement that rolls back itself undoes the whole body, though that swallows its failure, $way",
+      ({ sent }) =>
+        table(() =>
+          Effect.gen(function*() {
+            const sql = yield* SqlClient.SqlClient
             yield* insert(1)
-            yield* Effect.ignore(sql`INSERT INTO t (id, ballast) VALUES (2, ${"x".repeat(100_000)})`)
-            yield* Effect.ignore(insert(3))
-          })))
-          expect(Fault.codeOf(failure)).toBe("SQLITE_FULL")
-          expect(yield* rows).toEqual([])
-          yield* Transaction.run(insert(4))
-          expect(yield* rows).toEqual([4])
-        })
-      ))
+            const failure = yield* Effect.flip(Transaction.run(Effect.gen(function*() {
+              yield* insert(2)
+              yield* Effect.ignore(sent(sql`INSERT OR ROLLBACK INTO t (id) VALUES (1)`))
+              yield* Effect.ignore(insert(3))
+            })))
+            expect(Fault.codeOf(failure)).toMatch(/^SQLITE_CONSTRAINT/)
+            expect(yield* rows).toEqual([1])
+          })
+        )
+    )
 
-    it.scopedLive("a statement that rolls back itself undoes the whole body, though that swallows its failure", () =>
-      table(() =>
-        Effect.gen(function*() {
-          const sql = yield* SqlClient.SqlClient
-          yield* insert(1)
-          const failure = yield* Effect.flip(Transaction.run(Effect.gen(function*() {
-            yield* insert(2)
-            yield* Effect.ignore(sql`INSERT OR ROLLBACK INTO t (id) VALUES (1)`)
-            yield* Effect.ignore(insert(3))
-          })))
-          expect(Fault.codeOf(failure)).toMatch(/^SQLITE_CONSTRAINT/)
-          expect(yield* rows).toEqual([1])
-        })
-      ))
+    it.scopedLive.each(ways)(
+      "a statement that rolls back itself undoes the whole body at whichever step its fiber is interrupted, $way",
+      ({ sent }) =>
+        table(() =>
+          Effect.gen(function*() {
+            const sql = yield* SqlClient.SqlClient
+            yield* insert(1)
+            const outcomes = new Set<string>()
+            // A fiber lets others in after 2,048 steps; those before the statement decide where in it that is.
+            for (let before = 2_000; before <= 2_060; before++) {
+              const shifted = Effect.forEach(Array.from({ length: before }), () => Effect.void, { discard: true })
+              const body = Effect.gen(function*() {
+                yield* insert(2)
+                const statement = sent(sql`INSERT OR ROLLBACK INTO t (id) VALUES (1)`)
+                const fiber = yield* Effect.fork(Effect.zipRight(shifted, statement))
+                yield* Effect.yieldNow()
+                yield* Fiber.interrupt(fiber)
+                yield* Effect.ignore(insert(3))
+              })
+              yield* Effect.ignore(Transaction.run(body))
+              outcomes.add(String(yield* rows))
+              yield* sql`DELETE FROM t WHERE id > 1`
+            }
+            expect(outcomes).toEqual(new Set(["1,2,3", "1"]))
+          })
+        )
+    )
 
-    it.scopedLive("a swallowed failure that undid its statement alone costs nothing more", () =>
-      table(() =>
-        Effect.gen(function*() {
-          yield* Transaction.run(Effect.zipRight(insert(1), Effect.zipRight(Effect.ignore(insert(1)), insert(2))))
-          expect(yield* rows).toEqual([1, 2])
-        })
-      ))
+    it.scopedLive.each(ways)(
+      "a swallowed failure that undid its statement alone costs nothing more, $way",
+      ({ sent }) =>
+        table(() =>
+          Effect.gen(function*() {
+            const sql = yield* SqlClient.SqlClient
+            const again = sent(sql`INSERT INTO t (id) VALUES (1)`)
+            yield* Transaction.run(Effect.zipRight(insert(1), Effect.zipRight(Effect.ignore(again), insert(2))))
+            expect(yield* rows).toEqual([1, 2])
+          })
+        )
+    )
   }
 
   /** Texts in which another reader than PostgreSQL would see no COMMIT. */
@@ -273,14 +319,16 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       onTable(fresh)(() =>
         Effect.gen(function*() {
           const sql = yield* SqlClient.SqlClient
-          const meddling = Effect.all([insert(1), Effect.ignore(sql.unsafe(text)), Effect.ignore(insert(2))])
-          const failure = yield* Effect.flip(Transaction.run(meddling))
-          expect(failure).toMatchObject({ _tag: "SqlError" })
-          expect(Fault.codeOf(failure)).toBe("2D000")
-          expect(Fault.classify(failure)).toBe("drift")
-          expect(yield* rows).toEqual([])
-          yield* Transaction.run(insert(3))
-          expect(yield* rows).toEqual([3])
+          for (const [time, { sent }] of ways.entries()) {
+            const meddling = Effect.all([insert(1), Effect.ignore(sent(sql.unsafe(text))), Effect.ignore(insert(2))])
+            const failure = yield* Effect.flip(Transaction.run(meddling))
+            expect(failure).toMatchObject({ _tag: "SqlError" })
+            expect(Fault.codeOf(failure)).toBe("2D000")
+            expect(Fault.classify(failure)).toBe("drift")
+            expect((yield* rows).length).toBe(time)
+            yield* Transaction.run(insert(3 + time))
+            expect((yield* rows).length).toBe(time + 1)
+          }
         })
       )
   )
