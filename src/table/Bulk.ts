@@ -75,14 +75,19 @@ const sqliteRowsMax = 128
 const sqliteKeysMax = 1_024
 const sqliteParametersMax = 32_766
 
-/** For SQLite. With `repeats`, a call may hold a row twice, so a smaller rest is filled up instead of sent in pieces. */
+/** About so many cells of rows cost SQLite what a call does. */
+const sqliteCellsACall = 24
+
+/** For SQLite. With `repeats`, a call may hold a row twice, so a rest is filled up where this is less than sending it in pieces. */
 export const sqlite = (kinds: ReadonlyArray<Kind>, write: Write, repeats = false): Bulk => {
   const most = repeats ? sqliteKeysMax : sqliteRowsMax
   const rowsMax = floorOf(Math.min(most, Math.floor(sqliteParametersMax / Math.max(1, kinds.length))))
   const texts = new Map<number, string>()
+  const isFilledUp = (left: number) =>
+    left < rowsMax && (ceilingOf(left) - left) * kinds.length <= sqliteCellsACall * (callsOf(left) - 1)
   const row = `(${kinds.map(() => "?").join(", ")})`
   return {
-    take: (left) => repeats && left < rowsMax ? ceilingOf(left) : floorOf(Math.min(left, rowsMax)),
+    take: (left) => repeats && isFilledUp(left) ? ceilingOf(left) : floorOf(Math.min(left, rowsMax)),
     text: (rows) => {
       const known = texts.get(rows)
       if (known !== undefined) return known
@@ -110,6 +115,9 @@ const pushSqlite = (parameters: Array<unknown>, cells: Cells): void => {
 export const sqliteParameter = (cell: Cell): unknown => typeof cell === "boolean" ? Number(cell) : cell
 
 const floorOf = (count: number): number => 1 << (31 - Math.clz32(count))
+
+/** How many powers of two add up to it. */
+const callsOf = (count: number): number => count === 0 ? 0 : 1 + callsOf(count & (count - 1))
 
 const ceilingOf = (count: number): number => count <= 1 ? 1 : floorOf(count - 1) << 1
 
