@@ -150,14 +150,39 @@ export const pgTypes: { readonly [K in Kind]: string } = {
 
 /** A list of one column, as PostgreSQL reads it: `{"a","b",NULL}`. */
 const listOf = (kind: Kind, rows: ReadonlyArray<Cells>, column: number, from: number, to: number): string => {
-  const write = pgLiterals[kind]
+  const cells: Array<Cell> = []
+  for (let at = from; at < to; at++) cells.push(rows[at]![column]!)
+  return (writtenAsJson.has(kind) ? jsonList(cells) : undefined) ?? literalList(cells, pgLiterals[kind])
+}
+
+const literalList = (cells: ReadonlyArray<Cell>, write: (cell: NonNullable<Cell>) => string): string => {
   let list = "{"
-  for (let at = from; at < to; at++) {
-    const cell = rows[at]![column]!
-    if (at > from) list += ","
+  for (let at = 0; at < cells.length; at++) {
+    const cell = cells[at]!
+    if (at > 0) list += ","
     list += cell === null ? "NULL" : write(cell)
   }
   return `${list}}`
+}
+
+/** What JSON writes as PostgreSQL does, but for what {@link differs}. */
+const writtenAsJson: ReadonlySet<Kind> = new Set([
+  "text",
+  "enum",
+  "integer",
+  "double",
+  "boolean",
+  "timestamp",
+  "json"
+])
+
+/** An escape of JSON's that means its letter to PostgreSQL. */
+const differs = /(?<!\\)(?:\\\\)*\\[bfnrtu]/
+
+/** The list as JSON writes it, at a fraction of the price; `undefined` where PostgreSQL would read something else. */
+const jsonList = (cells: ReadonlyArray<Cell>): string | undefined => {
+  const json = JSON.stringify(cells)
+  return json.includes("\\") && differs.test(json) ? undefined : `{${json.slice(1, -1)}}`
 }
 
 const special = /["\\]/

@@ -26,11 +26,14 @@ export const isRefusal = (made: unknown): made is SqlError => made instanceof Sq
 
 export class Codec {
   private readonly keyAt: ReadonlyArray<number>
+  /** Which place of the key each column has; -1: none. */
+  private readonly placeInKey: ReadonlyArray<number>
   private readonly at: ReadonlyMap<string, number>
   private readonly construct: (values: Values) => unknown
 
   constructor(private readonly definition: Definition, schema: Schema.Schema.AnyNoContext) {
     this.keyAt = keyOf(definition)
+    this.placeInKey = definition.columns.map((_, i) => this.keyAt.indexOf(i))
     this.at = new Map(definition.columns.map(({ name }, i) => [name, i]))
     this.construct = constructorOf(schema)
   }
@@ -53,24 +56,24 @@ export class Codec {
   set(values: Values, columns: Values): Patch | SqlError {
     const key = this.key(values)
     if (isRefusal(key)) return key
-    const touched = this.touched(columns, (column) => column.encode)
+    const touched = this.touched(columns, encoderOf)
     return isRefusal(touched) ? touched : { _tag: "Patch", key, touched, adds: false, otherwise: undefined }
   }
 
   add(values: Values, by: Values, otherwise: Values | undefined): Patch | SqlError {
     const key = this.key(values)
     if (isRefusal(key)) return key
-    const touched = this.touched(by, (column) => column.delta)
+    const touched = this.touched(by, adderOf)
     if (isRefusal(touched)) return touched
-    const row = otherwise === undefined ? undefined : this.row({ ...otherwise, ...values }, touched)
+    const row = otherwise === undefined ? undefined : this.rest(otherwise, key, touched)
     return isRefusal(row) ? row : { _tag: "Patch", key, touched, adds: true, otherwise: row }
   }
 
   /** The key's cells, in its own order. */
   key(values: Values): Cells | SqlError {
     const cells: Array<Cell> = []
-    for (const i of this.keyAt) {
-      const column = this.definition.columns[i]!
+    for (let at = 0; at < this.keyAt.length; at++) {
+      const column = this.definition.columns[this.keyAt[at]!]!
       const cell = column.encode(values[column.name])
       if (cell instanceof Unfit) return this.refusal(column, cell)
       cells.push(cell)
@@ -97,7 +100,9 @@ export class Codec {
   /** What the program sees of a row. */
   decode(row: Cells): { readonly value: unknown } | SqlError {
     const values: Record<string, unknown> = {}
-    for (const [i, column] of this.definition.columns.entries()) {
+    const { columns } = this.definition
+    for (let i = 0; i < columns.length; i++) {
+      const column = columns[i]!
       const value = column.decode(row[i]!)
       if (value instanceof Unfit) return this.refusal(column, value)
       values[column.name] = value
@@ -105,13 +110,36 @@ export class Codec {
     return { value: this.construct(values) }
   }
 
-  /** A whole row, except for what is given as cells already. */
-  private row(values: Values, given?: Touched): Cells | SqlError {
+  /** A whole row. */
+  private row(values: Values): Cells | SqlError {
+    const { columns } = this.definition
+    const cells = new Array<Cell>(columns.length)
+    // Mostly a row has the columns in their order: it is read along its properties, which costs less than to look them up.
+    let known = 0
+    for (const name in values) {
+      const column = columns[known]
+      if (column?.name !== name) break
+      const cell = column.encode(values[name])
+      if (cell instanceof Unfit) return this.refusal(column, cell)
+      cells[known++] = cell
+    }
+    for (let i = known; i < columns.length; i++) {
+      const column = columns[i]!
+      const cell = column.encode(values[column.name])
+      if (cell instanceof Unfit) return this.refusal(column, cell)
+      cells[i] = cell
+    }
+    return cells
+  }
+
+  /** A whole row of what is given as cells already, and the values of the other columns. */
+  private rest(values: Values, key: Cells, touched: Touched): Cells | SqlError {
     const { columns } = this.definition
     const cells = new Array<Cell>(columns.length)
     for (let i = 0; i < columns.length; i++) {
       const column = columns[i]!
-      const cell = given?.[i] ?? column.encode(values[column.name])
+      const place = this.placeInKey[i]!
+      const cell = place < 0 ? touched[i] ?? column.encode(values[column.name]) : key[place]!
       if (cell instanceof Unfit) return this.refusal(column, cell)
       cells[i] = cell
     }
@@ -120,17 +148,18 @@ export class Codec {
 
   private touched(
     values: Values,
-    encoderOf: (column: Column) => ((value: unknown) => Cell | Unfit) | undefined
+    writerOf: (column: Column) => ((value: unknown) => Cell | Unfit) | undefined
   ): Touched | SqlError {
-    const touched = new Array<Cell | undefined>(this.definition.columns.length).fill(undefined)
+    const touched: Array<Cell | undefined> = []
+    for (let i = 0; i < this.definition.columns.length; i++) touched.push(undefined)
     for (const name of Object.keys(values)) {
       const i = this.at.get(name)
       const column = this.definition.columns[i ?? -1]
-      const encode = column === undefined ? undefined : encoderOf(column)
-      if (i === undefined || column === undefined || encode === undefined || this.keyAt.includes(i)) {
+      const write = column === undefined ? undefined : writerOf(column)
+      if (i === undefined || column === undefined || write === undefined || this.placeInKey[i]! >= 0) {
         return refused(this.definition.name, name, "it is no column that can be written this way")
       }
-      const cell = encode(values[name])
+      const cell = write(values[name])
       if (cell instanceof Unfit) return this.refusal(column, cell)
       touched[i] = cell
     }
@@ -141,6 +170,10 @@ export class Codec {
     return refused(this.definition.name, column.name, reason)
   }
 }
+
+const encoderOf = (column: Column) => column.encode
+
+const adderOf = (column: Column) => column.delta
 
 /** Rows of a class are its instances. */
 const constructorOf = (schema: Schema.Schema.AnyNoContext): (values: Values) => unknown => {

@@ -111,8 +111,8 @@ export class Entry {
   private set({ touched }: Patch): Folded {
     if (this.adds?.some((add, i) => add !== undefined && touched[i] !== undefined) === true) return "flush"
     if (this.form === "Kept" && this.base !== null) {
-      this.sets ??= new Array<Cell | undefined>(touched.length).fill(undefined)
-      for (const [i, cell] of touched.entries()) if (cell !== undefined) this.sets[i] = cell
+      this.sets ??= blank(touched)
+      for (let i = 0; i < touched.length; i++) if (touched[i] !== undefined) this.sets[i] = touched[i]
     }
     if (this.row !== null) this.row = this.row.map((cell, i) => touched[i] === undefined ? cell : touched[i])
     return "folded"
@@ -129,24 +129,32 @@ export class Entry {
 
   /** Adds where it is not known what is there; false, with nothing done, if what is set already cannot hold the sum. */
   private addToKept(touched: Touched): boolean {
-    const sets = this.sets?.slice()
-    const adds = this.adds?.slice() ?? new Array<Array<Numeric> | undefined>(touched.length).fill(undefined)
-    let isAdded = this.adds !== undefined
-    for (const [i, delta] of touched.entries()) {
-      if (delta === undefined) continue
-      const known = sets?.[i]
-      if (sets !== undefined && known !== undefined) {
-        const sum = this.sum(i, known, delta as Numeric)
-        if (sum === undefined) return false
-        sets[i] = sum
-      } else {
-        adds[i] = this.joined(i, adds[i], delta as Numeric)
-        isAdded = true
-      }
+    const { sets } = this
+    if (sets !== undefined) {
+      const sums = this.sumSets(sets, touched)
+      if (sums === undefined) return false
+      this.sets = sums
     }
-    this.sets = sets
-    this.adds = isAdded ? adds : undefined
+    for (let i = 0; i < touched.length; i++) {
+      const delta = touched[i]
+      if (delta === undefined || sets?.[i] !== undefined) continue
+      this.adds ??= blank(touched)
+      this.adds[i] = this.joined(i, this.adds[i], delta as Numeric)
+    }
     return true
+  }
+
+  /** What is set, with what is added to it; `undefined` if it cannot hold the sum. */
+  private sumSets(sets: ReadonlyArray<Cell | undefined>, touched: Touched): Array<Cell | undefined> | undefined {
+    const sums = sets.slice()
+    for (let i = 0; i < touched.length; i++) {
+      const known = sets[i]
+      if (touched[i] === undefined || known === undefined) continue
+      const sum = this.sum(i, known, touched[i] as Numeric)
+      if (sum === undefined) return undefined
+      sums[i] = sum
+    }
+    return sums
   }
 
   /**
@@ -159,14 +167,18 @@ export class Entry {
     const isWhole = this.definition.columns[column]!.kind !== "double"
     if (isWhole && before.length === 1 && last >= 0 === delta >= 0) {
       const sum = this.sum(column, last, delta)
-      if (sum !== undefined && sum !== null) return [sum as Numeric]
+      if (sum !== undefined && sum !== null) {
+        before[0] = sum as Numeric
+        return before
+      }
     }
-    return [...before, delta]
+    before.push(delta)
+    return before
   }
 
   /** The row with what is pending carried out on it; `undefined` if a sum does not fit. */
   patched(base: Cells): Cells | undefined {
-    const row = [...base]
+    const row = base.slice()
     for (let i = 0; i < row.length; i++) {
       const set = this.sets?.[i]
       if (set !== undefined) row[i] = set
@@ -180,8 +192,9 @@ export class Entry {
   }
 
   private sumRow(row: Cells, touched: Touched): Cells | undefined {
-    const sums = [...row]
-    for (const [i, delta] of touched.entries()) {
+    const sums = row.slice()
+    for (let i = 0; i < touched.length; i++) {
+      const delta = touched[i]
       if (delta === undefined) continue
       const sum = this.sum(i, row[i]!, delta as Numeric)
       if (sum === undefined) return undefined
@@ -231,4 +244,11 @@ export class Entry {
       return add === undefined ? set === undefined || set === cell : add.length === 1 && add[0] === cell
     })
   }
+}
+
+/** A place for each column, with nothing in it. */
+const blank = (columns: ReadonlyArray<unknown>): Array<undefined> => {
+  const places: Array<undefined> = []
+  for (let i = 0; i < columns.length; i++) places.push(undefined)
+  return places
 }

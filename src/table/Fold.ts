@@ -23,7 +23,7 @@ import type { Cells, Send, Sent } from "./Bulk.js"
 import * as Change from "./Change.js"
 import { Entry } from "./Entry.js"
 import type { Folded } from "./Entry.js"
-import { hashOf } from "./Key.js"
+import { hashAt, hashOf } from "./Key.js"
 import type { Hash } from "./Key.js"
 import type { Mask, Plan } from "./Plan.js"
 import type { Reach } from "./Reach.js"
@@ -45,6 +45,8 @@ class Sheet {
   readonly expected = new Map<Hash, Cells>()
   /** Whether one of its unique values may be newly taken. */
   claims = false
+  /** Whether it is among those of the fold that have something pending. */
+  isPending = false
 
   constructor(readonly plan: Plan) {}
 
@@ -74,6 +76,7 @@ class Sheet {
     if (pending.length === this.entries.size) this.entries.clear()
     else for (const [hash, entry] of this.entries) if (!entry.isClean) this.entries.delete(hash)
     this.claims = false
+    this.isPending = false
     return pending
   }
 }
@@ -100,6 +103,8 @@ export class Fold {
   private hasTold = false
   private readonly teller: Bulk.Teller | undefined
   private readonly sheets = new Map<Plan, Sheet>()
+  /** The one that was asked for last. */
+  private latest: Sheet | undefined = undefined
   /** Sheets with something pending, in the order in which they were touched. */
   private readonly pending = new Set<Sheet>()
   /** What {@link seal} kept. */
@@ -120,25 +125,27 @@ export class Fold {
   change(plan: Plan, change: Change.Change): Effect.Effect<void, SqlError> {
     if (this.isClosed) return Effect.zipRight(this.sendLast, Change.run(plan, change, this.send))
     if (this.reaches(plan)) return this.atOnce(plan, change)
-    const folded = this.fold(this.sheet(plan), keyIn(plan, change), change)
+    const folded = this.fold(this.sheet(plan), change)
     if (folded === "folded") return this.held < this.early || this.teller === undefined ? Effect.void : this.sendEarly
     return folded === "fails"
       ? this.atOnce(plan, change)
       : Effect.flatMap(this.flush, () => this.change(plan, change))
   }
 
-  /** The row with this key as the operations so far leave it, if there is one. */
-  get(plan: Plan, key: Cells): Effect.Effect<Cells | null, SqlError> {
+  /** The row with this key as the operations so far leave it; `undefined` where it has to be {@link read} to tell. */
+  known(plan: Plan, key: Cells): Cells | null | undefined {
     this.isAsked = true
-    if (this.reaches(plan)) {
-      return this.alone(() => Effect.map(plan.readRows(plan.read, [key], this.query), ([row]) => row ?? null), null)
-    }
-    const sheet = this.sheet(plan)
-    const hash = hashOf(key)
-    const entry = sheet.entries.get(hash)
+    if (this.reaches(plan)) return undefined
+    const entry = this.sheet(plan).entries.get(hashOf(key))
     this.watch?.(plan, key, entry)
-    const known = entry?.current
-    return known === undefined ? this.load(sheet, hash, key) : Effect.succeed(known)
+    return entry?.current
+  }
+
+  /** Reads what is not {@link known}. */
+  read(plan: Plan, key: Cells): Effect.Effect<Cells | null, SqlError> {
+    return this.reaches(plan)
+      ? this.alone(() => Effect.map(plan.readRows(plan.read, [key], this.query), ([row]) => row ?? null), null)
+      : this.load(this.sheet(plan), hashOf(key), key)
   }
 
   /** Rows that are expected to be asked for: they are read together, once the first of them is. */
@@ -315,26 +322,31 @@ export class Fold {
   }
 
   private sheet(plan: Plan): Sheet {
-    const found = this.sheets.get(plan)
-    if (found !== undefined) return found
-    const sheet = new Sheet(plan)
+    if (this.latest?.plan === plan) return this.latest
+    const sheet = this.sheets.get(plan) ?? new Sheet(plan)
     this.sheets.set(plan, sheet)
+    this.latest = sheet
     return sheet
   }
 
-  private fold(sheet: Sheet, key: Cells, change: Change.Change): Folded {
-    const hash = hashOf(key)
-    if (!sheet.entries.has(hash)) {
+  private fold(sheet: Sheet, change: Change.Change): Folded {
+    const { plan } = sheet
+    const hash = hashIn(plan, change)
+    let entry = sheet.entries.get(hash)
+    if (entry === undefined) {
       if (!sheet.makeRoom()) return "flush"
       this.held++
+      entry = sheet.entry(hash, keyIn(plan, change))
     }
-    const entry = sheet.entry(hash, key)
-    const stake = sheet.plan.unique.length === 0 ? nothing : stakeOf(sheet.plan, entry, change)
+    const stake = plan.unique.length === 0 ? nothing : stakeOf(plan, entry, change)
     if (stake.releases && sheet.claims) return "flush"
     const folded = entry.fold(change)
     if (folded !== "folded") return folded
     if (stake.claims) sheet.claims = true
-    this.pending.add(sheet)
+    if (!sheet.isPending) {
+      sheet.isPending = true
+      this.pending.add(sheet)
+    }
     return folded
   }
 
@@ -395,7 +407,7 @@ export class Fold {
     asked: Hash,
     wanted: Map<Hash, Cells>
   ): Effect.Effect<ReadonlyMap<Hash, Cells> | undefined, SqlError> {
-    return Effect.catchIf(this.read(sheet.plan, sheet.plan.read, wanted), isRefused, (failure) => {
+    return Effect.catchIf(this.fetch(sheet.plan, sheet.plan.read, wanted), isRefused, (failure) => {
       if (wanted.size > 1) {
         for (const each of wanted.keys()) if (each !== asked) wanted.delete(each)
         return this.readExpected(sheet, asked, wanted)
@@ -411,14 +423,15 @@ export class Fold {
     sheet.entries.delete(hash)
     return Effect.flatMap(
       this.noting(this.write(sheet.plan, [entry])),
-      () => Effect.map(this.read(sheet.plan, sheet.plan.read, new Map([[hash, key]])), (rows) => rows.get(hash) ?? null)
+      () =>
+        Effect.map(this.fetch(sheet.plan, sheet.plan.read, new Map([[hash, key]])), (rows) => rows.get(hash) ?? null)
     )
   }
 
-  private read(plan: Plan, bulk: Bulk.Bulk, keys: ReadonlyMap<Hash, Cells>) {
+  private fetch(plan: Plan, bulk: Bulk.Bulk, keys: ReadonlyMap<Hash, Cells>) {
     return Effect.map(
       plan.readRows(bulk, Array.from(keys.values()), this.query),
-      (rows) => new Map(rows.map((row) => [hashOf(plan.keyAt.map((i) => row[i]!)), row]))
+      (rows) => new Map(rows.map((row) => [hashAt(row, plan.keyAt), row]))
     )
   }
 
@@ -437,7 +450,7 @@ export class Fold {
   /** Reads the rows whose outcome depends on what is there, and decides. */
   private resolve(plan: Plan, entries: ReadonlyArray<Entry>, sorted: Sorted): Effect.Effect<void, SqlError> {
     const keys = new Map(entries.map((entry) => [hashOf(entry.key), entry.key]))
-    return Effect.flatMap(this.read(plan, plan.hold, keys), (rows) => {
+    return Effect.flatMap(this.fetch(plan, plan.hold, keys), (rows) => {
       for (const entry of entries) {
         const failure = settle(entry, rows.get(hashOf(entry.key)) ?? null)
         if (failure !== undefined) return Effect.fail(failure)
@@ -458,6 +471,9 @@ const tellerOf = (connection: Connection): Bulk.Teller | undefined =>
 
 const keyIn = (plan: Plan, change: Change.Change): Cells =>
   change._tag === "Insert" || change._tag === "Upsert" ? plan.keyAt.map((i) => change.row[i]!) : change.key
+
+const hashIn = (plan: Plan, change: Change.Change): Hash =>
+  change._tag === "Insert" || change._tag === "Upsert" ? hashAt(change.row, plan.keyAt) : hashOf(change.key)
 
 /** Entries by the statement that writes them. */
 class Sorted {

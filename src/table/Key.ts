@@ -13,6 +13,10 @@ export type Hash = string | number | bigint | boolean
  */
 export const hashOf = (key: Cells): Hash => key.length === 1 ? part(key[0]!) : key.map(part).join("\u0000")
 
+/** {@link hashOf} the key that a row has at these places. */
+export const hashAt = (row: Cells, at: ReadonlyArray<number>): Hash =>
+  at.length === 1 ? part(row[at[0]!]!) : hashOf(at.map((i) => row[i]!))
+
 const part = (cell: Cell): Hash =>
   cell instanceof Uint8Array
     ? Buffer.from(cell.buffer, cell.byteOffset, cell.byteLength).toString("hex")

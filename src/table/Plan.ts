@@ -123,7 +123,8 @@ export class Plan {
     const found: Array<Cells> = []
     for (const row of rows) {
       const cells: Array<Cell> = []
-      for (const [i, column] of this.definition.columns.entries()) {
+      for (let i = 0; i < this.definition.columns.length; i++) {
+        const column = this.definition.columns[i]!
         const cell = column.read(row[i])
         if (cell instanceof Column.Unfit) return Effect.fail(refused(this.definition.name, column.name, cell.reason))
         cells.push(cell)

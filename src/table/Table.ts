@@ -19,6 +19,8 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Effectable from "effect/Effectable"
+import * as Fiber from "effect/Fiber"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
@@ -135,16 +137,20 @@ export const make = <
     sqlite: once(() => new Plan(definition, "sqlite")),
     pg: once(() => new Plan(definition, "pg"))
   }
+  const inserted = (row: Values) => codec.insert(row)
+  const upserted = (row: Values) => codec.upsert(row)
+  const removed = (key: Values) => codec.remove(key)
+  const changed = (change: () => Change.Change | SqlError) => change()
   return {
     name,
     definition,
-    insert: (row) => changing(plans, () => codec.insert(row)),
-    upsert: (row) => changing(plans, () => codec.upsert(row)),
-    update: (key, columns) => changing(plans, () => codec.set(key, columns)),
-    increment: (key, by, otherwise) => changing(plans, () => codec.add(key, by, otherwise)),
-    delete: (key) => changing(plans, () => codec.remove(key)),
+    insert: (row) => new Changing(plans, inserted, row),
+    upsert: (row) => new Changing(plans, upserted, row),
+    update: (key, columns) => new Changing(plans, changed, () => codec.set(key, columns)),
+    increment: (key, by, otherwise) => new Changing(plans, changed, () => codec.add(key, by, otherwise)),
+    delete: (key) => new Changing(plans, removed, key),
     removeDocument: (documentId) => removeDocument(definition, documentId),
-    get: (key) => getting(plans, codec, key),
+    get: (key) => new Getting(plans, codec, key),
     find: (columns, { limit = findDefault } = {}) =>
       finding(plans, codec, columns, Math.max(0, Math.min(Math.trunc(limit), findMax))),
     prefetch: (keys) => expecting(plans, codec, keys)
@@ -161,15 +167,32 @@ const once = <A>(build: () => A): () => A => {
 
 // A handler does these a thousand times in a batch: no generator, no layer and no span.
 
-const changing = (plans: Plans, changeOf: () => Change.Change | SqlError): Operation<void> =>
-  Effect.withFiberRuntime((fiber) => {
-    const change = changeOf()
+/** A change of one row, as an Effect: a small object, and what the fiber that runs it calls. */
+class Changing<Given> extends Effectable.Class<void, SqlError, SqlClient.SqlClient> {
+  constructor(
+    private readonly plans: Plans,
+    private readonly changeOf: (given: Given) => Change.Change | SqlError,
+    private readonly given: Given
+  ) {
+    super()
+  }
+
+  override commit(): Operation<void> {
+    const change = this.changeOf(this.given)
     if (isRefusal(change)) return Effect.fail(change)
+    const fiber = running()
     const fold = foldOf(fiber)
-    if (fold !== undefined) return fold.change(plans[fold.dialect](), change)
-    const sql = clientOf(fiber)
-    return Change.run(plans[dialectOf(sql)](), change, (text, parameters) => sql.unsafe(text, parameters).raw)
-  })
+    return fold === undefined
+      ? alone(this.plans, clientOf(fiber), change)
+      : fold.change(this.plans[fold.dialect](), change)
+  }
+}
+
+/** The fiber that calls. */
+const running = (): RuntimeFiber<unknown, unknown> => Option.getOrThrow(Fiber.getCurrentFiber())
+
+const alone = (plans: Plans, sql: SqlClient.SqlClient, change: Change.Change): Effect.Effect<void, SqlError> =>
+  Change.run(plans[dialectOf(sql)](), change, (text, parameters) => sql.unsafe(text, parameters).raw)
 
 /** Removes the rows that a table has of a document. Dies where it names no column for the document's id. */
 export const removeDocument = ({ document, name }: Definition.Definition, documentId: string): Operation<void> =>
@@ -181,18 +204,30 @@ export const removeDocument = ({ document, name }: Definition.Definition, docume
     return fold === undefined ? sql.unsafe(remove, [documentId]).raw : fold.statement(remove, [documentId])
   })
 
-const getting = <Row>(plans: Plans, codec: Codec, values: Values): Operation<Option.Option<Row>> =>
-  Effect.withFiberRuntime((fiber) => {
-    const key = codec.key(values)
+/** A look for one row, as {@link Changing} is a change of one. */
+class Getting<Row> extends Effectable.Class<Option.Option<Row>, SqlError, SqlClient.SqlClient> {
+  constructor(private readonly plans: Plans, private readonly codec: Codec, private readonly values: Values) {
+    super()
+  }
+
+  override commit(): Operation<Option.Option<Row>> {
+    const { codec, plans } = this
+    const key = codec.key(this.values)
     if (isRefusal(key)) return Effect.fail(key)
+    const fiber = running()
     const fold = foldOf(fiber)
-    const found = fold === undefined ? readAlone(plans, clientOf(fiber), key) : fold.get(plans[fold.dialect](), key)
-    return Effect.flatMap(found, (row) => {
-      if (row === null) return Effect.succeedNone
-      const decoded = codec.decode(row)
-      return isRefusal(decoded) ? Effect.fail(decoded) : Effect.succeed(Option.some(decoded.value as Row))
-    })
-  })
+    if (fold === undefined) return Effect.flatMap(readAlone(plans, clientOf(fiber), key), (row) => this.shown(row))
+    const plan = plans[fold.dialect]()
+    const known = fold.known(plan, key)
+    return known === undefined ? Effect.flatMap(fold.read(plan, key), (row) => this.shown(row)) : this.shown(known)
+  }
+
+  private shown(row: Cells | null): Effect.Effect<Option.Option<Row>, SqlError> {
+    if (row === null) return Effect.succeedNone
+    const decoded = this.codec.decode(row)
+    return isRefusal(decoded) ? Effect.fail(decoded) : Effect.succeed(Option.some(decoded.value as Row))
+  }
+}
 
 const readAlone = (plans: Plans, sql: SqlClient.SqlClient, key: Cells): Effect.Effect<Cells | null, SqlError> => {
   const plan = plans[dialectOf(sql)]()

@@ -2,8 +2,10 @@
  * A bulk: its calls hold every row, and with `repeats` none but those.
  */
 import { describe, expect, it } from "@effect/vitest"
+import * as fc from "fast-check"
 import * as Bulk from "../../src/table/Bulk.js"
 import type { Cells } from "../../src/table/Bulk.js"
+import type { Cell } from "../../src/table/Column.js"
 
 const rowsOf = (count: number, width: number): ReadonlyArray<Cells> =>
   Array.from({ length: count }, (_, row) => Array.from({ length: width }).map((__, column) => `${row}.${column}`))
@@ -47,7 +49,55 @@ describe.each([1, 4, 10, 700])("for SQLite, with %i cells in a row", (width) => 
   })
 })
 
+/** What PostgreSQL reads of a list: quoted, a backslash stands for the character after it, and nothing else does. */
+const readOf = (list: unknown): ReadonlyArray<string | null> => {
+  const text = String(list).slice(1, -1)
+  const cells: Array<string | null> = []
+  for (let at = 0; at < text.length;) {
+    const [whole, quoted, bare] = /^(?:"((?:[^"\\]|\\[^])*)"|([^",]*)),?/.exec(text.slice(at))!
+    cells.push(quoted?.replaceAll(/\\([^])/g, "$1") ?? (bare?.toUpperCase() === "NULL" ? null : bare!))
+    at += whole.length
+  }
+  return cells
+}
+
 describe("for PostgreSQL", () => {
+  const listed = (kind: "text" | "integer" | "double" | "boolean" | "bigint", cells: ReadonlyArray<Cell>) =>
+    Bulk.pg([kind], ["a"], ({ table }) => table).parameters(cells.map((cell) => [cell]), 0, cells.length)[0]
+
+  it("text is read as it was written, whatever is in it", () => {
+    const part = fc.constantFrom(
+      "\\",
+      "\"",
+      "n",
+      "u0041",
+      "\n",
+      "\t",
+      "\u0001",
+      "{",
+      "}",
+      ",",
+      "NULL",
+      "é\u{1f600}",
+      "'"
+    )
+    const text = fc.oneof(fc.array(part, { maxLength: 6 }).map((parts) => parts.join("")), fc.fullUnicodeString())
+    fc.assert(
+      fc.property(fc.array(fc.option(text), { minLength: 1 }), (cells) => {
+        fc.pre(!cells.some((cell) => cell?.includes("\0") === true))
+        expect(readOf(listed("text", cells))).toEqual(cells)
+      }),
+      { numRuns: 2_000 }
+    )
+  })
+
+  it("other cells are read as they were written", () => {
+    expect(listed("integer", [1, null, -7, Number.MAX_SAFE_INTEGER])).toBe("{1,null,-7,9007199254740991}")
+    expect(readOf(listed("double", [0.1, 1e308, 5e-324, null]))).toEqual(["0.1", "1e+308", "5e-324", null])
+    expect(readOf(listed("boolean", [true, false, null]))).toEqual(["true", "false", null])
+    expect(readOf(listed("bigint", [2n ** 63n - 1n, null]))).toEqual(["9223372036854775807", null])
+  })
+
   it("every row is sent once, a thousand in a call, in one text", () => {
     const bulk = Bulk.pg(["integer", "integer"], ["a", "b"], ({ table }) => table)
     const rows = Array.from({ length: 2_500 }, (_, i): Cells => [i, i + 1])
