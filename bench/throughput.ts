@@ -2,7 +2,7 @@
  * Throughput: operations per second of one processor, ours beside a loop written by hand, the real Powerhouse reactor and
  * Emmett.
  *
- *     npm run bench:throughput                       recorded strands, repeated to 200,000 operations
+ *     npm run bench:throughput                       recorded strands, repeated to 400,000 operations
  *     npm run bench:throughput -- strands.ndjson.gz  a file of your own
  */
 import * as Effect from "effect/Effect"
@@ -134,7 +134,7 @@ const contest = Effect.gen(function*() {
   return yield* Effect.promise(async () => {
     const given = process.argv[2]
     const stream = given === undefined
-      ? await Strands.repeat(Recorded.path, Effort.operations(200_000), databases.directory)
+      ? await Strands.repeat(Recorded.path, Effort.operations(400_000), databases.directory)
       : await Strands.first(given, Number.MAX_SAFE_INTEGER, databases.directory)
     const disk = Disk.note(databases.directory)
     return { disk, entries: await Contest.hold(contenders, stream, databases) }
