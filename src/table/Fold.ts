@@ -123,10 +123,15 @@ export class Fold {
 
   /** Takes a change in, or carries it out where that cannot be put off. */
   change(plan: Plan, change: Change.Change): Effect.Effect<void, SqlError> {
+    return this.take(plan, change) ?? Effect.void
+  }
+
+  /** Takes a change in; what is left to do about it, if anything is. */
+  take(plan: Plan, change: Change.Change): Effect.Effect<void, SqlError> | undefined {
     if (this.isClosed) return Effect.zipRight(this.sendLast, Change.run(plan, change, this.send))
     if (this.reaches(plan)) return this.atOnce(plan, change)
     const folded = this.fold(this.sheet(plan), change)
-    if (folded === "folded") return this.held < this.early || this.teller === undefined ? Effect.void : this.sendEarly
+    if (folded === "folded") return this.held < this.early || this.teller === undefined ? undefined : this.sendEarly
     return folded === "fails"
       ? this.atOnce(plan, change)
       : Effect.flatMap(this.flush, () => this.change(plan, change))

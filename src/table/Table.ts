@@ -31,6 +31,7 @@ import * as Change from "./Change.js"
 import { Codec, isRefusal } from "./Codec.js"
 import type { Values } from "./Codec.js"
 import * as Definition from "./Definition.js"
+import type { Fold } from "./Fold.js"
 import { foldOf } from "./FoldingConnection.js"
 import { Plan, removal } from "./Plan.js"
 
@@ -67,6 +68,13 @@ export interface Table<Row extends object, Encoded, Key extends keyof Row> {
   readonly insert: (row: Row) => Operation<void>
   /** Adds a row, or puts it in place of the one with its key. */
   readonly upsert: (row: Row) => Operation<void>
+  /**
+   * {@link insert} for each of these rows, one after another: those before the first that fails are added. In a handler it is
+   * one step instead of one for each row, and holds them back as they would.
+   */
+  readonly insertAll: (rows: Iterable<Row>) => Operation<void>
+  /** {@link upsert} for each of these rows, as `insertAll`: of two with one key the later one stays. */
+  readonly upsertAll: (rows: Iterable<Row>) => Operation<void>
   /** Sets some columns of the row with this key; nothing, if there is none. */
   readonly update: (key: Pick<Row, Key>, columns: Partial<Omit<Row, Key>>) => Operation<void>
   /**
@@ -146,6 +154,8 @@ export const make = <
     definition,
     insert: (row) => new Changing(plans, inserted, row),
     upsert: (row) => new Changing(plans, upserted, row),
+    insertAll: (rows) => new ChangingAll(plans, inserted, rows),
+    upsertAll: (rows) => new ChangingAll(plans, upserted, rows),
     update: (key, columns) => new Changing(plans, changed, () => codec.set(key, columns)),
     increment: (key, by, otherwise) => new Changing(plans, changed, () => codec.add(key, by, otherwise)),
     delete: (key) => new Changing(plans, removed, key),
@@ -185,6 +195,42 @@ class Changing<Given> extends Effectable.Class<void, SqlError, SqlClient.SqlClie
     return fold === undefined
       ? alone(this.plans, clientOf(fiber), change)
       : fold.change(this.plans[fold.dialect](), change)
+  }
+}
+
+/** Rows that are taken in before other fibers have a turn: about as many as if each were an Effect. */
+const rowsATurn = 1_000
+
+/** {@link Changing} for each of many. */
+class ChangingAll<Given> extends Effectable.Class<void, SqlError, SqlClient.SqlClient> {
+  constructor(
+    private readonly plans: Plans,
+    private readonly changeOf: (given: Given) => Change.Change | SqlError,
+    private readonly given: Iterable<Given>
+  ) {
+    super()
+  }
+
+  override commit(): Operation<void> {
+    const fiber = running()
+    const fold = foldOf(fiber)
+    if (fold === undefined) {
+      return Effect.forEach(this.given, (each) => new Changing(this.plans, this.changeOf, each), { discard: true })
+    }
+    return this.takeIn(fold, this.plans[fold.dialect](), this.given[Symbol.iterator]())
+  }
+
+  private takeIn(fold: Fold, plan: Plan, given: Iterator<Given>): Effect.Effect<void, SqlError> {
+    const goOn = Effect.suspend(() => this.takeIn(fold, plan, given))
+    for (let taken = 0; taken < rowsATurn; taken++) {
+      const next = given.next()
+      if (next.done === true) return Effect.void
+      const change = this.changeOf(next.value)
+      if (isRefusal(change)) return Effect.fail(change)
+      const left = fold.take(plan, change)
+      if (left !== undefined) return Effect.zipRight(left, goOn)
+    }
+    return Effect.zipRight(Effect.yieldNow(), goOn)
   }
 }
 

@@ -150,6 +150,19 @@ const raw = (name: string, run: (sql: SqlClient.SqlClient, prefix: string) => Ef
 const onPlain = fc.oneof(
   step("plain.insert", [id, rest], (on, key, row) => on.plain.insert({ id: key, ...row })),
   { weight: 3, arbitrary: step("plain.upsert", [id, rest], (on, key, row) => on.plain.upsert({ id: key, ...row })) },
+  step(
+    "plain.insertAll",
+    [fc.array(fc.tuple(id, rest), { maxLength: 4 })],
+    (on, rows) => on.plain.insertAll(rows.map(([key, row]) => ({ id: key, ...row })))
+  ),
+  {
+    weight: 2,
+    arbitrary: step(
+      "plain.upsertAll",
+      [fc.array(fc.tuple(id, rest), { maxLength: 4 })],
+      (on, rows) => on.plain.upsertAll(rows.map(([key, row]) => ({ id: key, ...row })))
+    )
+  },
   {
     weight: 2,
     arbitrary: step("plain.update", [id, patch], (on, key, columns) => on.plain.update({ id: key }, columns))
@@ -184,6 +197,16 @@ const onMember = fc.oneof(
     weight: 2,
     arbitrary: step("member.upsert", [memberKey, memberRest], (on, key, row) => on.member.upsert({ ...key, ...row }))
   },
+  step(
+    "member.insertAll",
+    [fc.array(fc.tuple(memberKey, memberRest), { maxLength: 3 })],
+    (on, rows) => on.member.insertAll(rows.map(([key, row]) => ({ ...key, ...row })))
+  ),
+  step(
+    "member.upsertAll",
+    [fc.array(fc.tuple(memberKey, memberRest), { maxLength: 3 })],
+    (on, rows) => on.member.upsertAll(rows.map(([key, row]) => ({ ...key, ...row })))
+  ),
   {
     weight: 2,
     arbitrary: step("member.update", [memberKey, memberPatch], (on, key, row) => on.member.update(key, row))

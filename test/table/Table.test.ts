@@ -42,6 +42,8 @@ const Moves = Table.make(
   { key: ["document", "nth"], document: "document" }
 )
 
+type Move = Parameters<typeof Moves.insert>[0]
+
 class Point
   extends Schema.Class<Point>("Point")({ id: Schema.String, x: Schema.Number, tags: Schema.Array(Schema.String) })
 {
@@ -251,22 +253,106 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       expect(sums).toEqual([1, 11, 111].map(Option.some))
     })))
 
-  it.scopedLive("an operation that writes more rows than are held back has them written in between", () => {
-    const sent: Array<string> = []
-    return kept(
-      Effect.gen(function*() {
+  const inserts = {
+    "one by one": (rows: ReadonlyArray<Move>) => Effect.forEach(rows, Moves.insert, { discard: true }),
+    "at once": Moves.insertAll
+  }
+  it.scopedLive.each(["one by one", "at once"] as const)(
+    "an operation that writes more rows than are held back, %s, has them written in between",
+    (how) => {
+      const sent: Array<string> = []
+      return kept(
+        Effect.gen(function*() {
+          yield* prepared
+          sent.length = 0
+          const rows = Array.from({ length: 45_000 }, (_, nth) => ({ document: "d", nth, by: nth }))
+          yield* Transaction.run(folding(inserts[how](rows), () => undefined))
+          const sql = yield* SqlClient.SqlClient
+          const [stored] = yield* sql<{ readonly n: number }>`SELECT count(*) AS n FROM moves`
+          expect(stored?.n).toBe(45_000)
+          expect(of(sent, "INSERT", "moves")).toBeLessThan(45_000 / 100)
+        }),
+        sent
+      )
+    }
+  )
+
+  describe.each(["in a handler", "in a transaction", "outside of one"])("many rows in one operation, %s,", (where) => {
+    const run = <A, E>(body: Effect.Effect<A, E, SqlClient.SqlClient>) =>
+      where === "in a handler"
+        ? Transaction.run(folding(body, () => undefined))
+        : where === "in a transaction"
+        ? Transaction.run(body)
+        : body
+    const row = (id: string, sum: number) => ({ id, owner: null, sum })
+    const sums = Effect.map(accounts, (found) => found.map(({ id, sum }) => [id, sum]))
+
+    it.scopedLive("are written as one after another, and again when it is run again", () =>
+      kept(Effect.gen(function*() {
         yield* prepared
-        sent.length = 0
-        const rows = Array.from({ length: 45_000 }, (_, nth) => ({ document: "d", nth, by: nth }))
-        yield* Transaction.run(folding(Effect.forEach(rows, Moves.insert, { discard: true }), () => undefined))
-        const sql = yield* SqlClient.SqlClient
-        const [stored] = yield* sql<{ readonly n: number }>`SELECT count(*) AS n FROM moves`
-        expect(stored?.n).toBe(45_000)
-        expect(of(sent, "INSERT", "moves")).toBeLessThan(45_000 / 100)
-      }),
-      sent
-    )
+        const all = Accounts.upsertAll(new Set([row("a", 1), row("b", 2), row("a", 3)]))
+        yield* run(all)
+        expect(yield* sums).toEqual([["a", 3], ["b", 2]])
+        yield* run(Effect.zipRight(Accounts.insertAll([row("c", 4), row("d", 5)]), Accounts.delete({ id: "a" })))
+        expect(yield* sums).toEqual([["b", 2], ["c", 4], ["d", 5]])
+        yield* run(all)
+        expect(yield* sums).toEqual([["a", 3], ["b", 2], ["c", 4], ["d", 5]])
+        yield* run(Effect.zipRight(Accounts.upsertAll([]), Accounts.insertAll([])))
+        expect((yield* sums).length).toBe(4)
+      })))
+
+    it.scopedLive("stop at the first that cannot be, with those before it written", () =>
+      kept(Effect.gen(function*() {
+        yield* prepared
+        const failure = yield* run(Effect.flip(Accounts.insertAll([row("a", 1), row("b", 0.5), row("c", 3)])))
+        expect(String(failure.cause)).toMatch(/accounts\.sum/)
+        expect(yield* sums).toEqual([["a", 1]])
+      })))
+
+    it.scopedLive("fail where one has the key of another", () =>
+      kept(Effect.gen(function*() {
+        yield* prepared
+        const failure = yield* Effect.flip(run(Accounts.insertAll([row("a", 1), row("a", 2)])))
+        expect(Fault.classify(failure)).toBe("poison")
+        expect(yield* sums).toEqual(where === "outside of one" ? [["a", 1]] : [])
+      })))
   })
+
+  it.scopedLive("an operation of many rows of which one cannot be is parked alone, with none of its rows", () =>
+    kept(Effect.gen(function*() {
+      const many = Processor.onOperations(Bank, {
+        OPEN: ({ input }) =>
+          Accounts.insertAll(["", "'"].map((mark) => ({ id: `${input.id}${mark}`, owner: null, sum: 0 })))
+      })
+      yield* Follow.prepare(processor(many))
+      yield* Follow.follow(processor(many), "s", [
+        strand("first", [open("a")]),
+        strand("second", [open("b"), open("b"), open("c")]),
+        strand("third", [open("d")])
+      ])
+      expect((yield* accounts).map(({ id }) => id)).toEqual(["a", "a'", "b", "b'", "d", "d'"])
+      expect(yield* letters).toEqual(["second 1 SqlError", "second 2 Queued"])
+    })))
+
+  it.scopedLive("while many rows are taken in, other fibers have their turns", () =>
+    kept(Effect.gen(function*() {
+      yield* prepared
+      const rows = Array.from({ length: 15_000 }, (_, nth) => ({ document: "d", nth, by: nth }))
+      const turns = yield* Transaction.run(folding(
+        Effect.gen(function*() {
+          let count = 0
+          const other = yield* Effect.fork(Effect.forever(Effect.zipRight(
+            Effect.sync(() => count++),
+            Effect.yieldNow()
+          )))
+          yield* Moves.insertAll(rows)
+          yield* Fiber.interrupt(other)
+          return count
+        }),
+        () => undefined
+      ))
+      expect(turns).toBeGreaterThanOrEqual(5)
+    })))
 
   describe.each(["in a handler", "as statements"])("the rows of a document, %s,", (where) => {
     const run = <A, E>(body: Effect.Effect<A, E, SqlClient.SqlClient>) =>

@@ -55,6 +55,8 @@ const refusals: { readonly [file: string]: ReadonlyArray<ReadonlyArray<string>> 
     ["'cents' is missing"],
     ["'string' is not assignable to type 'number'"],
     ["'done' does not exist"],
+    ["'cents' is missing"],
+    ["'done' does not exist"],
     ["'id' is missing"],
     ["'id' does not exist"],
     ["'number' is not assignable to type 'string'"],
