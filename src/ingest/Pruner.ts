@@ -12,7 +12,6 @@
 
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import { availableParallelism } from "node:os"
 import type * as Blocks from "./Blocks.js"
@@ -144,7 +143,9 @@ const withoutLines = ({ blocks, end }: Blocks.Read): Read => ({
 
 /** A read of which the thread looks through the blocks. */
 interface Pending {
-  readonly pieces: ReadonlyArray<Effect.Effect<Piece>>
+  readonly pieces: ReadonlyArray<{ readonly block: Buffer; lines: Lines | undefined }>
+  /** Of how many it is still to tell. */
+  open: number
   readonly bytes: number
   readonly end: Read["end"]
 }
@@ -157,32 +158,50 @@ const readAhead = (
   { bytesMax, readsMax }: Bounds
 ): Effect.Effect<Effect.Effect<Read>, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const pending = yield* Queue.bounded<Pending>(readsMax)
+    // A queue's own nodes would live on, each with the next one, until old garbage is collected, and all the text with them.
+    const reads: Array<Pending> = []
+    const news = yield* Effect.makeLatch(false)
     const room = yield* Effect.makeLatch(true)
     let bytes = 0
     let begun: Uint8Array | undefined = held
-    // What is pending, what waits to be, and what was returned last.
-    blocks.keep(readsMax + 2)
-    const ask = (block: Buffer): Effect.Effect<Piece> => {
-      const lines = thread.ask(block, begun)
-      begun = undefined
-      return Effect.map(lines, (found) => ({ block, lines: found }))
-    }
-    const read = Effect.flatMap(Effect.zipRight(room.await, blocks.next), ({ blocks: found, end }) => {
-      const one = { pieces: found.map(ask), bytes: found.reduce((sum, { length }) => sum + length, 0), end }
+    // What is ahead, and what was returned last.
+    blocks.keep(readsMax + 1)
+
+    const put = (one: Pending): void => {
+      reads.push(one)
       bytes += one.bytes
-      if (bytes >= bytesMax) room.unsafeClose()
-      return Effect.as(Queue.offer(pending, one), end === "no")
+      if (reads.length >= readsMax || bytes >= bytesMax) room.unsafeClose()
+      for (const piece of one.pieces) {
+        thread.ask(piece.block, begun, (lines) => {
+          piece.lines = lines
+          if (--one.open === 0) news.unsafeOpen()
+        })
+        begun = undefined
+      }
+      if (one.open === 0) news.unsafeOpen()
+    }
+    const read = Effect.map(Effect.zipRight(room.await, blocks.next), ({ blocks: found, end }) => {
+      put({
+        pieces: found.map((block) => ({ block, lines: undefined })),
+        open: found.length,
+        bytes: found.reduce((sum, { length }) => sum + length, 0),
+        end
+      })
+      return end === "no"
     })
     yield* Effect.forkScoped(Effect.repeat(read, { while: (isMore) => isMore }))
-    return Effect.flatMap(Effect.zipRight(turn, Queue.take(pending)), (one) =>
-      Effect.map(Effect.all(one.pieces), (pieces): Read => {
-        bytes -= one.bytes
-        if (bytes < bytesMax) {
-          room.unsafeOpen()
-        }
-        return { pieces, end: one.end }
-      }))
+
+    const next: Effect.Effect<Read> = Effect.suspend(() => {
+      if (reads[0]?.open !== 0) {
+        news.unsafeClose()
+        return Effect.zipRight(news.await, next)
+      }
+      const one = reads.shift()!
+      bytes -= one.bytes
+      if (bytes < bytesMax) room.unsafeOpen()
+      return Effect.succeed(one)
+    })
+    return Effect.zipRight(turn, next)
   })
 
 /** One turn of the event loop: what is ahead comes without one, and others wait for answers meanwhile. */

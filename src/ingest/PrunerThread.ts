@@ -34,7 +34,7 @@ export interface Lines {
   readonly texts: ReadonlyArray<string>
 }
 
-type Answer = Deferred.Deferred<Lines | undefined>
+type Tell = (lines: Lines | undefined) => void
 
 /** Starts one; `undefined` where there can be no threads. It ends with the scope, and is waited for. */
 export const start = (options: Start): Effect.Effect<PrunerThread | undefined, never, Scope.Scope> =>
@@ -45,7 +45,7 @@ export const start = (options: Start): Effect.Effect<PrunerThread | undefined, n
 
 export class PrunerThread {
   private readonly worker: Worker
-  private readonly waiting: Array<Answer> = []
+  private readonly waiting: Array<Tell> = []
   private readonly settled = Deferred.unsafeMake<void>(FiberId.none)
   private state: "starting" | "ready" | "over" = "starting"
 
@@ -73,14 +73,12 @@ export class PrunerThread {
     })
   }
 
-  /** Has it look through a block, which must not be overwritten before the answer has come. */
-  ask(block: Buffer, held: Uint8Array | undefined): Effect.Effect<Lines | undefined> {
-    if (this.state === "over") return Effect.succeed(undefined)
-    const answer: Answer = Deferred.unsafeMake(FiberId.none)
-    if (this.waiting.push(answer) === 1) this.worker.ref()
+  /** Has it look through a block, which must not be overwritten before `tell` was called with the answer. */
+  ask(block: Buffer, held: Uint8Array | undefined, tell: Tell): void {
+    if (this.state === "over") return tell(undefined)
+    if (this.waiting.push(tell) === 1) this.worker.ref()
     const request: Request = { block: portable(block), held }
     this.worker.postMessage(request)
-    return Deferred.await(answer)
   }
 
   private told(message: Lines | "ready"): void {
@@ -94,9 +92,9 @@ export class PrunerThread {
   }
 
   private answer(lines: Lines | undefined): void {
-    const answer = this.waiting.shift()
+    const tell = this.waiting.shift()
     if (this.waiting.length === 0) this.worker.unref()
-    if (answer !== undefined) Deferred.unsafeDone(answer, Effect.succeed(lines))
+    tell?.(lines)
   }
 
   private exited(): void {
