@@ -17,10 +17,11 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import * as Elapsed from "../domain/Elapsed.js"
 import type { Position } from "../domain/Position.js"
 import type { Strand } from "../domain/Strand.js"
+import * as Chunks from "./Chunks.js"
 import { Room } from "./Room.js"
 
 export interface Batch {
@@ -97,7 +98,7 @@ export const form = <E, R>(
         return space.await
       })
 
-    yield* Stream.runForEachChunk(strands, put).pipe(
+    yield* Chunks.forEach(strands, put).pipe(
       Effect.exit,
       Effect.flatMap((exit) =>
         Effect.suspend(() => {

@@ -21,6 +21,7 @@ import * as Elapsed from "../domain/Elapsed.js"
 import type { Position } from "../domain/Position.js"
 import { origin } from "../domain/Position.js"
 import type { Batches } from "./Batch.js"
+import * as Chunks from "./Chunks.js"
 import { Follower } from "./Follower.js"
 import type { Following } from "./Follower.js"
 import { Holding } from "./Holding.js"
@@ -228,7 +229,7 @@ export class Hub {
       if (this.run !== run) this.begun()
     })
     if (run === undefined || run.end !== undefined) return another
-    const reading = Stream.runForEachChunk(Stream.suspend(() => this.source.strands(run.position)), run.pass).pipe(
+    const reading = Chunks.forEach(Stream.suspend(() => this.source.strands(run.position)), run.pass).pipe(
       Effect.exit,
       Effect.flatMap((exit) => Effect.sync(() => run.finish(exit)))
     )
