@@ -118,10 +118,13 @@ export class Follower {
   }
 
   get passed(): Batches<SourceError>["passed"] {
-    return Effect.sync(() => {
-      this.see()
-      return this.room.passed
-    })
+    return Effect.sync(() => this.passedBy)
+  }
+
+  /** The position up to which nothing wanted is left, nor being committed. */
+  get passedBy(): Position {
+    this.see()
+    return this.room.passed
   }
 
   get close(): Effect.Effect<void> {

@@ -7,7 +7,8 @@ import type { Strand } from "../domain/Strand.js"
 export class Holding {
   /** What the strands occupy together, in bytes, as their sources estimate it. */
   bytes = 0
-  private readonly held = new Map<Strand, { times: number }>()
+  /** Weak, since old tables of a map that much comes to and leaves would keep what was in them, and each other. */
+  private readonly held = new WeakMap<Strand, { times: number }>()
 
   constructor(
     /** What they should occupy at most. Whoever adds looks first. */

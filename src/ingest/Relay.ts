@@ -96,6 +96,8 @@ export const make = (
 const near = 10_000
 /** How many positions below it a run begins for many who would read one by one: those at the head wait meanwhile. */
 const far = 250_000
+/** Followers that are looked at for each chunk. */
+const lookedAtMax = 64
 /** What a page costs that one reads for itself, in strands that are read for all. */
 const pageStrands = 100
 
@@ -143,6 +145,20 @@ export class Hub {
       laggards: this.followers.size - attached,
       bytes: this.rooms.bytes + this.hands.bytes
     }
+  }
+
+  /**
+   * Up to here everybody has had everything and has committed it, so that nobody comes back for it; `undefined` where there
+   * are too many to look. What is kept longer than it takes to commit is copied by collections of garbage, again and again.
+   */
+  get passed(): Position | undefined {
+    if (this.followers.size > lookedAtMax) return undefined
+    let lowest: Position | undefined
+    for (const follower of this.followers) {
+      const passed = follower.passedBy
+      if (lowest === undefined || passed < lowest) lowest = passed
+    }
+    return lowest
   }
 
   tell(): void {

@@ -11,6 +11,7 @@ import type * as Exit from "effect/Exit"
 import type { Position } from "../domain/Position.js"
 import type { Strand } from "../domain/Strand.js"
 import type { Batch, Limits } from "./Batch.js"
+import { Fifo } from "./Fifo.js"
 
 /** What may be taken at once beside the limits of a batch. */
 export interface Allowance {
@@ -21,9 +22,7 @@ export interface Allowance {
 }
 
 export class Room {
-  private strands: Array<Strand | undefined> = []
-  /** Where in {@link strands} the waiting ones start; what lies before has left. */
-  private start = 0
+  private readonly strands = new Fifo<Strand>()
   /** How many operations of the first waiting strand have left. */
   private offset = 0
   private bytes = 0
@@ -47,7 +46,7 @@ export class Room {
   }
 
   get isEmpty(): boolean {
-    return this.start === this.strands.length
+    return this.strands.isEmpty
   }
 
   /** Whether the first strand has left in part. */
@@ -75,7 +74,7 @@ export class Room {
   }
 
   get oldest(): string | undefined {
-    return this.strands[this.start]?.operations[this.offset]?.timestamp
+    return this.strands.first?.operations[this.offset]?.timestamp
   }
 
   put(strand: Strand, wanted: boolean): void {
@@ -102,7 +101,7 @@ export class Room {
       !this.isEmpty && operations < limits.operations && (bytes === 0 || bytes < limits.bytes) &&
       (strands.length === 0 || weight < weightMax)
     ) {
-      const strand = this.strands[this.start]!
+      const strand = this.strands.first!
       const take = Math.min(strand.operations.length - this.offset, limits.operations - operations)
       const whole = this.offset + take === strand.operations.length
       strands.push(
@@ -114,8 +113,7 @@ export class Room {
       bytes += strand.bytes
       if (allowance !== undefined) weight += allowance.weigh(strand)
       if (whole) {
-        // Once committed, nothing may hold it: what lives on is copied by each collection of young garbage.
-        this.strands[this.start++] = undefined
+        this.strands.shift()
         this.offset = 0
         this.left = strand.position
         this.bytes -= strand.bytes
@@ -125,14 +123,7 @@ export class Room {
       }
     }
     this.operations -= operations
-    if (this.isEmpty) {
-      this.strands = []
-      this.start = 0
-      this.pass(this.seen)
-    } else if (this.start > 1_024) {
-      this.strands = this.strands.slice(this.start)
-      this.start = 0
-    }
+    if (this.isEmpty) this.pass(this.seen)
     return { strands, position: this.left, operations }
   }
 
@@ -149,12 +140,9 @@ export class Room {
    * is told of each strand that goes, in their order.
    */
   clear(drops: (strand: Strand) => void): Strand | undefined {
-    const kept = this.offset > 0 ? this.strands[this.start] : undefined
-    for (let at = kept === undefined ? this.start : this.start + 1; at < this.strands.length; at++) {
-      drops(this.strands[at]!)
-    }
-    this.strands = kept === undefined ? [] : [kept]
-    this.start = 0
+    const kept = this.offset > 0 ? this.strands.shift() : undefined
+    while (!this.strands.isEmpty) drops(this.strands.shift())
+    if (kept !== undefined) this.strands.push(kept)
     this.operations = kept === undefined ? 0 : kept.operations.length - this.offset
     this.bytes = kept?.bytes ?? 0
     this.seen = kept?.position ?? this.left

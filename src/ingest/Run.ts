@@ -90,6 +90,8 @@ export class Run {
     const strands = Chunk.toReadonlyArray(chunk)
     let at = 0
     const on: Effect.Effect<void> = Effect.suspend(() => {
+      const { passed } = this.hub
+      if (passed !== undefined) this.window.pass(passed)
       while (at < strands.length && this.accept(strands[at]!)) at++
       this.hub.idle.advanced(this)
       this.hub.tell()

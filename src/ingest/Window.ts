@@ -1,5 +1,5 @@
 /**
- * A window: the last strands that were read, for whoever comes up from behind.
+ * A window: the last strands that were read, for whoever comes up from behind, or comes back.
  *
  *     … │ strand · strand · strand │
  *      from                     position of the run
@@ -9,11 +9,11 @@
 
 import type { Position } from "../domain/Position.js"
 import type { Strand } from "../domain/Strand.js"
+import { Fifo } from "./Fifo.js"
 import type { Holding } from "./Holding.js"
 
 export class Window {
-  private strands: Array<Strand> = []
-  private start = 0
+  private readonly strands = new Fifo<Strand>()
   private bytes = 0
 
   constructor(
@@ -26,14 +26,14 @@ export class Window {
 
   /** Those above a position, in order. */
   after(position: Position): ReadonlyArray<Strand> {
-    let low = this.start
+    let low = 0
     let high = this.strands.length
     while (low < high) {
       const middle = (low + high) >> 1
-      if (this.strands[middle]!.position > position) high = middle
+      if (this.strands.at(middle).position > position) high = middle
       else low = middle + 1
     }
-    return this.strands.slice(low)
+    return this.strands.from(low)
   }
 
   /** Adds a strand behind the others, and lets go of the first ones where there are too many. */
@@ -41,7 +41,7 @@ export class Window {
     this.strands.push(strand)
     this.rooms.add(strand)
     this.bytes += strand.bytes
-    while (this.strands.length - this.start > this.strandsMax || this.bytes > this.bytesMax) this.shift()
+    while (this.strands.length > this.strandsMax || this.bytes > this.bytesMax) this.shift()
   }
 
   /** Begins behind a strand that is not in it. */
@@ -50,25 +50,27 @@ export class Window {
     this.from = position
   }
 
+  /** Lets go of those up to a position. */
+  pass(position: Position): void {
+    while (!this.strands.isEmpty && this.strands.first!.position <= position) this.shift()
+  }
+
   /** Whether there is room in memory for one more; what is only kept here gives way. */
   makeRoom({ bytes }: Strand): boolean {
     const { rooms } = this
-    while (rooms.bytes > 0 && rooms.bytes + bytes > rooms.bytesMax && this.start < this.strands.length) this.shift()
+    while (rooms.bytes > 0 && rooms.bytes + bytes > rooms.bytesMax && !this.strands.isEmpty) this.shift()
     return rooms.bytes === 0 || rooms.bytes + bytes <= rooms.bytesMax
   }
 
   /** Lets go of all. */
   clear(): void {
-    while (this.start < this.strands.length) this.shift()
+    while (!this.strands.isEmpty) this.shift()
   }
 
   private shift(): void {
-    const strand = this.strands[this.start++]!
+    const strand = this.strands.shift()
     this.bytes -= strand.bytes
     this.from = strand.position
     this.rooms.release(strand)
-    if (this.start < 1_024 && this.start < this.strands.length) return
-    this.strands = this.strands.slice(this.start)
-    this.start = 0
   }
 }

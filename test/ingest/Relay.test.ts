@@ -414,6 +414,27 @@ describe("memory", () => {
       expect(yield* bytes).toBe(0)
     }))
 
+  it.scoped("keeps in the window what somebody may come back for, and lets go of it once all have committed it", () =>
+    Effect.gen(function*() {
+      const feed = yield* Feed.make("feed")
+      const relay = yield* Relay.make(feed.source)
+      const bytes = Effect.map(relay.standing, (standing) => standing.bytes)
+      const [first, second] = yield* Effect.forEach([1, 2], () => relay.follow(following("a", { operations: 3 })))
+      yield* feed.push(...many(3))
+      yield* Eventually.settled
+      yield* next(first!)
+      yield* Effect.forkScoped(first!.take)
+      yield* next(second!)
+      yield* feed.push(...many(1, { type: "b" }))
+      yield* Eventually.settled
+      expect(yield* bytes, "the second commits them, and the window has them and the last").toBe(70)
+      yield* Effect.forkScoped(second!.take)
+      yield* Eventually.settled
+      yield* feed.push(...many(1, { type: "b" }))
+      yield* Eventually.settled
+      expect(yield* bytes, "the last in the window").toBe(10)
+    }))
+
   it.scoped("is let go of when followers leave, whatever they were doing, and the source with the scope", () =>
     Effect.gen(function*() {
       let open = 0
