@@ -5,10 +5,10 @@
  * processor_cursor       one row per (processor, source) and range of slices, the ranges side by side from slice 0 to 1,023, one
  *                        of all slices where the processor is not divided: the position after which it began, the last
  *                        committed position, how many commits led there, the epoch of the owner whose commits count, how many
- *                        dead letters wait, how many were ever written, how far its operations were handled once when it is
- *                        projected anew, and when the row was last claimed or moved. `ahead`
+ *                        dead letters wait, how many were ever written, and when the row was last claimed or moved. `ahead`
  *                        is a JSON list of [first slice, last slice, position] of slices that had come further than the row
- *                        when it was made of others
+ *                        when it was made of others, `replay_through` one of how far slices had come, and their operations
+ *                        had been handled once, when they were projected anew in place; each is empty where there are none
  * processor_stream       one row per (processor, source, document, scope, branch) and page of 32 indexes: which operation was
  *                        applied at each of them, as 8 characters, blank where none was. The page with the highest index
  *                        goes by the number 2147483647 and has that index and its skip; on other pages these two are stale.
@@ -42,7 +42,7 @@ export const up = Effect.gen(function*() {
       parked INTEGER NOT NULL,
       letters BIGINT NOT NULL,
       ahead TEXT NOT NULL,
-      replay_through BIGINT NOT NULL,
+      replay_through TEXT NOT NULL,
       updated_at_ms BIGINT NOT NULL,
       PRIMARY KEY (processor, source, first_slice)
     )`

@@ -75,7 +75,8 @@ export class Reactor extends Context.Tag("effect-processors/Reactor")<Reactor, {
   ) => Effect.Effect<Position, Wait.WaitError>
   /**
    * Projects one of its processors anew from what its source has, or one document of it, while all others go on. One that
-   * has halted begins again. Two of one processor come one after the other. Closing the reactor ends it.
+   * has halted begins again. Two of one processor come one after the other. Closing the reactor ends it. All its partitions
+   * stand still while rows are exchanged; for one document that of the document.
    */
   readonly rebuild: (
     processor: Pick<Decided, "name">,
@@ -274,6 +275,8 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
             company.claim
           )
           const rate = Pace.brake(processor.pace.rate)
+          const crew: Array<Revision.Member> = []
+          revisions.add(processor, { crew, claims, turn, beside: processors, migrating: settings.migrations })
           return yield* Effect.forEach(crews.get(processor.name)!, (pulse, j) =>
             Effect.gen(function*() {
               pulse.isDispatching = () => couriers.isUsed(processor.namespace)
@@ -301,9 +304,7 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
                 place.context
               )
               pulse.isGone = () => stage.isOver() && pulse.phase !== "ended" && pulse.phase !== "halted"
-              if (j === 0) {
-                revisions.add(processor, { stage, pulse, turn, beside: processors, migrating: settings.migrations })
-              }
+              crew.push({ stage, pulse })
               return precedence === undefined ? stage : { ended: Effect.raceFirst(stage.ended, precedence.stuck) }
             }))
         })

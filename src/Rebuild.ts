@@ -9,6 +9,8 @@
  *     Rebuild.run(Todos)                   beside whoever owns the cursor, in any process
  *     reactor.rebuild(Todos)               where its reactor runs, which stops it for the exchange alone
  *
+ * Where a processor is divided, the cursor is those of all its partitions, or that of the one document's.
+ *
  * Invariants: a replay's rows take the place of the live ones in one transaction that holds the cursor, and only if that has
  * not moved since; so whoever is killed leaves the old rows or the new ones. Where an owner runs elsewhere, it is told by a
  * `CursorConflict` at its next commit, and opens again.
@@ -26,7 +28,7 @@ import * as Stream from "effect/Stream"
 import { dialectOf } from "./domain/Dialect.js"
 import type { Position } from "./domain/Position.js"
 import * as Slice from "./domain/Slice.js"
-import type { DocumentId } from "./domain/Strand.js"
+import type { DocumentId, Strand } from "./domain/Strand.js"
 import * as Filter from "./ingest/Filter.js"
 import { Source } from "./ingest/Source.js"
 import type { SourceTruncated } from "./ingest/Source.js"
@@ -45,6 +47,7 @@ import { Namespaces } from "./store/Namespaces.js"
 import type { Aside } from "./store/Namespaces.js"
 import type { Side } from "./store/Pages.js"
 import * as Progress from "./store/Progress.js"
+import * as Ranges from "./store/Ranges.js"
 import * as RowHash from "./store/RowHash.js"
 import * as Standing from "./store/Standing.js"
 import * as Survey from "./store/Survey.js"
@@ -85,7 +88,7 @@ export interface Options {
 export interface Rebuilt extends Cursors.Key {
   /** Up to where the tables are those of a replay; in place: will be, once the cursor is there again. */
   readonly through: Position
-  /** Where the cursor stands. */
+  /** Where the cursor stands; of several the lowest, though the rows of each partition are those of its own. */
   readonly position: Position
   /** Operations that the handler was given by the replay. In place it is yet to come. */
   readonly operations: number
@@ -102,7 +105,7 @@ export interface VerifyOptions {
 
 /** What a comparison with a replay found. */
 export interface Verdict extends Cursors.Key {
-  /** The position that both were at. */
+  /** The position that both were at; of several partitions the lowest, though each was compared where it stands. */
   readonly position: Position
   /** Whether nothing differs. */
   readonly isClean: boolean
@@ -112,10 +115,13 @@ export interface Verdict extends Cursors.Key {
 
 /** What a reactor adds; a rebuild that runs by itself needs none of it. */
 export interface Around extends Replay.Around {
-  /** Runs work for which the subscription has to stand still. */
-  readonly alone?: <A, E, R>(work: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** Called with the cursor once rows were exchanged, while the subscription still stands. */
-  readonly exchanged?: (cursor: Cursors.Cursor) => void
+  /** Runs work for which the subscriptions have to stand still: all partitions, or that of one document. */
+  readonly alone?: <A, E, R>(
+    work: Effect.Effect<A, E, R>,
+    documentId: DocumentId | undefined
+  ) => Effect.Effect<A, E, R>
+  /** Called with the cursors whose rows were exchanged, while their subscriptions still stand. */
+  readonly exchanged?: (cursors: ReadonlyArray<Cursors.Cursor>) => void
 }
 
 /** What a rebuild of a processor needs. */
@@ -151,7 +157,7 @@ export const verify = <R>(
     Effect.gen(function*() {
       const work = yield* begin(processor, options.documentId, around)
       const replay = yield* Replay.make(work)
-      return yield* work.alone(judged(work, replay, options.differencesMax ?? 100))
+      return yield* work.alone(judged(work, replay, options.differencesMax ?? 100), work.documentId)
     })
   )
 
@@ -159,7 +165,12 @@ export const verify = <R>(
 interface Work<R> extends Replay.Subject<R> {
   readonly around: Around
   readonly alone: NonNullable<Around["alone"]>
+  /** Those of which rows are meant: all, or that of the one document. */
+  readonly slices: Slice.Range
 }
+
+/** The cursors that hold the slices of the work; none once they are gone. */
+const standing = ({ key, live, slices }: Work<unknown>) => peek(live, key, slices)
 
 const refuse = (processor: { readonly name: string }, reason: string) =>
   new NotRebuildable({ processor: processor.name, reason })
@@ -191,21 +202,16 @@ const begin = <R>(processor: Processor<never, R>, documentId: string | undefined
     }
     const key: Cursors.Key = { processor: processor.name, source: source.name }
     const live = yield* Effect.flatMap(Namespaces, ({ open }) => open(processor.namespace))
-    const cursor = yield* peek(live, key)
+    const slice = documentId === undefined ? undefined : Slice.of(documentId)
+    const slices = slice === undefined ? Slice.whole : { first: slice, last: slice }
+    const cursors = yield* peek(live, key, slices)
+    const [cursor] = cursors
     if (cursor === undefined) return yield* refuse(processor, `it has not begun on ${source.name} yet`)
-    if (processor.partitions > 1 || !Slice.isSame(cursor.slices, Slice.whole)) {
-      return yield* refuse(processor, "it is divided; let it run with one partition while it is projected anew")
-    }
-    if (cursor.ahead.length > 0) {
-      return yield* refuse(
-        processor,
-        "it was divided until lately; it has to catch up with what its partitions had done"
-      )
-    }
-    yield* readable(source, cursor)
+    yield* readable(source, cursors)
     const work: Work<R> = {
       processor,
       documentId: documentId as DocumentId | undefined,
+      slices,
       around,
       alone: around.alone ?? ((body) => body),
       source,
@@ -216,15 +222,18 @@ const begin = <R>(processor: Processor<never, R>, documentId: string | undefined
     return work
   })
 
-/** Whether the source still has what the cursor has passed, from its start on. */
-const readable = (source: Context.Tag.Service<Source>, { position, start }: Cursors.Cursor) =>
-  position === start ? Effect.void : patiently(Effect.gen(function*() {
+/** Whether the source still has what the cursors have passed, from their start on. */
+const readable = (source: Context.Tag.Service<Source>, cursors: ReadonlyArray<Cursors.Cursor>) => {
+  const { start } = cursors[0]!
+  const { highest: position } = Ranges.bounds(cursors.flatMap(Ranges.stretches))
+  return position === start ? Effect.void : patiently(Effect.gen(function*() {
     const head = Option.getOrUndefined(yield* source.head)
     if (head !== undefined && head < position) {
       return yield* new Replay.Shortened({ position, head })
     }
     yield* Stream.runDrain(Stream.take(source.strands(start), 1))
   }))
+}
 
 /** Another owner of the cursor commits all the time. */
 class Outrun extends Data.TaggedError("Outrun")<{ readonly rounds: number }> {
@@ -247,7 +256,7 @@ const inShadow = <R>(work: Work<R>) =>
   Effect.gen(function*() {
     const replay = yield* Replay.make(work)
     yield* approach(work, replay)
-    return yield* work.alone(settle(work, replay))
+    return yield* work.alone(settle(work, replay), work.documentId)
   })
 
 /** Goes on until a round handled no more than one batch would. */
@@ -255,59 +264,53 @@ const approach = <R>(work: Work<R>, replay: Replay.Replay<R>) =>
   Effect.gen(function*() {
     for (let round = 0; round < roundsMax; round++) {
       const before = replay.operations()
-      const cursor = yield* peek(work.live, work.key)
-      if (cursor !== undefined) yield* replay.to(cursor.position)
+      yield* replay.to(yield* standing(work))
       if (replay.operations() - before <= 1_000) return
     }
   })
 
-/** Replays up to where the cursor stands, and exchanges, unless somebody elsewhere has moved it meanwhile. */
+/** Replays up to where the cursors stand, and exchanges, unless somebody elsewhere has moved one meanwhile. */
 const settle = <R>(work: Work<R>, replay: Replay.Replay<R>) =>
   Effect.gen(function*() {
-    const { key, live } = work
     for (let round = 0; round < roundsMax; round++) {
-      const expected = yield* peek(live, key)
-      if (expected === undefined) return yield* refuse(work.processor, "its cursor is gone")
-      yield* replay.to(expected.position)
-      const cursor = yield* patiently(
-        Effect.provideService(Cursors.settled(key), SqlClient.SqlClient, replay.aside.sql)
-      )
+      const expected = yield* standing(work)
+      if (expected.length === 0) return yield* refuse(work.processor, "its cursor is gone")
+      yield* replay.to(expected)
+      const [cursor] = yield* peek(replay.aside.sql, work.key)
       if (cursor === undefined) return yield* refuse(work.processor, "the cursor of its replay is gone")
-      const origin = { side: sideOf(work, replay.aside), cursor }
-      const done = yield* exchanged(
-        work,
-        expected,
-        Exchange.run(replay.anew, expected, origin, (held, removed) => ({
-          position: held.position,
-          parked: (work.documentId === undefined ? 0 : held.parked - removed) + cursor.parked,
-          letters: held.letters + cursor.letters,
-          replayThrough: held.replayThrough
-        }))
-      )
-      if (done !== undefined) return rebuilt(done, done.position, replay.operations())
+      const origin = { side: sideOf(work, replay.aside), letters: cursor.letters }
+      const done = yield* exchanged(work, expected, Exchange.run(replay.anew, expected, origin, (held) => held))
+      if (done !== undefined) return yield* rebuilt(work, done, lowestOf(done), replay.operations())
     }
     return yield* new Outrun({ rounds: roundsMax })
   })
 
-const rebuilt = (cursor: Cursors.Cursor, through: Position, operations: number): Rebuilt => ({
-  processor: cursor.processor,
-  source: cursor.source,
-  through,
-  position: cursor.position,
-  operations,
-  waiting: cursor.parked
-})
+const lowestOf = (cursors: ReadonlyArray<Cursors.Cursor>): Position => Ranges.bounds(cursors).lowest
 
-/** Commits an exchange, however often the database has to be asked; `undefined` if the cursor has moved. */
+const rebuilt = (
+  { key, live }: Work<unknown>,
+  cursors: ReadonlyArray<Cursors.Cursor>,
+  through: Position,
+  operations: number
+) =>
+  Effect.map(peek(live, key), (all): Rebuilt => ({
+    ...key,
+    through,
+    position: lowestOf(cursors),
+    operations,
+    waiting: all.reduce((sum, { parked }) => sum + parked, 0)
+  }))
+
+/** Commits an exchange, however often the database has to be asked; `undefined` if a cursor has moved. */
 const exchanged = <E>(
-  { around, key, live }: Work<unknown>,
-  expected: Cursors.Cursor,
-  body: Effect.Effect<Cursors.Cursor, E, SqlClient.SqlClient>
+  { around, key, live, slices }: Work<unknown>,
+  expected: ReadonlyArray<Cursors.Cursor>,
+  body: Effect.Effect<ReadonlyArray<Cursors.Cursor>, E, SqlClient.SqlClient>
 ) =>
   Effect.gen(function*() {
     const pauses = yield* Pauses.make(patience)
-    let intended: Cursors.Cursor | undefined
-    const noted = Effect.tap(body, (cursor) => Effect.sync(() => intended = cursor))
+    let intended: ReadonlyArray<Cursors.Cursor> = []
+    const noted = Effect.tap(body, (cursors) => Effect.sync(() => intended = cursors))
     for (;;) {
       const exit = yield* Effect.exit((around.turn ?? ((commit) => commit))(Transaction.run(noted)))
       if (Exit.isSuccess(exit)) return exit.value
@@ -315,25 +318,30 @@ const exchanged = <E>(
       if (failure instanceof Cursors.CursorConflict || failure instanceof Cursors.Fenced) return undefined
       if (failure === undefined || !isPassing(failure)) return yield* Effect.failCause(exit.cause)
       if (failure instanceof Transaction.CommitUnknown) {
-        const found = yield* patiently(Cursors.settled(key))
-        if (found !== undefined && intended !== undefined && isSame(found, intended)) return found
-        if (found?.sequence !== expected.sequence) return undefined
+        const found = yield* patiently(Cursors.allSettled(key, slices))
+        if (areAll(found, intended, isSame)) return found
+        if (!areAll(found, expected, (now, before) => now.sequence === before.sequence)) return undefined
       }
       yield* pauses.next(failure, () => Effect.void)
     }
   }).pipe(
-    Effect.tap((cursor) => Effect.sync(() => cursor === undefined ? undefined : around.exchanged?.(cursor))),
+    Effect.tap((cursors) => Effect.sync(() => cursors === undefined ? undefined : around.exchanged?.(cursors))),
     Effect.provideService(SqlClient.SqlClient, live)
   )
 
-const isSame = (a: Cursors.Cursor, b: Cursors.Cursor): boolean =>
-  a.sequence === b.sequence && a.epoch === b.epoch && a.position === b.position && a.letters === b.letters &&
-  a.parked === b.parked && a.replayThrough === b.replayThrough
+type Same = (found: Cursors.Cursor, other: Cursors.Cursor) => boolean
+
+const areAll = (found: ReadonlyArray<Cursors.Cursor>, others: ReadonlyArray<Cursors.Cursor>, are: Same): boolean =>
+  found.length === others.length && found.every((cursor, i) => are(cursor, others[i]!))
+
+const isSame: Same = (a, b) =>
+  Cursors.isWhere(a, b) && a.letters === b.letters && a.parked === b.parked &&
+  Ranges.toText(a.handled) === Ranges.toText(b.handled)
 
 /** Empties the tables but for what migrations put there, and lets the subscription begin anew. */
 const inPlace = <R>(work: Work<R>) =>
   Effect.gen(function*() {
-    const { key, live, processor } = work
+    const { live, processor } = work
     const definitions = yield* Anew.definitionsOf(processor, undefined)
     const names = [...definitions, ...Standing.tables].map(({ name }) => name)
     const survey = yield* patiently(Effect.provideService(Survey.of(names), SqlClient.SqlClient, live))
@@ -344,24 +352,23 @@ const inPlace = <R>(work: Work<R>) =>
     const origin = yield* seeds(work, anew, names)
     const emptied = Effect.gen(function*() {
       for (let round = 0; round < roundsMax; round++) {
-        const expected = yield* peek(live, key)
-        if (expected === undefined) return yield* refuse(processor, "its cursor is gone")
-        const through = expected.position > expected.replayThrough ? expected.position : expected.replayThrough
+        const expected = yield* standing(work)
+        if (expected.length === 0) return yield* refuse(processor, "its cursor is gone")
         const done = yield* exchanged(
           work,
           expected,
           Exchange.run(anew, expected, origin, (held) => ({
             position: held.start,
-            parked: 0,
-            letters: held.letters,
-            replayThrough: through
+            ahead: [],
+            handled: Ranges.furthest(Ranges.stretches(held), held.handled)
           }))
         )
-        if (done !== undefined) return rebuilt(done, through, 0)
+        const handled = expected.flatMap((held) => Ranges.furthest(Ranges.stretches(held), held.handled))
+        if (done !== undefined) return yield* rebuilt(work, done, Ranges.bounds(handled).highest, 0)
       }
       return yield* new Outrun({ rounds: roundsMax })
     })
-    return yield* work.alone(emptied)
+    return yield* work.alone(emptied, undefined)
   })
 
 /** What migrations put into the tables, as far as another place can be had to see it in. */
@@ -389,8 +396,7 @@ const seeds = <R>(work: Work<R>, anew: Anew.Anew, names: ReadonlyArray<string>) 
             (triggered === undefined ? `${difference?.table} is not what they make` : `${triggered} has a trigger`)
         )
       }
-      const cursor = yield* Cursors.claim(work.key, work.start)
-      return { side: sideOf(work, aside.value), cursor }
+      return { side: sideOf(work, aside.value), letters: 0n }
     }).pipe(Effect.provideService(SqlClient.SqlClient, sql))
   })
 
@@ -398,40 +404,47 @@ const seeds = <R>(work: Work<R>, anew: Anew.Anew, names: ReadonlyArray<string>) 
 const judged = <R>(work: Work<R>, replay: Replay.Replay<R>, differencesMax: number) =>
   Effect.gen(function*() {
     const { key, live, processor } = work
+    const keptMax = Math.max(differencesMax, begunMax)
     let isCut = false
     for (let round = 0; round < roundsMax; round++) {
-      const expected = yield* peek(live, key)
-      if (expected === undefined) return yield* refuse(processor, "its cursor is gone")
-      yield* replay.to(expected.position)
+      const expected = yield* standing(work)
+      if (expected.length === 0) return yield* refuse(processor, "its cursor is gone")
+      yield* replay.to(expected)
       const found = yield* Effect.provideService(
-        patiently(Transaction.run(compared(work, replay, expected, differencesMax))),
+        patiently(Transaction.run(compared(work, replay, expected, keptMax))),
         SqlClient.SqlClient,
         live
       )
       if (found === undefined && !isCut) continue
       if (found === undefined) break
-      const isBehind = found.some(({ different, table }) => different > 0 && table.startsWith("processor_"))
-      if (!isBehind || isCut) {
+      const differing = found.flatMap(({ differences, table }) => table.startsWith("processor_") ? differences : [])
+      if (differing.length === 0 || isCut) {
         const isClean = found.every(({ different }) => different === 0)
-        return { ...key, position: expected.position, isClean, tables: found }
+        const tables = found.map((each) => ({ ...each, differences: each.differences.slice(0, differencesMax) }))
+        return { ...key, position: lowestOf(expected), isClean, tables }
       }
       isCut = true
-      const begun = yield* begunStrand(work, expected)
-      if (begun !== undefined) yield* replay.to(begun.position, Replay.sourceOf(work.source, begun))
+      const documentIds = new Set(differing.map((difference) => String(difference.key["document_id"])))
+      yield* replay.besides(yield* begunStrands(work, expected, documentIds))
     }
     return yield* new Outrun({ rounds: roundsMax })
   })
 
-/** The comparison of each table, with the cursor held; `undefined` if it has moved. */
+/** More documents cannot be half dealt with: one for each partition, and few more where it was divided anew since. */
+const begunMax = 256
+
+/** The comparison of each table, with the cursors held; `undefined` if one has moved. */
 const compared = <R>(
   work: Work<R>,
   { anew, aside }: Replay.Replay<R>,
-  expected: Cursors.Cursor,
+  expected: ReadonlyArray<Cursors.Cursor>,
   differencesMax: number
 ) =>
   Effect.gen(function*() {
-    const held = yield* Cursors.settled(work.key)
-    if (held?.sequence !== expected.sequence || held.position !== expected.position) return undefined
+    const held = yield* Cursors.allSettled(work.key, work.slices)
+    const hasStayed: Same = (now, { position, sequence, slices }) =>
+      now.sequence === sequence && now.position === position && Slice.isSame(now.slices, slices)
+    if (!areAll(held, expected, hasStayed)) return undefined
     const here: Side = { sql: work.live, schema: undefined, isElsewhere: false }
     const there = sideOf(work, aside)
     const all = [
@@ -446,33 +459,46 @@ const compared = <R>(
   })
 
 /**
- * The strand behind the cursor, as far as it was dealt with: one that is longer than a batch is committed in pieces, the
- * cursor before it. `undefined` if there is none, or nothing of it was.
+ * The first strand of each of these documents behind its cursor, as far as it was dealt with: one that is longer than a batch
+ * is committed in pieces, the cursor before it. None where nothing of it was.
  */
-const begunStrand = <R>({ documentId, key, live, processor, source }: Work<R>, cursor: Cursors.Cursor) =>
+const begunStrands = <R>(
+  { key, live, processor, source }: Work<R>,
+  cursors: ReadonlyArray<Cursors.Cursor>,
+  documentIds: ReadonlySet<string>
+) =>
   Effect.gen(function*() {
     const head = Option.getOrUndefined(yield* source.head)
-    if (head !== undefined && head <= cursor.position) return undefined
+    const passed = cursors.flatMap(Ranges.stretches)
+    const { lowest } = Ranges.bounds(passed)
+    if (head !== undefined && head <= lowest) return []
     const wanted = Filter.compile(processor.filter, processor.filterDialect)
-    const next = Stream.runHead(
-      source.strands(cursor.position).pipe(
-        Stream.takeUntil(({ position }) => head !== undefined && position >= head),
-        Stream.filter((strand) => wanted(strand) && strand.operations.length > 0)
+    const first = new Map<string, Strand>()
+    const isFirst = (strand: Strand) =>
+      documentIds.has(strand.documentId) && !first.has(strand.documentId) && strand.operations.length > 0 &&
+      strand.position > Ranges.positionIn(passed, Slice.of(strand.documentId)) && wanted(strand)
+    const reading = source.strands(lowest).pipe(
+      Stream.takeUntil(({ position }) => head !== undefined && position >= head),
+      Stream.runForEachWhile((strand) =>
+        Effect.sync(() => {
+          if (isFirst(strand)) first.set(strand.documentId, strand)
+          return first.size < documentIds.size
+        })
       )
     )
-    const strand = Option.getOrUndefined(
-      Option.flatten(yield* Effect.timeoutOption(next, head === undefined ? "5 seconds" : "1 hour"))
-    )
-    if (strand === undefined || (documentId !== undefined && strand.documentId !== documentId)) return undefined
+    yield* Effect.timeoutOption(reading, head === undefined ? "5 seconds" : "1 hour")
+    const strands = Array.from(first.values())
     const { progress, queues } = yield* Effect.all({
-      progress: Progress.load(cursor, [strand]),
-      queues: Letters.queues(key, [strand])
+      progress: Progress.load(cursors[0]!, strands),
+      queues: Letters.queues(key, strands)
     }).pipe(Effect.provideService(SqlClient.SqlClient, live))
-    const stream = progress.of(strand)
-    const operations = strand.operations.filter((operation) => {
-      const placement = stream.place(operation)
-      return (placement !== "next" && placement !== "gap") ||
-        queues.get(strand.documentId)?.holds(strand, operation) === true
+    return strands.flatMap((strand) => {
+      const stream = progress.of(strand)
+      const operations = strand.operations.filter((operation) => {
+        const placement = stream.place(operation)
+        return (placement !== "next" && placement !== "gap") ||
+          queues.get(strand.documentId)?.holds(strand, operation) === true
+      })
+      return operations.length === 0 ? [] : [{ ...strand, operations }]
     })
-    return operations.length === 0 ? undefined : { ...strand, operations }
   })

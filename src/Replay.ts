@@ -1,10 +1,16 @@
 /**
  * A replay: a processor run another time, from where its cursor began, in an empty place beside its namespace.
  *
- *     aside ─▶ migrations ─▶ others' tables dropped ─▶ cursor at the start ─▶ to(position) ─▶ to(position) ─▶ …
+ *     aside ─▶ migrations ─▶ others' tables dropped ─▶ cursor at the start ─▶ to(cursors) ─▶ to(cursors) ─▶ …
+ *
+ * It is never divided, whatever the processor is: one cursor goes through the source, and each document's operations are
+ * handled up to where its own partition stands.
+ *
+ *     sent to    0–511 at 20 · 512–1,023 at 50
+ *     handled    all up to 20 ── 512–1,023 alone up to 50         sent on to 60 and 55: back to 20, 512–1,023 ahead at 50
  *
  * Invariants: it runs the processor as it is, with its policy, batches and dead letters, on the source's operations up to the
- * position that it is sent to and no others, in `Replaying`; nothing of it is left when its scope closes. A handler finds the
+ * cursors that it is sent to and no others, in `Replaying`; nothing of it is left when its scope closes. A handler finds the
  * processor's own tables and those that migrations fill; others' are not there, so that one who asks them fails instead of
  * finding nothing.
  */
@@ -14,12 +20,14 @@ import { SqlError } from "@effect/sql/SqlError"
 import type * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { dialectOf } from "./domain/Dialect.js"
 import type { Position } from "./domain/Position.js"
+import * as Slice from "./domain/Slice.js"
 import type { DocumentId, Strand } from "./domain/Strand.js"
 import { documentOf, Source } from "./ingest/Source.js"
 import type { Dispatch } from "./process/Dispatch.js"
@@ -35,8 +43,10 @@ import type { Incident } from "./store/Incident.js"
 import * as Migrator from "./store/Migrator.js"
 import { Namespaces } from "./store/Namespaces.js"
 import type { Aside } from "./store/Namespaces.js"
+import * as Ranges from "./store/Ranges.js"
 import * as Standing from "./store/Standing.js"
 import * as Survey from "./store/Survey.js"
+import * as Transaction from "./store/Transaction.js"
 import * as Subscription from "./Subscription.js"
 
 /** What a reactor adds. */
@@ -69,18 +79,23 @@ export interface Subject<R> {
 export interface Replay<R> {
   readonly aside: Aside
   readonly anew: Anew.Anew
-  /** Goes on until the aside has come to a position, by the strands of `source` where it is given. */
-  readonly to: (
-    through: Position,
-    source?: Context.Tag.Service<Source>
-  ) => Effect.Effect<
-    void,
-    Subscription.SubscriptionError | Shortened,
-    Exclude<Exclude<R, Dispatch>, SqlClient.SqlClient>
-  >
+  /** Goes on until each slice has come to where these cursors are, which hold all slices, or those of the one document. */
+  readonly to: (cursors: ReadonlyArray<Cursors.Cursor>) => Gone<R>
+  /** Handles strands that lie behind what it was sent to, in the order of their positions. It is not sent on then. */
+  readonly besides: (strands: ReadonlyArray<Strand>) => Gone<R>
   /** Operations that were handled so far. */
   readonly operations: () => number
 }
+
+type Gone<R> = Effect.Effect<
+  void,
+  | Subscription.SubscriptionError
+  | Shortened
+  | Transaction.TransactionError
+  | Cursors.Fenced
+  | Cursors.CursorConflict,
+  Exclude<Exclude<R, Dispatch>, SqlClient.SqlClient>
+>
 
 /** Builds the tables in an empty place, and the replay's cursor, for as long as the scope. */
 export const make = <R>(subject: Subject<R>) =>
@@ -103,40 +118,89 @@ export const make = <R>(subject: Subject<R>) =>
     )
     yield* Effect.provideService(patiently(Cursors.claim(key, subject.start)), SqlClient.SqlClient, aside.sql)
     let operations = 0
-    const to: Replay<R>["to"] = (through, source) =>
-      Effect.gen(function*() {
-        const bounded = source ?? (documentId === undefined
-          ? upTo(subject.source, through)
-          : ofDocument(subject.source, documentId, through))
-        const from = yield* peek(aside.sql, key)
-        if (from !== undefined && from.position >= through) return
-        around.told?.({ position: from?.position ?? subject.start, through })
-        yield* patiently(
-          Stream.runForEach(
-            Subscription.commits(processor, {
-              meteredAs: `${processor.name} (replay)`,
-              ...(around.turn === undefined ? {} : { turn: around.turn }),
-              ...(around.report === undefined ? {} : { report: around.report })
-            }),
-            (commit) =>
-              Effect.sync(() => {
-                operations += commit.operations
-                around.told?.({ position: commit.position, through })
-              })
-          ).pipe(
-            Effect.provideService(Source, bounded),
-            Effect.provideService(SqlClient.SqlClient, aside.sql),
-            Effect.provideService(Replaying, true)
-          )
+    let reached: ReadonlyArray<Ranges.Ahead> = [{ slices: Slice.whole, position: subject.start }]
+    const follow = (source: Context.Tag.Service<Source>, through: Position) =>
+      patiently(
+        Stream.runForEach(
+          Subscription.commits(processor, {
+            meteredAs: `${processor.name} (replay)`,
+            ...(around.turn === undefined ? {} : { turn: around.turn }),
+            ...(around.report === undefined ? {} : { report: around.report })
+          }),
+          (commit) =>
+            Effect.sync(() => {
+              operations += commit.operations
+              around.told?.({ position: commit.position, through })
+            })
+        ).pipe(
+          Effect.provideService(Source, source),
+          Effect.provideService(SqlClient.SqlClient, aside.sql),
+          Effect.provideService(Replaying, true)
         )
-        const reached = yield* peek(aside.sql, key)
-        if (documentId === undefined && reached !== undefined && reached.position < through) {
-          return yield* new Shortened({ position: through, head: reached.position })
+      )
+    const to: Replay<R>["to"] = (cursors) =>
+      Effect.gen(function*() {
+        const goal = goalOf(cursors, documentId)
+        const left = Ranges.behind(reached, goal)
+        if (left.length === 0) return
+        const { lowest } = Ranges.bounds(left)
+        const { highest } = Ranges.bounds(goal)
+        around.told?.({ position: lowest, through: highest })
+        yield* place(aside.sql, key, lowest, reached)
+        yield* follow(
+          documentId === undefined
+            ? upTo(subject.source, goal, highest)
+            : ofDocument(subject.source, documentId, highest),
+          highest
+        )
+        const [stands] = yield* peek(aside.sql, key)
+        if (documentId === undefined && stands !== undefined && stands.position < highest) {
+          return yield* new Shortened({ position: highest, head: stands.position })
         }
-      }) as ReturnType<Replay<R>["to"]>
-    const replay: Replay<R> = { aside, anew, to, operations: () => operations }
+        reached = Ranges.furthest(reached, goal)
+      }) as Gone<R>
+    const besides: Replay<R>["besides"] = (strands) =>
+      Effect.gen(function*() {
+        const ordered = strands.toSorted((a, b) => a.position < b.position ? -1 : 1)
+        const last = ordered.at(-1)
+        if (last === undefined) return
+        yield* place(aside.sql, key, Ranges.bounds(reached).lowest, reached)
+        yield* follow(sourceOf(subject.source, ordered, last.position), last.position)
+      }) as Gone<R>
+    const replay: Replay<R> = { aside, anew, to, besides, operations: () => operations }
     return replay
   })
+
+/** How far each slice is to come: all that the cursors hold, or that of the one document. */
+const goalOf = (
+  cursors: ReadonlyArray<Cursors.Cursor>,
+  documentId: DocumentId | undefined
+): ReadonlyArray<Ranges.Ahead> => {
+  const all = cursors.flatMap(Ranges.stretches)
+  if (documentId === undefined) return all
+  const slice = Slice.of(documentId)
+  return [{ slices: { first: slice, last: slice }, position: Ranges.positionIn(all, slice) }]
+}
+
+/** Puts the replay's own cursor where it has to go on, with what is further ahead of it. */
+const place = (
+  sql: SqlClient.SqlClient,
+  key: Cursors.Key,
+  position: Position,
+  reached: ReadonlyArray<Ranges.Ahead>
+) => {
+  const ahead = reached.filter((part) => part.position > position)
+  const isThere = (cursor: Cursors.Cursor) =>
+    cursor.position === position && Ranges.toText(cursor.ahead) === Ranges.toText(ahead)
+  return patiently(
+    Transaction.run(
+      Effect.flatMap(Cursors.allSettled(key), (found) =>
+        found.every(isThere) ? Effect.void : Effect.asVoid(
+          Cursors.rebuilt(found, ({ letters }) => ({ position, ahead, handled: [], letters }))
+        ))
+    )
+  ).pipe(Effect.provideService(SqlClient.SqlClient, sql))
+}
 
 /** The migrations, and none of the tables that others fill. */
 const built = <R>({ around, processor }: Subject<R>, anew: Anew.Anew, names: ReadonlyArray<string>) =>
@@ -161,16 +225,28 @@ const built = <R>({ around, processor }: Subject<R>, anew: Anew.Anew, names: Rea
     }
   })
 
-/** The source up to a position, and then its end. */
-const upTo = (source: Context.Tag.Service<Source>, through: Position): Context.Tag.Service<Source> => ({
-  name: source.name,
-  strands: (after) =>
-    after >= through ? Stream.empty : source.strands(after).pipe(
-      Stream.takeUntil(({ position }) => position >= through),
-      Stream.filter(({ position }) => position <= through)
-    ),
-  head: Effect.succeed(Option.some(through))
-})
+/**
+ * The source up to a position, and then its end. Of strands that the goal does not reach nothing is left but their position,
+ * by which the cursor goes past them.
+ */
+const upTo = (
+  source: Context.Tag.Service<Source>,
+  goal: ReadonlyArray<Ranges.Ahead>,
+  through: Position
+): Context.Tag.Service<Source> => {
+  const isReached = ({ documentId, position }: Strand) => position <= Ranges.positionIn(goal, Slice.of(documentId))
+  const isAll = goal.every(({ position }) => position === through)
+  return {
+    name: source.name,
+    strands: (after) =>
+      after >= through ? Stream.empty : source.strands(after).pipe(
+        Stream.takeUntil(({ position }) => position >= through),
+        Stream.filter(({ position }) => position <= through),
+        isAll ? identity : Stream.map((strand) => isReached(strand) ? strand : { ...strand, operations: [] })
+      ),
+    head: Effect.succeed(Option.some(through))
+  }
+}
 
 const ofDocument = (
   source: Context.Tag.Service<Source>,
@@ -183,11 +259,15 @@ const ofDocument = (
   head: Effect.succeed(Option.some(through))
 })
 
-/** A source of this strand alone. */
-export const sourceOf = (source: Context.Tag.Service<Source>, strand: Strand): Context.Tag.Service<Source> => ({
+/** A source of these strands alone, up to that of the last. */
+const sourceOf = (
+  source: Context.Tag.Service<Source>,
+  strands: ReadonlyArray<Strand>,
+  last: Position
+): Context.Tag.Service<Source> => ({
   name: source.name,
-  strands: (after) => after >= strand.position ? Stream.empty : Stream.make(strand),
-  head: Effect.succeed(Option.some(strand.position))
+  strands: (after) => Stream.fromIterable(strands.filter(({ position }) => position > after)),
+  head: Effect.succeed(Option.some(last))
 })
 
 const refuse = (processor: { readonly name: string }, reason: string) =>
@@ -200,9 +280,9 @@ export class Shortened extends Data.TaggedError("Shortened")<{ readonly position
   }
 }
 
-/** Reads a cursor. */
-export const peek = (sql: SqlClient.SqlClient, key: Cursors.Key) =>
-  patiently(Effect.provideService(Cursors.peek(key), SqlClient.SqlClient, sql))
+/** Reads the cursors of these slices. */
+export const peek = (sql: SqlClient.SqlClient, key: Cursors.Key, slices: Slice.Range = Slice.whole) =>
+  patiently(Effect.provideService(Cursors.all(key, slices), SqlClient.SqlClient, sql))
 
 /** Tries again, for as long as waiting may help. What is tried can be repeated without harm. */
 export const patiently = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

@@ -1,8 +1,9 @@
 /**
- * A revision: how a reactor has one of its processors rebuilt or compared, around the subscription that it supervises.
+ * A revision: how a reactor has one of its processors rebuilt or compared, around the subscriptions that it supervises, one
+ * for each partition.
  *
- *     rebuild ─▶ one at a time ─▶ Rebuild.run ─┬ beside the subscription: the replay
- *                                              └ in an intermission: the exchange
+ *     rebuild ─▶ one at a time ─▶ Rebuild.run ─┬ beside the subscriptions: the replay
+ *                                              └ in an intermission of all, or that of the document: the exchange
  */
 
 import type * as SqlClient from "@effect/sql/SqlClient"
@@ -12,12 +13,16 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
+import * as Partition from "./domain/Partition.js"
+import * as Slice from "./domain/Slice.js"
+import type { DocumentId } from "./domain/Strand.js"
 import { Source } from "./ingest/Source.js"
 import type * as Intermission from "./Intermission.js"
 import type { Dispatch } from "./process/Dispatch.js"
 import * as Migration from "./process/Migration.js"
 import type { Processor } from "./process/Processor.js"
 import * as Rebuild from "./Rebuild.js"
+import type { Claims } from "./store/Claims.js"
 import type * as Migrator from "./store/Migrator.js"
 import type { Namespaces } from "./store/Namespaces.js"
 import type * as Subscription from "./Subscription.js"
@@ -30,12 +35,19 @@ export interface Revision {
 
 /** What a reactor has of the processor. */
 export interface Options {
-  readonly stage: Intermission.Stage
-  readonly pulse: Pulse
+  /** Its subscriptions, one for each partition. */
+  readonly crew: ReadonlyArray<Member>
+  /** How they come by their cursors. */
+  readonly claims: Claims
   readonly turn: NonNullable<Subscription.Options["turn"]>
   /** All processors of the reactor, whose migrations make the tables of their namespaces together. */
   readonly beside: ReadonlyArray<Migrator.Owner>
   readonly migrating: Migrator.Options | undefined
+}
+
+export interface Member {
+  readonly stage: Intermission.Stage
+  readonly pulse: Pulse
 }
 
 /** The revisions of a reactor's processors, each made when it is first asked for: most never are. */
@@ -70,7 +82,7 @@ type Context<R> = Exclude<Exclude<R, Dispatch>, SqlClient.SqlClient> | Source | 
 /** For as long as the reactor's scope is open; what is under way when it closes is interrupted, and has changed nothing. */
 export const make = <R>(
   processor: Processor<never, R>,
-  { beside, migrating, pulse, stage, turn }: Options
+  { beside, claims, crew, migrating, turn }: Options
 ): Effect.Effect<
   Revision,
   never,
@@ -87,10 +99,19 @@ export const make = <R>(
         beside.filter(({ namespace }) => namespace === processor.namespace).map(({ migrations }) => migrations)
       )),
       (migrations): Rebuild.Around => ({
-        alone: stage.during,
+        alone: (work, documentId) =>
+          concerned(crew, documentId).reduceRight((all, { stage }) => stage.during(all), work),
         turn,
-        told: (replay) => void (pulse.replay = replay),
-        exchanged: (cursor) => pulse.opened(cursor),
+        told: (replay) => {
+          for (const { pulse } of crew) pulse.replay = replay
+        },
+        exchanged: (cursors) => {
+          claims.forget()
+          for (const { pulse } of crew) {
+            const own = cursors.find(({ slices }) => Slice.isSame(slices, Partition.slices(pulse.partition)))
+            if (own !== undefined) pulse.opened(own)
+          }
+        },
         migrations,
         migrating
       })
@@ -105,7 +126,7 @@ export const make = <R>(
         const fiber = yield* Effect.forkIn(Effect.interruptible(settled), scope)
         const ended = yield* Effect.onInterrupt(Deferred.await(exit), () => Fiber.interrupt(fiber))
         return yield* Exit.isFailure(ended) && Cause.isInterruptedOnly(ended.cause)
-          ? new Rebuild.RebuildFailed({ ...pulse.key, source: source.name, cause: new Closed() })
+          ? new Rebuild.RebuildFailed({ processor: processor.name, source: source.name, cause: new Closed() })
           : ended
       })
     return {
@@ -113,6 +134,15 @@ export const make = <R>(
       verify: (options) => inScope(Effect.flatMap(around, (each) => Rebuild.verify(processor, options, each)))
     }
   })
+
+/** Those whose rows are meant: all, or that of the document's partition. */
+const concerned = (
+  crew: ReadonlyArray<Member>,
+  documentId: DocumentId | undefined
+): ReadonlyArray<Member> =>
+  documentId === undefined
+    ? crew
+    : crew.filter(({ pulse }) => Slice.isIn(Partition.slices(pulse.partition), Slice.of(documentId)))
 
 /** The reactor was closed meanwhile. */
 class Closed extends Error {

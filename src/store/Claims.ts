@@ -61,6 +61,11 @@ export class Claims {
     }))
   }
 
+  /** Cursors that were claimed and not taken yet are not where they were: each claims its own again. */
+  forget(): void {
+    this.fresh.fill(false)
+  }
+
   private claimAll<E, R>(number: number, begin: Effect.Effect<Position, E, R> | undefined) {
     return Effect.gen(this, function*() {
       const isNew = begin !== undefined && (yield* Cursors.peek(this.key)) === undefined

@@ -181,7 +181,7 @@ const both = Bulk.both((bulk) => ({
     INSERT INTO processor_cursor
       (processor, source, first_slice, last_slice, start_position, position, sequence, epoch, parked, letters, ahead,
        replay_through, updated_at_ms)
-    SELECT v.column1, v.column2, ${Slice.whole.first}, ${Slice.whole.last}, v.column3, v.column3, 0, 0, 0, 0, '', 0,
+    SELECT v.column1, v.column2, ${Slice.whole.first}, ${Slice.whole.last}, v.column3, v.column3, 0, 0, 0, 0, '', '',
       v.column4
     FROM ${table} WHERE TRUE
     ON CONFLICT (processor, source, first_slice) DO NOTHING`),

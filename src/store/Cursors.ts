@@ -43,13 +43,15 @@ export interface Cursor extends Key, Ranges.Standing {
   readonly epoch: bigint
   /** Dead letters that wait. */
   readonly parked: number
-  /** Operations up to here were handled once before the rows were emptied; see {@link isReplaying}. */
-  readonly replayThrough: Position.Position
 }
 
 /** Whether its operations are handled for another time, since a rebuild in place has begun and not come to its end. */
-export const isReplaying = (cursor: Pick<Cursor, "position" | "replayThrough">): boolean =>
-  cursor.position < cursor.replayThrough
+export const isReplaying = ({ handled, position }: Pick<Cursor, "position" | "handled">): boolean =>
+  handled.some((part) => position < part.position)
+
+/** Up to where any of its operations were handled once before its rows were emptied; the origin where none were. */
+export const replayThrough = ({ handled }: Pick<Cursor, "handled">): Position.Position =>
+  handled.length === 0 ? Position.origin : Ranges.bounds(handled).highest
 
 /** Another owner has claimed the subscription. Its commits count from now on; ours are refused. */
 export class Fenced extends Data.TaggedError("Fenced")<Key & { readonly epoch: bigint; readonly owner: bigint }> {
@@ -94,15 +96,14 @@ export const fromRow = (key: Key, row: Row): Cursor => {
     epoch: BigInt(row.epoch),
     parked: row.parked,
     letters: BigInt(row.letters),
-    replayThrough: Position.fromSql(row.replay_through)
+    handled: Ranges.fromText(row.replay_through, position)
   }
 }
 
 /** What a statement returns of a cursor. */
 export const columns = `first_slice, last_slice, CAST(start_position AS TEXT) AS start_position,
   CAST(position AS TEXT) AS position, CAST(sequence AS TEXT) AS sequence, CAST(epoch AS TEXT) AS epoch, parked,
-  CAST(letters AS TEXT) AS letters, ahead,
-  CAST(replay_through AS TEXT) AS replay_through`
+  CAST(letters AS TEXT) AS letters, ahead, replay_through`
 
 /** The cursors of these slices, or those that have any of them, in their order. */
 const selection = (sql: SqlClient.SqlClient, key: Key, { first, last }: Slice.Range, lock: boolean) =>
@@ -129,9 +130,19 @@ const selectOne = (key: Key, slice: number, lock: boolean) =>
 export const peek = (key: Key, slice = 0): Effect.Effect<Cursor | undefined, SqlError, SqlClient.SqlClient> =>
   selectOne(key, slice, false)
 
-/** The cursors of all partitions, in their order; none before the first claim. */
-export const all = (key: Key): Effect.Effect<ReadonlyArray<Cursor>, SqlError, SqlClient.SqlClient> =>
-  select(key, Slice.whole, false)
+/** The cursors of all partitions, or of those that have any of these slices, in their order; none before the first claim. */
+export const all = (
+  key: Key,
+  slices: Slice.Range = Slice.whole
+): Effect.Effect<ReadonlyArray<Cursor>, SqlError, SqlClient.SqlClient> => select(key, slices, false)
+
+/** {@link all} once every commit that was still open on them has ended; locked for the rest of a transaction. */
+export const allSettled = (
+  key: Key,
+  slices: Slice.Range = Slice.whole
+): Effect.Effect<ReadonlyArray<Cursor>, SqlError, SqlClient.SqlClient> =>
+  // Whoever divides them holds the first; a statement that began before it was free would not see what was made of them.
+  Effect.zipRight(selectOne(key, slices.first, true), select(key, slices, true))
 
 /**
  * The cursor of a slice once every commit that was still open on it has ended, whoever owns it; locked for the rest of a
@@ -175,7 +186,7 @@ export const takeAll = (key: Key, ranges: ReadonlyArray<Slice.Range>, start: Pos
       INSERT INTO processor_cursor
         (processor, source, first_slice, last_slice, start_position, position, sequence, epoch, parked, letters, ahead,
          replay_through, updated_at_ms)
-      VALUES (${key.processor}, ${key.source}, ${first}, ${last}, ${start}, ${start}, 0, 0, 0, 0, '', 0, ${now})
+      VALUES (${key.processor}, ${key.source}, ${first}, ${last}, ${start}, ${start}, 0, 0, 0, 0, '', '', ${now})
       ON CONFLICT (processor, source, first_slice) DO NOTHING`
     // Whoever holds this row makes the others; a statement that began before it was free would not see them all.
     yield* selectOne(key, first, true)
@@ -214,33 +225,37 @@ export const reclaim = (
 const divide = (key: Key, found: ReadonlyArray<Cursor>, ranges: ReadonlyArray<Slice.Range>) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
-    const counts = yield* sql<{ readonly slice: number; readonly parked: number }>`
-      SELECT CAST(ordinal % ${sql.literal(String(Slice.count))} AS INTEGER) AS slice,
-        CAST(COUNT(*) AS INTEGER) AS parked
-      FROM processor_dead_letter
-      WHERE processor = ${key.processor} AND source = ${key.source}
-      GROUP BY 1`
+    const parkedIn = yield* countsOfParked(key)
     yield* sql`
       DELETE FROM processor_cursor
       WHERE processor = ${key.processor} AND source = ${key.source} AND first_slice > ${Slice.whole.first}`
-    const replayThrough = found.reduce<Position.Position>(
-      (furthest, cursor) => cursor.replayThrough > furthest ? cursor.replayThrough : furthest,
-      Position.origin
-    )
-    for (const { ahead, letters, position, sequence, slices } of Ranges.divide(found, ranges)) {
-      const parked = counts.reduce((sum, each) => Slice.isIn(slices, each.slice) ? sum + each.parked : sum, 0)
+    for (const { ahead, handled, letters, position, sequence, slices } of Ranges.divide(found, ranges)) {
       yield* sql`
         INSERT INTO processor_cursor
           (processor, source, first_slice, last_slice, start_position, position, sequence, epoch, parked, letters, ahead,
            replay_through, updated_at_ms)
         VALUES (${key.processor}, ${key.source}, ${slices.first}, ${slices.last}, ${found[0]!.start}, ${position},
-          ${sequence}, 0, ${parked}, ${letters}, ${Ranges.toText(ahead)}, ${replayThrough}, 0)
+          ${sequence}, 0, ${parkedIn(slices)}, ${letters}, ${Ranges.toText(ahead)}, ${Ranges.toText(handled)}, 0)
         ON CONFLICT (processor, source, first_slice) DO UPDATE SET
           last_slice = excluded.last_slice, position = excluded.position, sequence = excluded.sequence,
           parked = excluded.parked, letters = excluded.letters, ahead = excluded.ahead,
           replay_through = excluded.replay_through`
     }
   })
+
+/** How many dead letters wait in any range of slices. */
+const countsOfParked = (key: Key) =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.map(
+      sql<{ readonly slice: number; readonly parked: number }>`
+        SELECT CAST(ordinal % ${sql.literal(String(Slice.count))} AS INTEGER) AS slice,
+          CAST(COUNT(*) AS INTEGER) AS parked
+        FROM processor_dead_letter
+        WHERE processor = ${key.processor} AND source = ${key.source}
+        GROUP BY 1`,
+      (counts) => (slices: Slice.Range): number =>
+        counts.reduce((sum, each) => Slice.isIn(slices, each.slice) ? sum + each.parked : sum, 0)
+    ))
 
 /** The highest epoch of any range; `undefined` where there is no cursor. */
 const highestEpoch = (key: Key) =>
@@ -281,6 +296,23 @@ export const holdAnd = (
     return found !== undefined && isWhere(found, expected)
       ? [found, answers]
       : yield* Effect.flatMap(refusal(expected, found), Effect.fail)
+  })
+
+/**
+ * {@link hold} for cursors that lie side by side: all of them, or none. Where there are others now than `expected` names,
+ * somebody has divided them.
+ */
+export const holdAll = (
+  expected: ReadonlyArray<Cursor>
+): Effect.Effect<ReadonlyArray<Cursor>, SqlError | Fenced | CursorConflict, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const [first, last] = [expected[0]!, expected.at(-1)!]
+    const found = yield* allSettled(first, { first: first.slices.first, last: last.slices.last })
+    for (const [i, each] of expected.entries()) {
+      const now = found[i]
+      if (now === undefined || !isWhere(now, each)) return yield* Effect.flatMap(refusal(each, now), Effect.fail)
+    }
+    return found
   })
 
 /**
@@ -361,23 +393,31 @@ export const movedTo = (held: Cursor, position: Position.Position, { removed, wr
 })
 
 /** What a rebuild makes of a cursor: the rest of it stays. */
-export type Rebuilt = Pick<Cursor, "position" | "parked" | "letters" | "replayThrough">
+export type Rebuilt = Pick<Cursor, "position" | "ahead" | "handled" | "letters">
 
 /**
- * Says where the cursor stands once its rows have been put in place of others. It counts as a commit, so that an owner
- * elsewhere is told by a {@link CursorConflict} that what it knew is no more. The last statement of such a transaction.
+ * Says where cursors stand once their rows have been put in place of others, and counts the dead letters that wait now. It
+ * counts as a commit of each, so that an owner elsewhere is told by a {@link CursorConflict} that what it knew is no more.
+ * The last statements of such a transaction.
  */
 export const rebuilt = (
-  held: Cursor,
-  next: Rebuilt
-): Effect.Effect<Cursor, SqlError | Fenced | CursorConflict, SqlClient.SqlClient> =>
+  held: ReadonlyArray<Cursor>,
+  next: (held: Cursor) => Rebuilt
+): Effect.Effect<ReadonlyArray<Cursor>, SqlError | Fenced | CursorConflict, SqlClient.SqlClient> =>
+  Effect.flatMap(
+    countsOfParked(held[0]!),
+    (parkedIn) => Effect.forEach(held, (each) => put(each, { ...each, ...next(each), parked: parkedIn(each.slices) }))
+  )
+
+/** Writes what {@link rebuilt} makes of one cursor. */
+const put = (held: Cursor, next: Cursor) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const rows = yield* sql`
       UPDATE processor_cursor
       SET position = ${next.position}, parked = ${next.parked}, letters = ${next.letters},
-        replay_through = ${next.replayThrough}, sequence = sequence + 1, updated_at_ms = ${yield* Clock
-      .currentTimeMillis}
+        ahead = ${Ranges.toText(next.ahead)}, replay_through = ${Ranges.toText(next.handled)},
+        sequence = sequence + 1, updated_at_ms = ${yield* Clock.currentTimeMillis}
       WHERE processor = ${held.processor} AND source = ${held.source} AND first_slice = ${held.slices.first}
         AND epoch = ${held.epoch} AND sequence = ${held.sequence} AND position = ${held.position}
       RETURNING parked`
@@ -386,7 +426,7 @@ export const rebuilt = (
         Effect.flatMap(selectOne(held, held.slices.first, false), (found) => refusal(held, found)),
         Effect.fail
       )
-      : { ...held, ...next, sequence: held.sequence + 1n }
+      : { ...next, sequence: held.sequence + 1n }
   })
 
 /**

@@ -3,10 +3,12 @@
  * transaction. Whoever reads sees the old ones or the new ones.
  *
  *     BEGIN
- *       hold the cursor        moved since the replay came to it → CursorConflict, nothing done
+ *       hold the cursors       one has moved since the replay came to it → CursorConflict, nothing done
  *       empty, fill            page by page: as much as a statement, or memory, should take
- *       the cursor             where it stood, a commit later
+ *       the cursors            where they stood, a commit later
  *     COMMIT
+ *
+ * Nobody else writes meanwhile what is exchanged: whoever commits for one of the cursors holds it first.
  *
  * On PostgreSQL rows are copied by the server, from one schema to the other. On SQLite they are read from the other database
  * as the literals that SQLite writes of them, so a value arrives with the type it had.
@@ -30,33 +32,38 @@ const rowsMax = { pg: 10_000, sqlite: 200 } as const
 /** Where the rows come from, and how the framework's own are numbered there; none: there are none, and all is emptied. */
 export interface Origin {
   readonly side: Pages.Side
-  /** The replay's own cursor. */
-  readonly cursor: Cursors.Cursor
+  /** How many dead letters the replay has ever written. */
+  readonly letters: bigint
 }
 
-/** The body of the transaction. Returns the cursor as it stands then. */
+/**
+ * The body of the transaction. `expected` are the cursors of all that is exchanged: those of all partitions, or that of the
+ * one document's. Returns them as they stand then.
+ */
 export const run = (
   anew: Anew.Anew,
-  expected: Cursors.Cursor,
+  expected: ReadonlyArray<Cursors.Cursor>,
   origin: Origin | undefined,
-  next: (held: Cursors.Cursor, removed: number) => Cursors.Rebuilt
-): Effect.Effect<Cursors.Cursor, SqlError | Cursors.Fenced | Cursors.CursorConflict, SqlClient.SqlClient> =>
+  next: (held: Cursors.Cursor) => Omit<Cursors.Rebuilt, "letters">
+): Effect.Effect<
+  ReadonlyArray<Cursors.Cursor>,
+  SqlError | Cursors.Fenced | Cursors.CursorConflict,
+  SqlClient.SqlClient
+> =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const live: Pages.Side = { sql, schema: undefined, isElsewhere: false }
-    const held = yield* Cursors.hold(expected)
+    const held = yield* Cursors.holdAll(expected)
+    // Counted on from the highest number of any, so that none is given twice.
+    const before = held.reduce((most, { letters }) => letters > most ? letters : most, 0n)
     if (dialectOf(sql) === "sqlite") yield* sql`PRAGMA defer_foreign_keys = ON`
     for (const definition of anew.order.toReversed()) yield* empty(live, anew, definition)
     if (origin !== undefined) {
       for (const definition of anew.order) yield* fill(live, origin.side, anew, definition)
     }
-    let removed = 0
-    for (const kept of Standing.tables) {
-      const gone = yield* exchangeKept(live, anew, held, origin, kept)
-      if (kept.ordinal !== undefined) removed += gone
-    }
+    for (const kept of Standing.tables) yield* exchangeKept(live, anew, expected[0]!, before, origin, kept)
     if (dialectOf(sql) === "pg" && origin !== undefined) yield* countOn(live, anew)
-    return yield* Cursors.rebuilt(held, next(held, removed))
+    return yield* Cursors.rebuilt(held, (each) => ({ ...next(each), letters: before + (origin?.letters ?? 0n) }))
   })
 
 const empty = (live: Pages.Side, anew: Anew.Anew, definition: Definition): Effect.Effect<void, SqlError> => {
@@ -128,19 +135,18 @@ const literalOf = (value: string): string =>
   `CASE WHEN typeof(${value}) = 'text' AND instr(${value}, char(0)) > 0 ` +
   `THEN 'CAST(X''' || hex(${value}) || ''' AS TEXT)' ELSE quote(${value}) END`
 
-/** Exchanges what the framework keeps in one of its tables, and returns how many rows went. */
+/** Exchanges what the framework keeps in one of its tables. Ordinals count on from `before`. */
 const exchangeKept = (
   live: Pages.Side,
   anew: Anew.Anew,
-  held: Cursors.Cursor,
+  key: Cursors.Key,
+  before: bigint,
   origin: Origin | undefined,
   kept: Standing.Kept
-): Effect.Effect<number, SqlError> =>
+): Effect.Effect<void, SqlError> =>
   Effect.gen(function*() {
     const dialect = dialectOf(live.sql)
-    const paged = keptPages(anew, held, kept)
-    const { parameters, text } = Pages.condition(dialect, paged, Pages.everything)
-    const [counted] = yield* Pages.send(live, `SELECT count(*) FROM ${kept.name}${text}`, parameters)
+    const paged = keptPages(anew, key, kept)
     yield* Pages.each(live, paged, rowsMax.pg, (range) => {
       const some = Pages.condition(dialect, paged, range)
       return Effect.asVoid(Pages.send(live, `DELETE FROM ${kept.name}${some.text}`, some.parameters))
@@ -149,7 +155,7 @@ const exchangeKept = (
       const columns = (anew.survey.columns.get(kept.name) ?? []).map(({ name }) => ({
         name,
         value: name === kept.ordinal
-          ? `(${Pages.quote(name)} + ${held.letters * BigInt(Slice.count)})`
+          ? `(${Pages.quote(name)} + ${before * BigInt(Slice.count)})`
           : Pages.quote(name)
       }))
       yield* Pages.each(
@@ -159,7 +165,6 @@ const exchangeKept = (
         (range) => copy(live, origin.side, paged, range, columns)
       )
     }
-    return Number(counted?.[0] ?? 0)
   })
 
 /** The rows of one processor on one source, and of one document where that is what is meant. */

@@ -33,7 +33,7 @@ export const batch = <R>(
   owner: Owner<R>,
   next: Batch
 ): Effect.Effect<void, CommitError, R | SqlClient.SqlClient> =>
-  segments(owner, Segment.cutAt(Segment.fromBatch(next, owner.cursor.position), owner.cursor.replayThrough))
+  segments(owner, Segment.cutByHandled(Segment.fromBatch(next, owner.cursor.position), owner.cursor))
 
 /** Applies the letters of documents whose missing operations have come meanwhile. */
 export const releaseHeld = <R>(

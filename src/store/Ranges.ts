@@ -3,8 +3,9 @@
  *
  *     0–511 at 20 · 512–1,023 at 50   ──divide──▶   0–1,023 at 20, 512–1,023 of them ahead, at 50
  *
- * Invariant: each slice goes on from the position that it had come to. A range begins at the lowest position of its slices;
- * what is above it is known of the others, so that what they have passed is not taken for news.
+ * Invariants: each slice goes on from the position that it had come to. A range begins at the lowest position of its slices;
+ * what is above it is known of the others, so that what they have passed is not taken for news. How far a slice was handled
+ * once, before its rows were emptied, is known of each slice as well.
  */
 
 import * as Position from "../domain/Position.js"
@@ -22,6 +23,8 @@ export interface Standing {
   readonly position: Position.Position
   /** Those of its slices that have come further, in their order. */
   readonly ahead: ReadonlyArray<Ahead>
+  /** Those of its slices that had come further before their rows were emptied, in their order: what they repeat. */
+  readonly handled: ReadonlyArray<Ahead>
   /** Commits so far. */
   readonly sequence: bigint
   /** How many dead letters were ever written. */
@@ -44,6 +47,7 @@ export const divide = (
       slices,
       position,
       ahead: joined(parts.filter((part) => part.position > position)),
+      handled: joined(standings.flatMap(({ handled }) => cut(handled, slices))),
       sequence: highest(from.map(({ sequence }) => sequence)),
       letters: highest(from.map(({ letters }) => letters))
     }
@@ -57,8 +61,55 @@ export const isNews = (
 ): boolean =>
   Slice.isIn(slices, slice) && !ahead.some((part) => position <= part.position && Slice.isIn(part.slices, slice))
 
+/** Whether a strand of this slice at this position was handled once, and its range has not come so far again. */
+export const wasHandled = (
+  { handled, position: stands }: Pick<Standing, "position" | "handled">,
+  slice: number,
+  position: Position.Position
+): boolean =>
+  handled.some((part) => stands < part.position && position <= part.position && Slice.isIn(part.slices, slice))
+
+/** How far a slice has come; the origin where it is in none of the stretches. */
+export const positionIn = (parts: ReadonlyArray<Ahead>, slice: number): Position.Position =>
+  parts.find(({ slices }) => Slice.isIn(slices, slice))?.position ?? Position.origin
+
+/** The lowest and the highest position of stretches, of which there is at least one. */
+export const bounds = (
+  parts: ReadonlyArray<Ahead>
+): { readonly lowest: Position.Position; readonly highest: Position.Position } => {
+  let lowest = parts[0]!.position
+  let highest = lowest
+  for (const { position } of parts) {
+    if (position < lowest) lowest = position
+    if (position > highest) highest = position
+  }
+  return { lowest, highest }
+}
+
+/** Of each slice the further of two positions. Slices that `others` lack stay where they are. */
+export const furthest = (parts: ReadonlyArray<Ahead>, others: ReadonlyArray<Ahead>): ReadonlyArray<Ahead> =>
+  joined(others.reduce((all, other) => all.flatMap((part) => raised(part, other)), parts))
+
+/** The stretches that are behind `others`, as far as they share slices: where they are. */
+export const behind = (parts: ReadonlyArray<Ahead>, others: ReadonlyArray<Ahead>): ReadonlyArray<Ahead> =>
+  others.flatMap(({ position, slices }) => cut(parts, slices).filter((part) => part.position < position))
+
+/** A stretch with what it shares with another at the further position of both. */
+const raised = (part: Ahead, other: Ahead): ReadonlyArray<Ahead> => {
+  const both = Slice.shared(part.slices, other.slices)
+  if (both === undefined || other.position <= part.position) return [part]
+  const { first, last } = part.slices
+  return [
+    ...(first < both.first ? [{ ...part, slices: { first, last: both.first - 1 } }] : []),
+    { slices: both, position: other.position },
+    ...(both.last < last ? [{ ...part, slices: { first: both.last + 1, last } }] : [])
+  ]
+}
+
 /** A range as stretches of one position each. */
-const stretches = ({ ahead, position, slices }: Standing): ReadonlyArray<Ahead> => {
+export const stretches = (
+  { ahead, position, slices }: Pick<Standing, "slices" | "position" | "ahead">
+): ReadonlyArray<Ahead> => {
   const parts: Array<Ahead> = []
   let first = slices.first
   for (const part of ahead) {

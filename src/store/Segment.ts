@@ -10,10 +10,12 @@
 
 import type { Operation } from "../domain/Operation.js"
 import type { Position } from "../domain/Position.js"
+import * as Slice from "../domain/Slice.js"
 import type { Strand } from "../domain/Strand.js"
 import type { Batch } from "../ingest/Batch.js"
 import type { Subject } from "../process/Failure.js"
 import type { Letter } from "./Letters.js"
+import * as Ranges from "./Ranges.js"
 
 export interface Segment {
   readonly strands: ReadonlyArray<Strand>
@@ -71,18 +73,32 @@ export const fromLetters = (letters: ReadonlyArray<Letter>, position: Position):
 
 export const isFromLetters = (segment: Segment): boolean => segment.letters.size > 0
 
-/** Whether its operations were handled before a rebuild in place began, which has not come so far yet. */
-export const isReplayed = (
-  segment: Segment,
-  cursor: { readonly position: Position; readonly replayThrough: Position }
-): boolean =>
-  cursor.position < cursor.replayThrough && segment.strands.every((strand) => strand.position <= cursor.replayThrough)
+/** Where a cursor stands, and what it repeats. */
+type Repeating = Pick<Ranges.Standing, "position" | "handled">
 
-/** Cut where a replay ends, so that no segment has operations of both kinds. */
-export const cutAt = (segment: Segment, through: Position): ReadonlyArray<Segment> => {
-  let before = 0
-  for (const strand of segment.strands) if (strand.position <= through) before += strand.operations.length
-  return before === 0 || before === segment.operations ? [segment] : split(segment, before)
+/** Whether its operations were handled before a rebuild in place began, which has not come so far yet. */
+export const isReplayed = (segment: Segment, cursor: Repeating): boolean =>
+  cursor.handled.length > 0 && segment.strands.every((strand) => wasHandled(cursor, strand))
+
+const wasHandled = (cursor: Repeating, { documentId, position }: Strand): boolean =>
+  Ranges.wasHandled(cursor, Slice.of(documentId), position)
+
+/** Cut where a replay ends, for each slice by itself, so that no segment has operations of both kinds. */
+export const cutByHandled = (segment: Segment, cursor: Repeating): ReadonlyArray<Segment> => {
+  if (cursor.handled.length === 0 || segment.operations === 0) return [segment]
+  const done: Array<Segment> = []
+  for (let rest = segment;;) {
+    const isRepeated = wasHandled(cursor, rest.strands[0]!)
+    let alike = 0
+    for (const strand of rest.strands) {
+      if (wasHandled(cursor, strand) !== isRepeated) break
+      alike += strand.operations.length
+    }
+    if (alike === rest.operations) return [...done, rest]
+    const [before, after] = split(rest, alike)
+    done.push(before)
+    rest = after
+  }
 }
 
 /** Cuts after the first `at` operations; `at` is between 1 and one less than there are. No strand is without operations. */

@@ -15,7 +15,7 @@ import * as Partition from "../domain/Partition.js"
 import type { Position } from "../domain/Position.js"
 import type { Source, SourceError } from "../ingest/Source.js"
 import type { Commit } from "../store/Commit.js"
-import type { Cursor, Key } from "../store/Cursors.js"
+import * as Cursors from "../store/Cursors.js"
 
 export type Phase = "opening" | "idle" | "held" | "working" | "retrying" | "waiting" | "reopening" | "ended" | "halted"
 
@@ -77,7 +77,7 @@ export class Pulse {
   isGone: () => boolean = () => false
 
   constructor(
-    readonly key: Key,
+    readonly key: Cursors.Key,
     head: Effect.Effect<Option.Option<Position>, SourceError>,
     nowMillis: number,
     /** Where its processor writes. */
@@ -107,8 +107,8 @@ export class Pulse {
   }
 
   /** Its cursor is known: it was claimed, or its rows were exchanged. */
-  opened(cursor: Cursor): void {
-    this.replayThrough = cursor.replayThrough
+  opened(cursor: Cursors.Cursor): void {
+    this.replayThrough = Cursors.replayThrough(cursor)
     this.position = cursor.position
     this.parked = cursor.parked
     // What the subscription had passed before it was stopped counts no more.

@@ -42,7 +42,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         epoch: 1n,
         parked: 0,
         letters: 0n,
-        replayThrough: 0n
+        handled: []
       })
     })))
 
