@@ -854,19 +854,27 @@ describe("on a PostgreSQL that goes away", () => {
     60_000
   )
 
-  it.scopedLive.each(["cutBeforeCommit", "cutAfterCommit"] as const)(
-    "at the COMMIT of the exchange (%s), the rows are exchanged once",
-    (cut) =>
+  it.scopedLive.each(
+    [
+      ["cutBeforeCommit", 1],
+      ["cutAfterCommit", 1],
+      ["cutBeforeCommit", 3],
+      ["cutAfterCommit", 3]
+    ] as const
+  )(
+    "at the COMMIT of the exchange (%s, partitions: %i), the rows are exchanged once",
+    ([cut, partitions]) =>
       through((proxy) =>
         Effect.gen(function*() {
-          const processor = Board.make("todo")
+          const processor = Board.make("todo", undefined, { partitions })
           const source = Source.fromIterable("s", boards)
           const reactor = yield* react(source, processor)
           yield* reactor.ended
           const before = yield* Board.rows("todo")
           yield* Board.meddle("todo", "UPDATE card SET title = 'gin'")
           const key = keyOf(processor)
-          const cursor = yield* Namespace.query("todo", Cursors.peek(key))
+          const cursors = yield* Namespace.query("todo", Cursors.all(key))
+          expect(cursors.length).toBe(partitions)
           let isCut = Effect.void
           // All of the replay is done when the subscription has to stand still.
           yield* Effect.provideService(
@@ -878,10 +886,9 @@ describe("on a PostgreSQL that goes away", () => {
           )
           yield* isCut
           expect(yield* Board.rows("todo")).toEqual(before)
-          expect(yield* Namespace.query("todo", Cursors.peek(key))).toEqual({
-            ...cursor,
-            sequence: cursor!.sequence + 1n
-          })
+          expect(yield* Namespace.query("todo", Cursors.all(key))).toEqual(
+            cursors.map((cursor) => ({ ...cursor, sequence: cursor.sequence + 1n }))
+          )
         })
       ),
     60_000

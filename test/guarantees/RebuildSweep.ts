@@ -20,7 +20,9 @@ import * as Ledger from "./Ledger.js"
 import * as Sweep from "./Sweep.js"
 import * as World from "./World.js"
 
-export interface Order extends Pick<Sweep.Order, "dialect" | "target" | "seed" | "size" | "killAt" | "moment"> {
+export interface Order
+  extends Pick<Sweep.Order, "dialect" | "target" | "seed" | "size" | "partitions" | "killAt" | "moment">
+{
   readonly program: "shadow" | "document" | "in place" | "torn"
 }
 
@@ -35,7 +37,7 @@ export interface Result {
 /** Kills at each statement of the exchange, and at every `stride`th of the others. */
 export const everyStatement = (
   fresh: Effect.Effect<Database.Database, never, Scope.Scope>,
-  options: Pick<Order, "dialect" | "seed" | "size" | "program"> & {
+  options: Pick<Order, "dialect" | "seed" | "size" | "partitions" | "program"> & {
     readonly moments: ReadonlyArray<Sweep.Moment>
     readonly stride: number
   }
@@ -44,6 +46,7 @@ export const everyStatement = (
     const file = yield* Bundle.make(new URL("rebuilder.ts", import.meta.url))
     const database = yield* fresh
     const world = World.make(options.seed, options.size)
+    const processor = World.processor(world, options.partitions)
     const violations: Array<string> = []
     const counts = { kills: 0, old: 0, new: 0 }
     const order = (killAt: number, moment: Sweep.Moment) =>
@@ -51,7 +54,7 @@ export const everyStatement = (
     const here = <A, E>(effect: Effect.Effect<A, E, Namespaces | SqlClient.SqlClient>) =>
       Effect.provide(effect, Layer.merge(Store.layerOf(database, Ledger.namespace), silent))
 
-    yield* here(follow(world))
+    yield* here(Effect.provide(Reactor.run(processor), sourceOf(world)))
     const whole = yield* here(dump)
     yield* here(spoil(world))
     const spoilt = yield* here(dump)
@@ -73,7 +76,7 @@ export const everyStatement = (
         const tell = (what: string) => void violations.push(`killed ${moment} statement ${killAt}: ${what}`)
         yield* here(Effect.gen(function*() {
           // What was left out of the last round is put right first, and then spoilt the same way.
-          yield* Rebuild.run(World.processor(world)).pipe(Effect.provide(sourceOf(world)))
+          yield* Rebuild.run(processor).pipe(Effect.provide(sourceOf(world)))
           if ((yield* dump) !== whole) tell("what the last round left cannot be put right")
           yield* spoil(world)
         }))
@@ -88,8 +91,8 @@ export const everyStatement = (
             for (const what of yield* World.violations(world)) tell(what)
           } else tell("the rows are neither the old ones nor the new ones")
           if (options.program === "torn") return
-          const [outcome] = yield* Effect.provide(Reactor.run(World.processor(world)), sourceOf(world))
-          if (outcome?.phase !== "ended") tell(`the subscription is ${outcome?.phase}`)
+          const outcomes = yield* Effect.provide(Reactor.run(processor), sourceOf(world))
+          for (const { phase } of outcomes) if (phase !== "ended") tell(`a subscription is ${phase}`)
           const resumed = yield* dump
           if (options.program === "in place" && found !== spoilt && resumed !== whole) {
             tell("it did not go on to the end")
@@ -106,10 +109,8 @@ const silent = Logger.remove(Logger.defaultLogger)
 
 const sourceOf = (world: World.World) => Ledger.source("world", World.strands(world))
 
-const follow = (world: World.World) => Effect.provide(Reactor.run(World.processor(world)), sourceOf(world))
-
 /** Changes, loses and makes up rows of two documents, and forgets what was applied of one. */
-const spoil = (world: World.World) =>
+export const spoil = (world: World.World) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const [first, second] = [World.documentIdOf(world, 0), World.documentIdOf(world, 1)]
@@ -120,7 +121,7 @@ const spoil = (world: World.World) =>
   })
 
 /** Everything a rebuild may touch, but for what numbers commits and letters. */
-const dump = Effect.gen(function*() {
+export const dump = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   return JSON.stringify(
     yield* Effect.all([
@@ -128,7 +129,7 @@ const dump = Effect.gen(function*() {
       sql`SELECT * FROM ledger_entry ORDER BY document_id, scope, branch, n`,
       sql`SELECT document_id, scope, branch, page, slots FROM processor_stream ORDER BY document_id, scope, branch, page`,
       sql`SELECT document_id, op_index, op_skip, cause FROM processor_dead_letter ORDER BY document_id, op_index, op_skip`,
-      sql`SELECT position, parked FROM processor_cursor`
+      sql`SELECT first_slice, position, ahead, parked FROM processor_cursor ORDER BY first_slice`
     ])
   )
 })

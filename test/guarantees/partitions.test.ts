@@ -4,22 +4,14 @@
  */
 import type * as SqlClient from "@effect/sql/SqlClient"
 import { describe, expect, it } from "@effect/vitest"
-import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as FastCheck from "effect/FastCheck"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import * as Stream from "effect/Stream"
-import * as Partition from "../../src/domain/Partition.js"
 import * as Position from "../../src/domain/Position.js"
 import * as Slice from "../../src/domain/Slice.js"
-import type * as Source from "../../src/ingest/Source.js"
-import type { Processor } from "../../src/process/Processor.js"
-import { Claims } from "../../src/store/Claims.js"
-import type { Commit } from "../../src/store/Commit.js"
 import * as Cursors from "../../src/store/Cursors.js"
 import * as DeadLetters from "../../src/store/DeadLetters.js"
-import * as Subscription from "../../src/Subscription.js"
 import * as Database from "../support/Database.js"
 import * as Store from "../support/Store.js"
 import * as Follow from "./Follow.js"
@@ -28,44 +20,7 @@ import * as World from "./World.js"
 
 const silent = Logger.remove(Logger.defaultLogger)
 
-/** A division, and how many commits each of its partitions makes before the next; none: it is claimed and not opened. */
-interface Round {
-  readonly partitions: number
-  readonly commits: ReadonlyArray<number>
-}
-
-const toTheEnd = 1_000_000
-
-const rounds = FastCheck.array(
-  FastCheck.record({
-    partitions: FastCheck.integer({ min: 1, max: 7 }),
-    commits: FastCheck.array(FastCheck.nat(4), { minLength: 7, maxLength: 7 })
-  }),
-  { minLength: 1, maxLength: 5 }
-)
-
-/** Follows the source in these partitions, side by side. */
-const follow = (
-  processor: Processor<never, SqlClient.SqlClient>,
-  source: string,
-  strands: ReadonlyArray<Source.Unplaced>,
-  round: Round
-) =>
-  Effect.gen(function*() {
-    yield* Follow.prepare(processor)
-    const claims = new Claims(Follow.keyOf(processor, source), round.partitions)
-    const some = yield* Effect.forEach(Partition.all(round.partitions), (partition, i) => {
-      const commits = round.commits[i] ?? toTheEnd
-      return commits === 0 ? Effect.succeed<ReadonlyArray<Commit>>([]) : Subscription.commits(processor, {
-        share: { partition, claims }
-      }).pipe(
-        Stream.take(commits),
-        Stream.runCollect,
-        Effect.map(Chunk.toReadonlyArray)
-      )
-    }, { concurrency: "unbounded" })
-    return some.flat()
-  }).pipe(Effect.provide(Ledger.source(source, strands)))
+const follow = Follow.divided
 
 /** Documents by the partition of two that they are in. */
 const names = Array.from({ length: 40 }, (_, i) => `doc-${i}`)
@@ -83,7 +38,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
     "each document's operations are applied in order, each once, however it is divided meanwhile",
     () =>
       Effect.gen(function*() {
-        const seeds = FastCheck.sample(FastCheck.record({ seed: FastCheck.nat(100_000), rounds }), {
+        const seeds = FastCheck.sample(FastCheck.record({ seed: FastCheck.nat(100_000), rounds: Follow.rounds }), {
           numRuns: dialect === "sqlite" ? 60 : 25,
           seed: 5
         })
@@ -114,7 +69,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
     "a processor that began behind others' operations takes each stream up where it finds it, once",
     () =>
       Effect.gen(function*() {
-        for (const first of FastCheck.sample(rounds, { numRuns: 15, seed: 6 })) {
+        for (const first of FastCheck.sample(Follow.rounds, { numRuns: 15, seed: 6 })) {
           const histories = names.slice(0, 12).map((name) => Ledger.history(name, 6))
           const inTurns = histories[0]!.flatMap((_, i) => histories.map((ops) => ops[i]!))
           const start = 30
@@ -143,7 +98,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       const behind = Ledger.history(low[0]!, 5)
       const strands = undone.flatMap((op, i) => [Ledger.strand([op]), Ledger.strand([behind[i]!])])
       const processor = Ledger.make({ batch: { operations: 1 } })
-      const apart = yield* follow(processor, "s", strands, { partitions: 2, commits: [2, toTheEnd] })
+      const apart = yield* follow(processor, "s", strands, { partitions: 2, commits: [2] })
       const first = apart.filter(({ partition }) => partition.number === 1)
       expect([first.length, apart.length]).toEqual([2, 2 + undone.length])
       const together = yield* follow(processor, "s", strands, { partitions: 1, commits: [] })

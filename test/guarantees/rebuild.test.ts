@@ -3,8 +3,19 @@
  */
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as FastCheck from "effect/FastCheck"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Rebuild from "../../src/Rebuild.js"
+import * as Cursors from "../../src/store/Cursors.js"
 import * as Database from "../support/Database.js"
+import * as Store from "../support/Store.js"
+import * as Follow from "./Follow.js"
+import * as Ledger from "./Ledger.js"
 import * as RebuildSweep from "./RebuildSweep.js"
+import * as World from "./World.js"
+
+const silent = Logger.remove(Logger.defaultLogger)
 
 describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
   const size = { documents: 4, operations: 5 }
@@ -13,18 +24,22 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
   describe("Rebuild equals live: replay into shadow tables, row-hash diff, after every campaign", () => {
     it.scopedLive.each(
       [
-        { program: "shadow", seed: 7, stride: 16 },
-        { program: "document", seed: 8, stride: 16 },
-        { program: "in place", seed: 8, stride: 5 }
+        { program: "shadow", seed: 7, stride: 16, partitions: 1 },
+        { program: "document", seed: 8, stride: 16, partitions: 1 },
+        { program: "in place", seed: 8, stride: 5, partitions: 1 },
+        { program: "shadow", seed: 7, stride: 24, partitions: 3 },
+        { program: "document", seed: 8, stride: 24, partitions: 3 },
+        { program: "in place", seed: 8, stride: 8, partitions: 3 }
       ] as const
     )(
-      "killed at each statement of a rebuild, $program: the old rows or the new ones, never a mixture",
-      ({ program, seed, stride }) =>
+      "killed at each statement of a rebuild, $program, in $partitions partitions: the old rows or the new ones, never a mixture",
+      ({ partitions, program, seed, stride }) =>
         Effect.gen(function*() {
           const result = yield* RebuildSweep.everyStatement(fresh, {
             dialect,
             seed,
             size,
+            partitions,
             program,
             moments,
             stride
@@ -36,6 +51,66 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           expect(program === "in place" ? result.kills - result.old : result.new).toBeGreaterThan(0)
         }),
       480_000
+    )
+
+    it.scopedLive(
+      "however a processor is divided meanwhile, and wherever its partitions stand",
+      () =>
+        Effect.gen(function*() {
+          const hows = FastCheck.array(
+            FastCheck.constantFrom("not" as const, "shadow" as const, "in place" as const, "document" as const),
+            {
+              minLength: 6,
+              maxLength: 6
+            }
+          )
+          const seeds = FastCheck.sample(
+            FastCheck.record({ seed: FastCheck.nat(100_000), rounds: Follow.rounds, hows }),
+            { numRuns: dialect === "sqlite" ? 20 : 8, seed: 16 }
+          )
+          const seen = { apart: 0, ahead: 0 }
+          for (const { hows: how, rounds, seed } of seeds) {
+            const world = World.make(seed, { documents: 8, operations: 6 })
+            const strands = World.strands(world)
+            const processor = World.processor(world)
+            const on = Effect.provide(Ledger.source("world", strands))
+            yield* Effect.flatMap(fresh, (database) =>
+              Effect.provide(
+                Effect.gen(function*() {
+                  for (const [i, round] of [...rounds, { partitions: 3, commits: [] }].entries()) {
+                    yield* Follow.divided(processor, "world", strands, round)
+                    const cursors = yield* Cursors.all(Follow.keyOf(processor, "world"))
+                    if (new Set(cursors.map(({ position }) => position)).size > 1) seen.apart++
+                    if (cursors.some(({ ahead }) => ahead.length > 0)) seen.ahead++
+                    const differences = Effect.map(
+                      on(Rebuild.verify(processor)),
+                      ({ tables }) => tables.flatMap((table) => table.differences)
+                    )
+                    expect(yield* differences).toEqual([])
+                    if (how[i] === "not") continue
+                    yield* RebuildSweep.spoil(world)
+                    expect(yield* differences).not.toEqual([])
+                    if (how[i] === "document") {
+                      // Those that were spoilt.
+                      for (const place of [0, 1]) {
+                        yield* on(Rebuild.run(processor, { documentId: World.documentIdOf(world, place) }))
+                      }
+                    } else yield* on(Rebuild.run(processor, { how: how[i] }))
+                    expect(yield* differences).toEqual([])
+                    expect(yield* World.violations(world)).toEqual([])
+                  }
+                  yield* Follow.divided(processor, "world", strands, { partitions: 2, commits: [] })
+                  expect(yield* World.violations(world)).toEqual([])
+                  expect(yield* Ledger.balances()).toEqual(World.balances(world))
+                  expect(yield* World.letters).toEqual(World.waiting(world))
+                }),
+                Layer.merge(Store.layerOf(database, Ledger.namespace), silent)
+              ))
+          }
+          expect(seen.apart).toBeGreaterThan(10)
+          expect(seen.ahead).toBeGreaterThan(10)
+        }),
+      240_000
     )
 
     it.scopedLive(

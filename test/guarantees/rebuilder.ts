@@ -31,7 +31,7 @@ const store = order.dialect === "sqlite"
   : Postgres.layer({ url: Redacted.make(order.target) })
 
 const world = World.make(order.seed, order.size)
-const processor = World.processor(world)
+const processor = World.processor(world, order.partitions)
 const alone = <A, E, R>(work: Effect.Effect<A, E, R>) =>
   Effect.suspend(() => {
     from = statements()

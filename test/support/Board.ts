@@ -61,7 +61,7 @@ export interface Switches {
 export const switches = (): Switches => ({ title: (title) => title, before: () => Effect.void, seen: [] })
 
 export type Options =
-  & Partial<Pick<Processor.Options<never, never, never>, "batch" | "startFrom" | "filter" | "tables">>
+  & Partial<Pick<Processor.Options<never, never, never>, "batch" | "startFrom" | "filter" | "tables" | "partitions">>
   & {
     readonly namespace?: string
     readonly migrations?: Migration.Migrations
