@@ -437,18 +437,19 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
             yield* reactor.rebuild(processor, { how: "in place" })
             yield* reactor.ended
           }))
-        yield* reacting(source, inPartitions(processor, 1), (reactor) =>
+        yield* reacting(source, inPartitions(processor, 3), (reactor) =>
           Effect.gen(function*() {
             on.before = (strand) => strand.position > 1n ? new Board.Refused({ text: "not yet" }) : Effect.void
             yield* reactor.ended
             expect(yield* Board.rows("todo")).toEqual([`card card of ${a} ${a} milk 0`, `entry ${a} 0 milk`])
             // It is emptied once more when a little of it is there again.
-            yield* reactor.rebuild(inPartitions(processor, 1), { how: "in place" })
+            yield* reactor.rebuild(processor, { how: "in place" })
             yield* reactor.ended
           }))
         on.before = () => Effect.void
         on.seen.length = 0
-        yield* reacting(source, inPartitions(processor, 3), ({ ended }) => ended)
+        // In one batch now, of which some is repeated and some is not.
+        yield* reacting(source, { ...inPartitions(processor, 1), limits: {} }, ({ ended }) => ended)
         // What is there again is not handled any more.
         expect(seenBy(on)).toEqual({
           again: [`${b} 0`, `${b} 1`, `${d} 0`].toSorted(),
@@ -489,6 +490,50 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         expect(yield* Board.rows("todo")).toEqual(rowsOf(boards))
       })))
   })
+
+  it.scopedLive(
+    "rebuilds of all kinds while appends go on lose nothing and repeat nothing",
+    () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const feed = yield* Feed.make("s")
+        const on = Board.switches()
+        const processor = Board.make("todo", on, { partitions: 4 })
+        const reactor = yield* react(feed.source, processor)
+        const pushed = boards.slice()
+        yield* feed.push(...boards)
+        yield* applied(reactor, processor, boards)
+        const isOver = yield* Deferred.make<void>()
+        const documents = names.slice(20, 32)
+        const appender = yield* Effect.fork(Effect.gen(function*() {
+          for (let index = 0; !(yield* Deferred.isDone(isOver)); index++) {
+            for (const name of documents) {
+              const next = Board.strand(name, index, `${name} ${index}`)
+              pushed.push(next)
+              yield* feed.push(next)
+              yield* Effect.sleep(5)
+            }
+          }
+        }))
+        for (const how of ["shadow", "in place", "shadow", "in place", "shadow"] as const) {
+          yield* Board.meddle("todo", "UPDATE card SET title = 'gin' WHERE edits < 3")
+          yield* reactor.rebuild(processor, { how })
+          yield* reactor.rebuild(processor, { documentId: documents[0]! })
+          yield* reactor.verify(processor, { documentId: documents[1]! })
+        }
+        expect(told(yield* reactor.verify(processor))).toEqual([])
+        yield* Deferred.succeed(isOver, undefined)
+        yield* Fiber.join(appender)
+        yield* applied(reactor, processor, pushed.slice(-documents.length))
+        yield* applied(reactor, processor, boards)
+        expect(yield* Board.rows("todo")).toEqual(rowsOf(pushed))
+        expect(told(yield* reactor.verify(processor))).toEqual([])
+        expect(seenBy(on).fresh.length).toBeGreaterThan(0)
+        expect((yield* reactor.outcomes).map(({ failure, waiting }) => [failure, waiting])).toEqual(
+          Partition.all(4).map(() => [undefined, 0])
+        )
+      })),
+    90_000
+  )
 
   describe("owners elsewhere", () => {
     it.scopedLive("are told at their next commit, open again and go on, all partitions of them", () =>
