@@ -1,7 +1,7 @@
 /**
  * Rebuilds of processors that are divided: each document's rows are those of where its partition stands.
  */
-import type * as SqlClient from "@effect/sql/SqlClient"
+import * as SqlClient from "@effect/sql/SqlClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -15,9 +15,12 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Cursors, DeadLetters, Namespace, Partition, Policy, Reactor, Rebuild, Slice, Source } from "../src/index.js"
 import type { Processor } from "../src/index.js"
+import * as Follow from "./guarantees/Follow.js"
 import * as Board from "./support/Board.js"
 import * as Database from "./support/Database.js"
 import * as Feed from "./support/Feed.js"
+import * as Lists from "./support/Lists.js"
+import { recorded } from "./support/RealHistories.js"
 import * as Store from "./support/Store.js"
 
 const silent = Logger.remove(Logger.defaultLogger)
@@ -490,6 +493,37 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         expect(yield* Board.rows("todo")).toEqual(rowsOf(boards))
       })))
   })
+
+  it.scopedLive.each(["replay", "append"] as const)(
+    "documents whose operations are taken back, and their states, are those of a replay: %s",
+    (history) =>
+      Effect.flatMap(fresh, (database) =>
+        Effect.gen(function*() {
+          const undoing = recorded().filter((each) =>
+            Lists.isWhole(each) && each.steps.every(([, left]) => left !== null) &&
+            each.steps.filter(([{ skip }]) => skip > 0).length > 1
+          )
+          const world = Lists.worldOf(undoing.filter((_, i) => i % Math.ceil(undoing.length / 12) === 0))
+          const processor = Lists.make({ history, wantsState: true, batch: { operations: 3 } })
+          const on = Effect.provideService(Source.Source, Source.fromIterable("s", world.strands))
+          const sql = yield* SqlClient.SqlClient
+          const differences = Effect.map(on(Rebuild.verify(processor)), told)
+          const rounds = [[2, 9, 3], [3, 2, 4, 1], [1, 6], [4, 3, 2, 4, 1], [2]] as const
+          for (const [partitions, ...commits] of rounds) {
+            yield* Follow.divided(processor, "s", world.strands, { partitions, commits })
+            expect(yield* differences).toEqual([])
+            yield* sql`UPDATE list_item SET number = number + 1`
+            yield* sql`DELETE FROM processor_state`
+            expect((yield* differences).length).toBeGreaterThan(0)
+            yield* on(Rebuild.run(processor))
+            expect(yield* differences).toEqual([])
+          }
+          const end = Lists.sorted(world.at(BigInt(world.strands.length)))
+          expect(Lists.sorted(yield* Lists.lists)).toEqual(end)
+          expect(Lists.sorted(yield* Lists.states)).toEqual(end)
+        }).pipe(Effect.provide(Layer.merge(Store.layerOf(database, "lists"), silent)))),
+    120_000
+  )
 
   it.scopedLive(
     "rebuilds of all kinds while appends go on lose nothing and repeat nothing",
