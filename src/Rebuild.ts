@@ -4,7 +4,7 @@
  *     in the shadow   an empty place ─▶ migrations ─▶ replay to the cursor ─▶ stop ─▶ replay the rest ─▶ exchange ─▶ go on
  *     in place        stop ─▶ tables emptied, cursor back at its start ─▶ go on, from there
  *     one document    an empty place ─▶ migrations ─▶ replay of its operations ─▶ stop ─▶ … ─▶ exchange of its rows ─▶ go on
- *     verify          an empty place ─▶ migrations ─▶ replay to the cursor ─▶ compare ─▶ go on
+ *     verify          an empty place ─▶ migrations ─▶ replay to the cursor ─▶ stop ─▶ replay the rest ─▶ compare ─▶ go on
  *
  *     Rebuild.run(Todos)                   beside whoever owns the cursor, in any process
  *     reactor.rebuild(Todos)               where its reactor runs, which stops it for the exchange alone
@@ -157,6 +157,7 @@ export const verify = <R>(
     Effect.gen(function*() {
       const work = yield* begin(processor, options.documentId, around)
       const replay = yield* Replay.make(work)
+      yield* approach(work, replay)
       return yield* work.alone(judged(work, replay, options.differencesMax ?? 100), work.documentId)
     })
   )
@@ -259,7 +260,7 @@ const inShadow = <R>(work: Work<R>) =>
     return yield* work.alone(settle(work, replay), work.documentId)
   })
 
-/** Goes on until a round handled no more than one batch would. */
+/** Replays beside the subscription, until a round handled no more than one batch would. */
 const approach = <R>(work: Work<R>, replay: Replay.Replay<R>) =>
   Effect.gen(function*() {
     for (let round = 0; round < roundsMax; round++) {

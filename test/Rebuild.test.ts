@@ -151,6 +151,31 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       90_000
     )
 
+    it.scopedLive("lets its processor go on while it replays, and stops it to compare", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const feed = yield* Feed.make("s")
+        const on = Board.switches()
+        const processor = Board.make("todo", on)
+        const reactor = yield* react(feed.source, processor)
+        yield* feed.push(...boards)
+        yield* reactor.waitFor(processor, { position: Position.make(3n) })
+        yield* Board.meddle("todo", "UPDATE card SET title = 'gin' WHERE board = 'b'")
+        const isHeld = yield* Deferred.make<void>()
+        const goOn = yield* Deferred.make<void>()
+        on.before = (strand) =>
+          strand.position === 3n
+            ? Effect.zipRight(Deferred.succeed(isHeld, undefined), Deferred.await(goOn))
+            : Effect.void
+        const verify = yield* Effect.fork(reactor.verify(processor))
+        yield* Deferred.await(isHeld)
+        yield* feed.push(Board.strand("c", 0, "coffee"))
+        yield* reactor.waitFor(processor, { position: Position.make(4n) })
+        yield* Deferred.succeed(goOn, undefined)
+        const verdict = yield* Fiber.join(verify)
+        expect(verdict.position).toBe(4n)
+        expect(told(verdict)).toEqual(["changed card card of b title"])
+      })))
+
     it.scopedLive("of one document sees neither rows nor operations of others", () =>
       onFresh(fresh)(Effect.gen(function*() {
         const on = Board.switches()
