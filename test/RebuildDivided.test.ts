@@ -589,6 +589,27 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         expect(told(yield* reactor.verify(processor))).toEqual([])
       })))
 
+    it.scopedLive("whose tables were emptied fill them, each partition from the start on, and repeat what they had done", () =>
+      onFresh(fresh)(Effect.gen(function*() {
+        const feed = yield* Feed.make("s")
+        const on = Board.switches()
+        const processor = Board.make("todo", on, { partitions: 2 })
+        const reactor = yield* react(feed.source, processor)
+        yield* feed.push(...boards)
+        yield* applied(reactor, processor, boards)
+        yield* Board.meddle("todo", "UPDATE card SET title = 'gin'")
+        on.seen.length = 0
+        yield* Effect.provideService(Rebuild.run(processor, { how: "in place" }), Source.Source, feed.source)
+        expect(yield* Board.rows("todo")).toEqual([])
+        const more = [Board.strand(a, 3, "rice milk"), Board.strand(b, 2, "black tea")]
+        yield* feed.push(...more)
+        yield* applied(reactor, processor, more)
+        yield* applied(reactor, processor, boards)
+        expect(yield* Board.rows("todo")).toEqual(rowsOf([...boards, ...more]))
+        expect(seenBy(on).again).toEqual(operationsOf(boards))
+        expect(new Set(seenBy(on).fresh)).toEqual(new Set(operationsOf(more)))
+      })))
+
     it.scopedLive(
       "who commit in any partition meanwhile are caught up with, and none of it is lost",
       () =>
