@@ -78,8 +78,8 @@ export interface Options {
    * `"shadow"`, the default: readers see the old rows until the new ones take their place. `"in place"` needs no room and no
    * right to make a schema, and lets the handler see other processors' tables; but readers see the tables fill, and `Health`
    * complains meanwhile. It returns once the tables are empty. An owner in another process begins to fill them when it next
-   * commits anything, and tells of the cursor as it was until then: where little comes, ask its reactor, and truncate no
-   * journal by what it tells.
+   * commits anything, each partition by itself, and tells of the cursor as it was until then: where little comes, ask its
+   * reactor, and truncate no journal by what it tells.
    */
   readonly how?: "shadow" | "in place" | undefined
 }
