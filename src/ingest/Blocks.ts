@@ -59,11 +59,12 @@ export const open = (
       fromPromise(() => fs.open(path, constants.O_RDONLY | constants.O_NONBLOCK)),
       (opened) => Effect.promise(() => opened.close())
     )
-    yield* refuseUnlessFile(yield* fromPromise(() => file.stat()))
+    const stats = yield* fromPromise(() => file.stat())
+    yield* refuseUnlessFile(stats)
     const magic = yield* fromPromise(() => file.read({ buffer: Buffer.alloc(2), position: 0 }))
     return magic.bytesRead === 2 && magic.buffer[0] === 0x1f && magic.buffer[1] === 0x8b
-      ? yield* unpacked(raw(file, Math.min(blockBytes, packedBytesMax)))
-      : ahead(file, blockBytes)
+      ? yield* unpacked(raw(file, stats.size, Math.min(blockBytes, packedBytesMax)))
+      : ahead(file, stats.size, blockBytes)
   })
 
 const fromPromise = <A>(evaluate: () => Promise<A>): Effect.Effect<A, Unreadable> =>
@@ -97,15 +98,22 @@ const failureWords = (cause: unknown): string => {
   return hints.get(code) ?? `reading failed (${cause instanceof Error ? cause.message : String(cause)})`
 }
 
+/** Why what was read so far is not the whole file, if it is not: it had so many bytes when it was opened. */
+const shortage = (position: number, size: number): Unreadable | undefined =>
+  position >= size ? undefined : new Unreadable({
+    reason: `it had ${size} bytes when it was opened and ends after ${position}: it was cut off, or is being replaced`,
+    lasting: false
+  })
+
 /** Reads into one buffer, over and over. Of length 0 at the end of the file. */
-const raw = (file: fs.FileHandle, blockBytes: number): Effect.Effect<Buffer, Unreadable> => {
+const raw = (file: fs.FileHandle, size: number, blockBytes: number): Effect.Effect<Buffer, Unreadable> => {
   const buffer = Buffer.allocUnsafeSlow(blockBytes)
   let position = 0
-  return Effect.map(
+  return Effect.flatMap(
     fromPromise(() => file.read({ buffer, position })),
     ({ bytesRead }) => {
       position += bytesRead
-      return buffer.subarray(0, bytesRead)
+      return (bytesRead === 0 ? shortage(position, size) : undefined) ?? Effect.succeed(buffer.subarray(0, bytesRead))
     }
   )
 }
@@ -114,7 +122,7 @@ const raw = (file: fs.FileHandle, blockBytes: number): Effect.Effect<Buffer, Unr
  * {@link raw} into buffers in turn, one more than the blocks that are kept: while they are looked at, the disk supplies the
  * next. A thread may look at them too.
  */
-const ahead = (file: fs.FileHandle, blockBytes: number): Blocks => {
+const ahead = (file: fs.FileHandle, size: number, blockBytes: number): Blocks => {
   const buffers: Array<Buffer | undefined> = [undefined, undefined]
   let position = 0
   let turn = 0
@@ -123,13 +131,13 @@ const ahead = (file: fs.FileHandle, blockBytes: number): Blocks => {
     return file.read({ buffer, position })
   }
   let next: ReturnType<typeof read> | undefined
-  const block = Effect.map(fromPromise(() => next ?? read()), ({ buffer, bytesRead }) => {
+  const block = Effect.flatMap(fromPromise(() => next ?? read()), ({ buffer, bytesRead }) => {
     position += bytesRead
     turn = (turn + 1) % buffers.length
     next = bytesRead === 0 ? undefined : read()
     // Its failure is told when its turn comes; unheard until then, it would end the process.
     next?.catch(ignore)
-    return buffer.subarray(0, bytesRead)
+    return (bytesRead === 0 ? shortage(position, size) : undefined) ?? Effect.succeed(buffer.subarray(0, bytesRead))
   })
   return {
     next: plain(block),

@@ -13,7 +13,7 @@
  * Invariants: memory holds one block and one line, and the strands of that block, however long the file, and with a pruner
  * what that is ahead (2 MiB, and a read) and what is left of its lines; a line is parsed only once it is known to be short
  * enough; all the strands of a block are one chunk; lines up to a resume point are counted, never parsed, and files before it
- * are not opened; the strands before a failure are supplied before it fails, but for those that share a block with damage to
+ * are not opened; the line of a resume point has to be there; the strands before a failure are supplied before it fails, but for those that share a block with damage to
  * gzip data. With a pruner and without, strands, positions and failures are the same.
  */
 
@@ -39,7 +39,7 @@ import * as Blocks from "./Blocks.js"
 import * as Envelope from "./Envelope.js"
 import * as Pruner from "./Pruner.js"
 import type { Lines } from "./PrunerThread.js"
-import { MalformedSource, name, Source, SourceUnavailable } from "./Source.js"
+import { MalformedSource, name, Source, SourceShortened, SourceUnavailable } from "./Source.js"
 import type { SourceError } from "./Source.js"
 
 /** The longest line that is read unless the options say otherwise: 16 MiB. */
@@ -89,10 +89,19 @@ export const make = (options: Options): Effect.Effect<Context.Tag.Service<Source
     const head = yield* Ref.make(Option.none<Position>())
     return {
       name: name(settings.name),
-      strands: (after) =>
-        Stream.unwrapScoped(Effect.map(Pruner.make(bounds, settings.lineBytesMax), (pruner) => {
+      strands: (after) => {
+        const { file: first, line } = placeOf(after)
+        if (line > 0 && first >= settings.files.length) {
+          return Stream.fail(shortened(
+            settings,
+            after,
+            `it was read to line ${line} of file ${first + 1}, and has ` +
+              `${settings.files.length}: name all the files that it had, in their order`
+          ))
+        }
+        return Stream.unwrapScoped(Effect.map(Pruner.make(bounds, settings.lineBytesMax), (pruner) => {
           let last = after
-          return Stream.range(placeOf(after).file, settings.files.length - 1).pipe(
+          return Stream.range(first, settings.files.length - 1).pipe(
             Stream.flatMap((file) => strandsOf(settings, file, after, pruner)),
             Stream.mapChunks((strands) => {
               last = Chunk.isNonEmpty(strands) ? Chunk.lastNonEmpty(strands).position : last
@@ -100,7 +109,8 @@ export const make = (options: Options): Effect.Effect<Context.Tag.Service<Source
             }),
             Stream.onEnd(Effect.suspend(() => Ref.set(head, Option.some(last))))
           )
-        })),
+        }))
+      },
       head: Ref.get(head)
     }
   })
@@ -186,7 +196,8 @@ interface Reading {
   readonly after: Position
   /** What every position in this file has in common. */
   readonly base: bigint
-  readonly lineFirst: number
+  /** The line to which it was read before, of which the strands that follow are still to be read; 0 if it was not. */
+  readonly lineRead: number
   readonly pruner: Pruner.Pruner
   line: number
   held: Array<Buffer>
@@ -207,7 +218,7 @@ const strandsOf = (
     file,
     after,
     base: BigInt(file) << 53n,
-    lineFirst: file === resume.file ? resume.line : 1,
+    lineRead: file === resume.file ? resume.line : 0,
     pruner,
     line: 1,
     held: [],
@@ -239,7 +250,7 @@ const pull = (
 
 const takeStrands = (reading: Reading, { end, pieces }: Pruner.Read): Array<Strand> => {
   const failure = firstFailure(pieces, (piece) => takePiece(reading, piece)) ??
-    (end === "no" ? undefined : end === "reached" ? endLine(reading, Buffer.alloc(0)) : fromUnreadable(reading, end))
+    (end === "no" ? undefined : end === "reached" ? endFile(reading) : fromUnreadable(reading, end))
   reading.end = failure ?? (end === "reached" ? "reached" : "no")
   const strands = reading.strands
   reading.strands = []
@@ -313,7 +324,7 @@ const endPrunedLine = (reading: Reading, text: string, length: number): SourceEr
   return nextLine(reading)
 }
 
-const isWanted = (reading: Reading): boolean => reading.line >= reading.lineFirst
+const isWanted = (reading: Reading): boolean => reading.line >= reading.lineRead
 
 /** Keeps the start of a line whose end is in a block to come; of a line that is skipped, nothing. */
 const holdLine = (reading: Reading, part: Buffer): SourceError | undefined => {
@@ -333,6 +344,26 @@ const endLine = (reading: Reading, part: Buffer): SourceError | undefined => {
     letGo(reading)
   }
   return nextLine(reading)
+}
+
+/**
+ * What is left when the file ends is its last line. One that was read before has to be there, and was whole: a file that
+ * ends before it, or in it, is not what was read.
+ */
+const endFile = (reading: Reading): SourceError | undefined => {
+  const { after, heldBytes, line, lineRead, settings } = reading
+  const isGone = line < lineRead || (line === lineRead && line > 0 && heldBytes === 0)
+  const failure = isGone ? undefined : endLine(reading, Buffer.alloc(0))
+  if (!isGone && (failure === undefined || line !== lineRead)) return failure
+  return shortened(
+    settings,
+    after,
+    `${quote(pathOf(reading))} ends ${
+      isGone ? "before" : "in"
+    } line ${lineRead}, so that it was cut off, or is another ` +
+      "file: put back what was read, or give the source another name and begin with empty tables",
+    failure
+  )
 }
 
 const letGo = (reading: Reading): void => {
@@ -415,6 +446,9 @@ const jsonWords = (text: string, error: unknown): string => {
 }
 
 const pathOf = ({ file, settings }: Reading): string => settings.files[file] ?? ""
+
+const shortened = (settings: Settings, after: Position, reason: string, cause?: unknown): SourceError =>
+  new SourceShortened({ source: settings.name, after, reason, ...(cause === undefined ? undefined : { cause }) })
 
 const malformed = (reading: Reading, reason: string, cause?: unknown): SourceError =>
   new MalformedSource({

@@ -100,13 +100,15 @@ export class Run {
     return on
   }
 
-  /** The source has ended or failed. Who has not come that far is not concerned. */
+  /** The source has ended or failed. Whom it has not come to is not concerned, and asks the source from its own place. */
   finish(exit: Exit.Exit<void, SourceError>): void {
     this.end = exit
     const followers = Array.from(this.attached)
-    this.lefts = followers.map(({ committed }) => committed)
+    // Who is at the end of a source does not come back.
+    this.lefts = followers.filter((follower) => Exit.isFailure(exit) || this.isShortOf(follower))
+      .map(({ committed }) => committed)
     for (const follower of followers) {
-      if (Exit.isFailure(exit) && follower.at > this.position) {
+      if (this.isShortOf(follower)) {
         this.leave(follower)
         this.hub.place(follower)
       } else {
@@ -116,6 +118,11 @@ export class Run {
       follower.stir()
     }
     this.close()
+  }
+
+  /** Whether it has not come to where the follower stands. */
+  private isShortOf(follower: Follower): boolean {
+    return follower.at > this.position
   }
 
   /** Nobody will join it any more. */

@@ -65,6 +65,20 @@ export class SourceTruncated extends Data.TaggedError("SourceTruncated")<{
   }
 }
 
+/** The supply ends before where a reader stands: what was read of it is gone, or it is another one. Lasting. */
+export class SourceShortened extends Data.TaggedError("SourceShortened")<{
+  readonly source: string
+  /** Where the reader stands. */
+  readonly after: Position
+  /** Where the supply ends, how that comes, and what to do about it. */
+  readonly reason: string
+  readonly cause?: unknown
+}> {
+  override get message(): string {
+    return `source ${this.source} ends before position ${this.after}, to which it was read: ${this.reason}`
+  }
+}
+
 /** The supply is not there a second time, and somebody needs it again. Lasting. */
 export class SuppliedOnce extends Data.TaggedError("SuppliedOnce")<{
   readonly source: string
@@ -76,7 +90,7 @@ export class SuppliedOnce extends Data.TaggedError("SuppliedOnce")<{
   }
 }
 
-export type SourceError = SourceUnavailable | MalformedSource | SourceTruncated | SuppliedOnce
+export type SourceError = SourceUnavailable | MalformedSource | SourceTruncated | SourceShortened | SuppliedOnce
 
 /** Which strands are wanted, and how many at once; the strand that reaches a bound may exceed it. */
 export interface Wanted {
@@ -177,7 +191,16 @@ export const fromIterable = (sourceName: string, strands: Iterable<Unplaced>): C
   }))
   return {
     name: name(sourceName),
-    strands: (after) => Stream.fromChunk(Chunk.unsafeFromArray(placed.slice(Number(after)))),
+    strands: (after) =>
+      after > placed.length
+        ? Stream.fail(
+          new SourceShortened({
+            source: sourceName,
+            after,
+            reason: `it has ${placed.length} strands; give all that it had, in their order, or give it another name`
+          })
+        )
+        : Stream.fromChunk(Chunk.unsafeFromArray(placed.slice(Number(after)))),
     head: Effect.succeed(Option.some(position(BigInt(placed.length))))
   }
 }

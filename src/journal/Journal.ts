@@ -25,7 +25,14 @@ import { origin } from "../domain/Position.js"
 import type { Position } from "../domain/Position.js"
 import type { Strand, Stream as StreamOfStrands } from "../domain/Strand.js"
 import * as Filter from "../ingest/Filter.js"
-import { MalformedSource, name as nameOf, Source, SourceTruncated, SourceUnavailable } from "../ingest/Source.js"
+import {
+  MalformedSource,
+  name as nameOf,
+  Source,
+  SourceShortened,
+  SourceTruncated,
+  SourceUnavailable
+} from "../ingest/Source.js"
 import type { SourceError, SourceName } from "../ingest/Source.js"
 import { Wakeups } from "../ingest/Wakeups.js"
 import * as Fault from "../process/Fault.js"
@@ -203,9 +210,9 @@ const read = (
     )
     if (after < page.floor) return yield* new SourceTruncated({ source: log.name, after, floor: page.floor })
     if (after > page.head) {
-      return yield* new MalformedSource({
+      return yield* new SourceShortened({
         source: log.name,
-        at: `position ${after}`,
+        after,
         reason:
           `the journal ends at ${page.head}: its database was put back to an earlier time, or this is another journal`
       })

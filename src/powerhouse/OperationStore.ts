@@ -31,7 +31,7 @@ import * as Position from "../domain/Position.js"
 import type { DocumentId, Strand } from "../domain/Strand.js"
 import * as Envelope from "../ingest/Envelope.js"
 import * as Filter from "../ingest/Filter.js"
-import { MalformedSource, name as nameOf, Source, SourceUnavailable } from "../ingest/Source.js"
+import { MalformedSource, name as nameOf, Source, SourceShortened, SourceUnavailable } from "../ingest/Source.js"
 import type { SourceError, SourceName } from "../ingest/Source.js"
 import * as Watch from "../journal/Watch.js"
 import * as Fault from "../process/Fault.js"
@@ -114,9 +114,9 @@ const follow = (store: Store, beyond: Watch.Beyond, after: Position.Position): S
 /** A position that was once supplied and is above all that there is means that this is not the store that supplied it. */
 const notBeyond = (store: Store, after: Position.Position): Effect.Effect<void, SourceError> =>
   Effect.flatMap(end(store), (last) =>
-    after <= last ? Effect.void : new MalformedSource({
+    after <= last ? Effect.void : new SourceShortened({
       source: store.name,
-      at: `ordinal ${after}`,
+      after,
       reason: `the store ends at ${last}: its database was put back to an earlier time, or this is another one`
     }))
 

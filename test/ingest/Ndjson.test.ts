@@ -460,10 +460,99 @@ describe("resuming", () => {
       expect([ids, error]).toEqual([["4"], undefined])
     }))
 
-  it.scoped("after the last file yields nothing", () =>
+  it.scoped("after a file that is not named any more fails", () =>
     Effect.gen(function*() {
       const after = Ndjson.positionOf({ file: 7, line: 1, strand: 0 })
-      expect((yield* read(yield* write(manyLines(1, 3)), {}, after)).ids).toEqual([])
+      const { error, ids } = yield* read(yield* write(manyLines(1, 3)), {}, after)
+      expect(ids).toEqual([])
+      expect(words(error)).toBe(
+        `SourceShortened: source test ends before position ${after}, to which it was read: it was read to line 1 of ` +
+          "file 8, and has 1: name all the files that it had, in their order"
+      )
+    }))
+})
+
+describe("a file that was read to line 3", () => {
+  const after = Ndjson.positionOf({ file: 0, line: 3, strand: 0 })
+  const whole = manyLines(1, 3)
+  const packedApart = Buffer.concat([gzip(manyLines(1, 2)), gzip(line(3))])
+
+  describe.each([["in one block", 1 << 18], ["in blocks of 7 bytes", 7]])("%s", (_, blockBytes) => {
+    it.scoped.each<readonly [string, ReadonlyArray<Contents>, ReadonlyArray<string>]>([
+      ["has the length that it had", [whole], []],
+      ["has lost the end of its last line", [whole.slice(0, -1)], []],
+      ["has grown", [whole + line(4)], ["4"]],
+      ["has grown by a line that is empty", [`${whole}\n\n`], []],
+      ["is packed now", [gzip(whole)], []],
+      ["is packed in two parts", [packedApart], []],
+      ["is followed by one that is empty", [whole, ""], []],
+      ["is followed by another", [whole, manyLines(4, 5)], ["4", "5"]]
+    ])("and %s is read on", ([, files, expected]) =>
+      Effect.gen(function*() {
+        const { error, ids } = yield* read(yield* write(...files), { blockBytes }, after)
+        expect([ids, error]).toEqual([expected, undefined])
+      }))
+
+    it.scoped.each<readonly [string, ReadonlyArray<Contents>, "before" | "in"]>([
+      ["is empty", [""], "before"],
+      ["has no line 3", [manyLines(1, 2)], "before"],
+      ["has no line 3, and is followed by another", [manyLines(1, 2), manyLines(1, 9)], "before"],
+      ["ends with line 2 half way", [whole.slice(0, line(1).length + 9)], "before"],
+      ["ends with line 3 half way", [whole.slice(0, -5)], "in"],
+      ["is packed, and has no line 3", [gzip(manyLines(1, 2))], "before"],
+      ["has lost the last part of its gzip data", [packedApart.subarray(0, gzip(manyLines(1, 2)).length)], "before"]
+    ])("and %s fails, explained", ([, files, where]) =>
+      Effect.gen(function*() {
+        const paths = yield* write(...files)
+        const { error, ids } = yield* read(paths, { blockBytes }, after)
+        expect(ids).toEqual([])
+        expect(words(error)).toBe(
+          `SourceShortened: source test ends before position ${after}, to which it was read: ${paths[0]} ends ` +
+            `${where} line 3, so that it was cut off, or is another file: put back what was read, or give the source ` +
+            "another name and begin with empty tables"
+        )
+      }))
+  })
+
+  it.scoped("is empty and was never read: that is no failure", () =>
+    Effect.gen(function*() {
+      const { error, ids } = yield* read(yield* write(""))
+      expect([ids, error]).toEqual([[], undefined])
+    }))
+
+  it.scoped("does not say that it has a head", () =>
+    Effect.gen(function*() {
+      const source = yield* Ndjson.make({ name: "test", files: yield* write(manyLines(1, 2)) })
+      yield* Effect.flip(Stream.runDrain(source.strands(after)))
+      expect(yield* source.head).toEqual(Option.none())
+    }))
+})
+
+describe("a file that becomes shorter while it is read", () => {
+  const kept = 20
+  it.scoped.each<readonly [string, (contents: string) => Contents]>([
+    ["plain", (contents) => contents],
+    ["gzip", (contents) => gzip(contents)]
+  ])("(%s) says so after what was read of it, and is not taken for the whole", ([, pack]) =>
+    Effect.gen(function*() {
+      const all = Array.from({ length: 2_000 }, (_, i) => `${line(i + 1, [i % 7])}\n`)
+      const cut = all.slice(0, kept).join("")
+      const [file = ""] = yield* write(pack(all.join("")))
+      const source = yield* Ndjson.make({ name: "test", files: [file], blockBytes: 1_000 })
+      const ids: Array<string> = []
+      const failure = yield* Effect.flip(Stream.runForEach(source.strands(Position.origin), ({ documentId }) =>
+        Effect.sync(() => {
+          ids.push(documentId.slice(4))
+          if (ids.length === 1) fs.truncateSync(file, pack(cut).length)
+        })))
+      expect(ids.length).toBeLessThan(all.length)
+      expect(ids).toEqual(ids.map((_, i) =>
+        `${i + 1}`
+      ))
+      expect(words(failure)).toMatch(
+        /^SourceUnavailable: .*: it had \d+ bytes when it was opened and ends after \d+: it was cut off, or is being/
+      )
+      expect(yield* source.head).toEqual(Option.none())
     }))
 })
 

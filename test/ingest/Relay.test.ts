@@ -210,6 +210,20 @@ describe("a source", () => {
       expect(yield* Effect.flip(behind.take)).toBe(broken)
       expect(yield* takeSome(past, 2)).toEqual(["4-0", "5-0"])
     }))
+
+  it.scoped("that ends before where some stand fails them, and ends for those who are not there yet", () =>
+    Effect.gen(function*() {
+      const relay = yield* Relay.make(Source.fromIterable("s", many(5)))
+      const arrivals = [relay.expect(), relay.expect(), relay.expect()]
+      const behind = yield* relay.follow(following("a", {}, 3))
+      const beyond = yield* Effect.forEach([6, 7], (after) => relay.follow(following("a", {}, after)))
+      for (const arrived of arrivals) arrived()
+      expect(yield* takeSome(behind, 2)).toEqual(["4-0", "5-0"])
+      expect(yield* behind.take).toEqual(Option.none())
+      for (const batches of beyond) {
+        expect(yield* Effect.flip(batches.take)).toBeInstanceOf(Source.SourceShortened)
+      }
+    }))
 })
 
 describe("a slow follower", () => {

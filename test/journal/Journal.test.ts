@@ -438,8 +438,8 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         const journal = yield* home
         yield* journal.append([strand("a", 0, 1)])
         const failure = yield* Effect.flip(journal.page(Position.make(2n)))
-        expect(failure).toBeInstanceOf(Source.MalformedSource)
-        expect(failure.message).toContain("position 2: the journal ends at 1")
+        expect(failure).toBeInstanceOf(Source.SourceShortened)
+        expect(failure.message).toContain("position 2, to which it was read: the journal ends at 1")
       }))
   })
 
