@@ -21,6 +21,7 @@ import * as Reading from "./Reading.js"
 import type { Hub } from "./Relay.js"
 import { Room } from "./Room.js"
 import type { Run } from "./Run.js"
+import { distance } from "./Source.js"
 import type { Page, SourceError, Wanted } from "./Source.js"
 import type { Turn } from "./Turns.js"
 
@@ -358,7 +359,7 @@ export class Follower {
         hub.source.page?.(at, { filter, filterDialect, ...bounds }) ?? this.readThrough(at, bounds),
         ({ position, strands }) => {
           for (const strand of strands) if (this.wants(strand)) this.absorb(strand)
-          if (room.isEmpty) room.unwanted += Number(position - at)
+          if (room.isEmpty) room.unwanted += distance(hub.source, at, position)
           if (position > room.seen) room.seen = position
           hub.place(this)
         }

@@ -87,6 +87,7 @@ export const make = (options: Options): Effect.Effect<Context.Tag.Service<Source
     const settings = yield* settle(options)
     const bounds = yield* Pruner.Limits
     const head = yield* Ref.make(Option.none<Position>())
+    const extent: Extent = []
     return {
       name: name(settings.name),
       strands: (after) => {
@@ -102,7 +103,7 @@ export const make = (options: Options): Effect.Effect<Context.Tag.Service<Source
         return Stream.unwrapScoped(Effect.map(Pruner.make(bounds, settings.lineBytesMax), (pruner) => {
           let last = after
           return Stream.range(first, settings.files.length - 1).pipe(
-            Stream.flatMap((file) => strandsOf(settings, file, after, pruner)),
+            Stream.flatMap((file) => strandsOf(settings, file, after, pruner, extent)),
             Stream.mapChunks((strands) => {
               last = Chunk.isNonEmpty(strands) ? Chunk.lastNonEmpty(strands).position : last
               return strands
@@ -111,7 +112,8 @@ export const make = (options: Options): Effect.Effect<Context.Tag.Service<Source
           )
         }))
       },
-      head: Ref.get(head)
+      head: Ref.get(head),
+      distance: (from, to) => linesBetween(extent, placeOf(from), placeOf(to))
     }
   })
 
@@ -189,6 +191,17 @@ const blockBytesMax = 2 ** 26
 
 const isWithin = (value: number, max: number): boolean => Number.isInteger(value) && value >= 1 && value <= max
 
+/** How many lines each file has, once it was read to its end. */
+type Extent = Array<number | undefined>
+
+/** The lines above one place and up to another, or the strands of one line. */
+const linesBetween = (extent: Extent, from: Place, to: Place): number => {
+  if (from.file === to.file) return from.line === to.line ? to.strand - from.strand : to.line - from.line
+  let lines = to.line - from.line
+  for (let file = from.file; file < to.file; file++) lines += extent[file] ?? Infinity
+  return lines
+}
+
 /** One file as it is read. `line` counts from 1 and names the line that `held`, the start of it, belongs to. */
 interface Reading {
   readonly settings: Settings
@@ -199,6 +212,7 @@ interface Reading {
   /** The line to which it was read before, of which the strands that follow are still to be read; 0 if it was not. */
   readonly lineRead: number
   readonly pruner: Pruner.Pruner
+  readonly extent: Extent
   line: number
   held: Array<Buffer>
   heldBytes: number
@@ -210,7 +224,8 @@ const strandsOf = (
   settings: Settings,
   file: number,
   after: Position,
-  pruner: Pruner.Pruner
+  pruner: Pruner.Pruner,
+  extent: Extent
 ): Stream.Stream<Strand, SourceError> => {
   const resume = placeOf(after)
   const reading: Reading = {
@@ -220,6 +235,7 @@ const strandsOf = (
     base: BigInt(file) << 53n,
     lineRead: file === resume.file ? resume.line : 0,
     pruner,
+    extent,
     line: 1,
     held: [],
     heldBytes: 0,
@@ -353,6 +369,7 @@ const endLine = (reading: Reading, part: Buffer): SourceError | undefined => {
 const endFile = (reading: Reading): SourceError | undefined => {
   const { after, heldBytes, line, lineRead, settings } = reading
   const isGone = line < lineRead || (line === lineRead && line > 0 && heldBytes === 0)
+  reading.extent[reading.file] = line
   const failure = isGone ? undefined : endLine(reading, Buffer.alloc(0))
   if (!isGone && (failure === undefined || line !== lineRead)) return failure
   return shortened(

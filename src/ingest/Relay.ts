@@ -27,6 +27,7 @@ import type { Following } from "./Follower.js"
 import { Holding } from "./Holding.js"
 import * as Idle from "./Idle.js"
 import { Run } from "./Run.js"
+import { distance } from "./Source.js"
 import type { Source, SourceError } from "./Source.js"
 import { Turns } from "./Turns.js"
 
@@ -92,13 +93,13 @@ export const make = (
     }
   })
 
-/** How many positions below the furthest cursor a run begins for anybody, so that who is in between joins it at once. */
+/** How many strands below the furthest cursor a run begins for anybody, so that who is in between joins it at once. */
 const near = 10_000
-/** How many positions below it a run begins for many who would read one by one: those at the head wait meanwhile. */
+/** How many strands below it a run begins for many who would read one by one: those at the head wait meanwhile. */
 const far = 250_000
 /** Followers that are looked at for each chunk. */
 const lookedAtMax = 64
-/** What a page costs that one reads for itself, in strands that are read for all. */
+/** What a page of so many strands as are {@link near} costs that one reads for itself, in strands that are read for all. */
 const pageStrands = 100
 
 /** What followers and the run share. */
@@ -228,7 +229,7 @@ export class Hub {
   place(follower: Follower): boolean {
     const { run } = this
     if (run === undefined || run.end !== undefined) {
-      this.begin(startFor([follower.at, ...run?.lefts ?? []], follower.at))
+      this.begin(startFor(this.source, [follower.at, ...run?.lefts ?? []], follower.at))
     } else if (run.attached.size === 0 && (follower.at < run.from || follower.at > run.position)) {
       this.begin(follower.at)
     }
@@ -258,7 +259,7 @@ export class Hub {
     if (all.length === 0) return
     this.gathered = undefined
     this.opened?.()
-    const from = startFor(all.map(({ at }) => at))
+    const from = startFor(this.source, all.map(({ at }) => at))
     this.begin(from)
     // Who is there where it begins comes first: a run that nobody is on gives way to whoever is elsewhere.
     const first = all.find(({ at }) => at === from)
@@ -282,21 +283,25 @@ export class Hub {
 
 /**
  * From which of some cursors a run begins best, that ends at the highest, or `of`: the lower it begins, the more is read for
- * all, and the fewer read pages of their own. Cursors of followers for whom nothing comes stand far apart where much is read,
- * since they are moved in turns.
+ * all, and the fewer read by themselves, in pages of what they want or, where the source has none, all there is. Cursors of
+ * followers for whom nothing comes stand far apart where much is read, since they are moved in turns.
  */
-const startFor = (cursors: ReadonlyArray<Position>, of?: Position): Position => {
+const startFor = (source: Source["Type"], cursors: ReadonlyArray<Position>, of?: Position): Position => {
   const highest = of ?? cursors.reduce((high, each) => each > high ? each : high, origin)
   const behind = cursors
     .filter((from) => from < highest)
-    .map((from) => ({ from, distance: Number(highest - from) }))
-    .toSorted((a, b) => b.distance - a.distance)
-  const further = behind.filter(({ distance }) => distance > near)
-  const alone = further.map(({ distance }) => Math.ceil(distance / near) * pageStrands)
-  let best = { from: behind[further.length]?.from ?? highest, cost: alone.reduce((sum, each) => sum + each, 0) }
+    .map((from) => ({ from, strands: distance(source, from, highest) }))
+    .toSorted((a, b) => a.from < b.from ? -1 : a.from > b.from ? 1 : 0)
+  // Who is further behind reads by himself wherever it begins.
+  const further = behind.filter(({ strands }) => strands > near && strands <= far)
+  const alone = further.map(({ strands }) =>
+    source.page === undefined ? strands : Math.ceil(strands / near) * pageStrands
+  )
+  const nearest = behind.find(({ strands }) => strands <= near)
+  let best = { from: nearest?.from ?? highest, cost: alone.reduce((sum, each) => sum + each, 0) }
   let cost = 0
-  for (const [i, { distance, from }] of further.entries()) {
-    if (distance <= far && distance + cost < best.cost) best = { from, cost: distance + cost }
+  for (const [i, { from, strands }] of further.entries()) {
+    if (strands + cost <= best.cost) best = { from, cost: strands + cost }
     cost += alone[i]!
   }
   return best.from

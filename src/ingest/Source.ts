@@ -119,6 +119,11 @@ export class Source extends Context.Tag("effect-processors/Source")<Source, {
    */
   readonly page?: (after: Position, wanted: Wanted) => Effect.Effect<Page, SourceError>
   /**
+   * About how many strands there are above one position and up to a higher one; `Infinity` where it cannot tell. To be set
+   * where positions are not given one after another: without it they are counted.
+   */
+  readonly distance?: (from: Position, to: Position) => number
+  /**
    * What keeps it from being up to date, and what to do about it, in sentences; none while all is well. For a source that
    * somebody fills: whoever follows it cannot tell a quiet one from one that is cut off.
    */
@@ -131,6 +136,10 @@ export class Source extends Context.Tag("effect-processors/Source")<Source, {
   /** The strands of one document up to a position, in order, where the source need not read through to find them. */
   readonly document?: (documentId: DocumentId, through: Position) => Stream.Stream<Strand, SourceError>
 }>() {}
+
+/** About how many strands there are above one position and up to a higher one; `Infinity` where nobody knows. */
+export const distance = (source: Context.Tag.Service<Source>, from: Position, to: Position): number =>
+  source.distance?.(from, to) ?? Number(to - from)
 
 /** Why the strands of a document cannot be had again, where they cannot. */
 export const withoutDocuments = (

@@ -18,7 +18,7 @@ import * as zlib from "node:zlib"
 import * as Position from "../../src/domain/Position.js"
 import type { Strand } from "../../src/domain/Strand.js"
 import * as Ndjson from "../../src/ingest/Ndjson.js"
-import type { SourceError } from "../../src/ingest/Source.js"
+import * as Source from "../../src/ingest/Source.js"
 
 const temporary = Effect.acquireRelease(
   Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "ndjson-test-"))),
@@ -83,7 +83,8 @@ const read = (files: ReadonlyArray<string>, settings: Settings = {}, after: Posi
 /** One turn of the event loop. */
 const turn = Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
 
-const words = (error: SourceError | undefined): string => error === undefined ? "" : `${error._tag}: ${error.message}`
+const words = (error: Source.SourceError | undefined): string =>
+  error === undefined ? "" : `${error._tag}: ${error.message}`
 
 const openFiles = (directory: string): ReadonlyArray<string> =>
   fs.readdirSync("/proc/self/fd").flatMap((fd) => {
@@ -553,6 +554,27 @@ describe("a file that becomes shorter while it is read", () => {
         /^SourceUnavailable: .*: it had \d+ bytes when it was opened and ends after \d+: it was cut off, or is being/
       )
       expect(yield* source.head).toEqual(Option.none())
+    }))
+})
+
+describe("how far two places are apart", () => {
+  const at = (file: number, number: number, strand = 0) => Ndjson.positionOf({ file, line: number, strand })
+
+  it.scoped("is told in lines, or in strands of one line, and across files once those between were read", () =>
+    Effect.gen(function*() {
+      const files = yield* write(manyLines(1, 5), manyLines(6, 8), call(9, 10, 11))
+      const source = yield* Ndjson.make({ name: "test", files })
+      const distance = (from: Position.Position, to: Position.Position) => Source.distance(source, from, to)
+      expect(distance(Position.origin, at(0, 4))).toBe(4)
+      expect(distance(at(0, 2), at(0, 5))).toBe(3)
+      expect(distance(at(2, 1), at(2, 1, 2))).toBe(2)
+      expect(distance(at(0, 4), at(2, 1))).toBe(Infinity)
+      yield* Stream.runDrain(source.strands(at(1, 2)))
+      expect(distance(at(1, 2), at(2, 1))).toBeLessThanOrEqual(3)
+      expect(distance(at(0, 4), at(2, 1))).toBe(Infinity)
+      yield* Stream.runDrain(source.strands(Position.origin))
+      expect(distance(at(0, 4), at(2, 1))).toBeGreaterThanOrEqual(5)
+      expect(distance(at(0, 4), at(2, 1))).toBeLessThanOrEqual(7)
     }))
 })
 

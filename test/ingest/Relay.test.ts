@@ -16,11 +16,15 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as TestContext from "effect/TestContext"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { make as position } from "../../src/domain/Position.js"
 import type { Strand } from "../../src/domain/Strand.js"
 import * as Batch from "../../src/ingest/Batch.js"
 import * as Filter from "../../src/ingest/Filter.js"
 import * as Idle from "../../src/ingest/Idle.js"
+import * as Ndjson from "../../src/ingest/Ndjson.js"
 import * as Relay from "../../src/ingest/Relay.js"
 import * as Source from "../../src/ingest/Source.js"
 import * as Eventually from "../support/Eventually.js"
@@ -106,6 +110,35 @@ const paged = (feed: Feed.Feed, reads: Array<bigint> = []): Context.Tag.Service<
     })
 })
 
+/** A recorded file of so many lines, each of type `b`, that tells where it was opened. */
+const ofLines = (count: number, opened: Array<bigint>) =>
+  Effect.gen(function*() {
+    const directory = yield* Effect.acquireRelease(
+      Effect.sync(() => mkdtempSync(join(tmpdir(), "relay-test-"))),
+      (made) => Effect.sync(() => rmSync(made, { recursive: true, force: true }))
+    )
+    const file = join(directory, "lines.ndjson")
+    const line = JSON.stringify({
+      driveId: "drive",
+      documentId: "d",
+      documentType: "b",
+      scope: "global",
+      branch: "main",
+      operations: [],
+      state: {}
+    })
+    writeFileSync(file, `${line}\n`.repeat(count))
+    const source = yield* Ndjson.make({ name: "lines", files: [file] })
+    return {
+      ...source,
+      strands: (after: Source.Page["position"]) =>
+        Stream.suspend(() => {
+          opened.push(after)
+          return source.strands(after)
+        })
+    }
+  })
+
 describe("a source", () => {
   it.scoped("is opened once for fifty followers, and each gets what it wants", () =>
     Effect.gen(function*() {
@@ -123,6 +156,23 @@ describe("a source", () => {
       }
       expect(yield* feed.opened).toBe(1)
       expect(yield* relay.standing).toMatchObject({ attached: 50, laggards: 0 })
+    }))
+
+  it.scoped("is opened once for followers whose places are near, however far apart their positions are", () =>
+    Effect.gen(function*() {
+      const opened: Array<bigint> = []
+      const source = yield* ofLines(20_000, opened)
+      const relay = yield* Relay.make(source)
+      const arrivals = Array.from({ length: 4 }, () => relay.expect())
+      const followers = yield* Effect.forEach([19_000, 10, 1_000, 12_000], (line, i) =>
+        Effect.zipLeft(
+          relay.follow({ ...following("a"), after: Ndjson.positionOf({ file: 0, line, strand: 0 }) }),
+          Effect.sync(arrivals[i]!)
+        ))
+      for (const batches of followers) yield* Effect.forkScoped(Effect.ignore(drain(batches, [])))
+      yield* Eventually.until("the source has ended", Effect.map(source.head, Option.isSome))
+      expect(opened).toEqual([Ndjson.positionOf({ file: 0, line: 10, strand: 0 })])
+      expect(yield* relay.standing).toMatchObject({ attached: 4, laggards: 0 })
     }))
 
   it.scoped("is not opened before those who were announced have come, or given up, or not come for a while", () =>
