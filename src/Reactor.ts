@@ -276,7 +276,7 @@ const start = <const Processors extends ReadonlyArray<Decided>>(
           )
           const rate = Pace.brake(processor.pace.rate)
           const crew: Array<Revision.Member> = []
-          revisions.add(processor, { crew, claims, turn, beside: processors, migrating: settings.migrations })
+          revisions.add(processor, { crew, claims, report, turn, beside: processors, migrating: settings.migrations })
           return yield* Effect.forEach(crews.get(processor.name)!, (pulse, j) =>
             Effect.gen(function*() {
               pulse.isDispatching = () => couriers.isUsed(processor.namespace)
@@ -496,7 +496,8 @@ const log = (incident: Incident.Incident): Effect.Effect<void> => {
     Parked: () => Effect.logWarning(`parked: ${what}`),
     Skipped: () => Effect.logWarning(`skipped: ${what}`),
     Retrying: ({ attempt }) => Effect.logInfo(`retrying (${attempt}): ${what}`),
-    Waiting: ({ attempt }) => Effect.logWarning(`waiting for the database (${attempt}): ${what}`),
+    Waiting: ({ attempt, isReplay }) =>
+      Effect.logWarning(`${isReplay ? "a rebuild waits" : "waiting for the database"} (${attempt}): ${what}`),
     Reopening: ({ attempt }) => Effect.logWarning(`opening again (${attempt}): ${what}`),
     Halted: () => Effect.logError(`halted: ${what}`),
     Undeliverable: ({ documentId, id }) =>

@@ -191,8 +191,17 @@ const told = <A, E, R>(
           ? failure as unknown as SourceTruncated
           : new RebuildFailed({ processor: processor.name, source: source.name, cause: failure })
       }),
-      Effect.ensuring(Effect.sync(() => around.told?.(undefined)))
+      Effect.ensuring(Effect.sync(() => around.told?.(undefined))),
+      Effect.provideService(Replay.Onlooker, { waits: around.waits ?? logged(processor.name, source.name) })
     ))
+
+/** Who has nobody to tell has it in the log. */
+const logged = (processor: string, source: string) => (waiting: Replay.Waiting | undefined): Effect.Effect<void> =>
+  waiting === undefined
+    ? Effect.void
+    : Effect.logWarning(`a rebuild waits (${waiting.attempt}): ${Fault.describe(waiting.failure)}`).pipe(
+      Effect.annotateLogs({ processor, source })
+    )
 
 const begin = <R>(processor: Processor<never, R>, documentId: string | undefined, around: Around) =>
   Effect.gen(function*() {

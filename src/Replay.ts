@@ -17,7 +17,7 @@
 
 import * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
@@ -55,6 +55,8 @@ export interface Around {
   readonly turn?: Subscription.Options["turn"]
   /** Called with each incident of the replay. */
   readonly report?: (incident: Incident) => Effect.Effect<void>
+  /** Called with what is waited for, and with `undefined` once that is over; logged when left out. */
+  readonly waits?: (waiting: Waiting | undefined) => Effect.Effect<void>
   /** Called as the replay comes along; `undefined` when it is over. */
   readonly told?: (stage: { readonly position: Position; readonly through: Position } | undefined) => void
   /** Those of all processors of the namespace; the processor's own when left out. */
@@ -284,9 +286,40 @@ export class Shortened extends Data.TaggedError("Shortened")<{ readonly position
 export const peek = (sql: SqlClient.SqlClient, key: Cursors.Key, slices: Slice.Range = Slice.whole) =>
   patiently(Effect.provideService(Cursors.all(key, slices), SqlClient.SqlClient, sql))
 
+/** What is waited for: a source or a database that is away. */
+export interface Waiting {
+  readonly fault: Fault.Fault
+  readonly failure: unknown
+  /** How often it was tried, from 1. */
+  readonly attempt: number
+}
+
+/** Who is told of what {@link patiently} waits for, and with `undefined` once that is over; nobody by default. */
+export class Onlooker extends Context.Reference<Onlooker>()("effect-processors/Replay/Onlooker", {
+  defaultValue: (): { readonly waits: (waiting: Waiting | undefined) => Effect.Effect<void> } => ({
+    waits: () => Effect.void
+  })
+}) {}
+
 /** Tries again, for as long as waiting may help. What is tried can be repeated without harm. */
 export const patiently = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.retry(effect, { schedule: patience, while: isPassing })
+  Effect.flatMap(Onlooker, ({ waits }) => {
+    let attempt = 0
+    return effect.pipe(
+      Effect.tapError((failure) =>
+        isPassing(failure) ? waits({ fault: faultOf(failure), failure, attempt: ++attempt }) : Effect.void
+      ),
+      Effect.retry({ schedule: patience, while: isPassing }),
+      Effect.tap(() => attempt === 0 ? Effect.void : waits(undefined))
+    )
+  })
+
+const faultOf = (failure: unknown): Fault.Fault =>
+  failure instanceof Transaction.CommitUnknown
+    ? "unknown"
+    : failure instanceof SqlError
+    ? Fault.classify(failure)
+    : "infrastructure"
 
 /** What waiting may cure; a COMMIT without an answer is cured by looking again. */
 export const isPassing = (failure: unknown): boolean => {

@@ -22,7 +22,9 @@ import type { Dispatch } from "./process/Dispatch.js"
 import * as Migration from "./process/Migration.js"
 import type { Processor } from "./process/Processor.js"
 import * as Rebuild from "./Rebuild.js"
+import type * as Replay from "./Replay.js"
 import type { Claims } from "./store/Claims.js"
+import * as Incident from "./store/Incident.js"
 import type * as Migrator from "./store/Migrator.js"
 import type { Namespaces } from "./store/Namespaces.js"
 import type * as Subscription from "./Subscription.js"
@@ -39,6 +41,8 @@ export interface Options {
   readonly crew: ReadonlyArray<Member>
   /** How they come by their cursors. */
   readonly claims: Claims
+  /** Called with what a rebuild or a comparison waits for. */
+  readonly report: NonNullable<Subscription.Options["report"]>
   readonly turn: NonNullable<Subscription.Options["turn"]>
   /** All processors of the reactor, whose migrations make the tables of their namespaces together. */
   readonly beside: ReadonlyArray<Migrator.Owner>
@@ -82,7 +86,7 @@ type Context<R> = Exclude<Exclude<R, Dispatch>, SqlClient.SqlClient> | Source | 
 /** For as long as the reactor's scope is open; what is under way when it closes is interrupted, and has changed nothing. */
 export const make = <R>(
   processor: Processor<never, R>,
-  { beside, claims, crew, migrating, turn }: Options
+  { beside, claims, crew, migrating, report, turn }: Options
 ): Effect.Effect<
   Revision,
   never,
@@ -93,6 +97,23 @@ export const make = <R>(
     const scope = yield* Effect.scope
     const source = yield* Source
     const first = yield* Effect.makeSemaphore(1)
+    const waits = (waiting: Replay.Waiting | undefined) =>
+      Effect.suspend(() => {
+        for (const { pulse } of crew) pulse.replayFailure = waiting?.failure
+        if (waiting === undefined) return Effect.void
+        const { attempt, failure, fault } = waiting
+        return report(
+          Incident.Waiting({
+            processor: processor.name,
+            source: source.name,
+            partition: Partition.whole,
+            fault,
+            failure,
+            attempt,
+            isReplay: true
+          })
+        )
+      })
     const around = Effect.map(
       Effect.orDie(Migration.merge(
         processor.namespace,
@@ -103,8 +124,13 @@ export const make = <R>(
           concerned(crew, documentId).reduceRight((all, { stage }) => stage.during(all), work),
         turn,
         told: (replay) => {
-          for (const { pulse } of crew) pulse.replay = replay
+          for (const { pulse } of crew) {
+            pulse.replay = replay
+            pulse.replayFailure = undefined
+          }
         },
+        waits,
+        report: (incident) => incident._tag === "Waiting" ? waits(incident) : Effect.void,
         exchanged: (cursors) => {
           claims.forget()
           for (const { pulse } of crew) {

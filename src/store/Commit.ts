@@ -243,7 +243,7 @@ export const attempt = <R>(
         ? "drift"
         : Fault.classify(error)
       const tell = (times: number) =>
-        owner.report(Incident.Waiting({ ...keyOf(owner), fault, failure: error, attempt: times }))
+        owner.report(Incident.Waiting({ ...keyOf(owner), fault, failure: error, attempt: times, isReplay: false }))
       if (fault === "unknown") {
         yield* tell(tries)
         if (trial.done !== undefined && (yield* isCommitted(owner, trial.done))) {
@@ -287,7 +287,9 @@ const readDocuments = <R>(owner: Owner<R>, segment: Segment.Segment, needed: Rew
   }).pipe(
     Effect.tapError((failure) =>
       failure._tag === "SourceUnavailable"
-        ? owner.report(Incident.Waiting({ ...keyOf(owner), fault: "infrastructure", failure, attempt: 1 }))
+        ? owner.report(
+          Incident.Waiting({ ...keyOf(owner), fault: "infrastructure", failure, attempt: 1, isReplay: false })
+        )
         : Effect.void
     ),
     Effect.retry({ schedule: patience, while: (failure) => failure._tag === "SourceUnavailable" }),
@@ -574,7 +576,9 @@ export const persist = <A, R, R2>(
   read.pipe(
     Effect.tapError((failure) =>
       Fault.isPassing(failure)
-        ? owner.report(Incident.Waiting({ ...keyOf(owner), fault: Fault.classify(failure), failure, attempt: 1 }))
+        ? owner.report(
+          Incident.Waiting({ ...keyOf(owner), fault: Fault.classify(failure), failure, attempt: 1, isReplay: false })
+        )
         : Effect.void
     ),
     Effect.retry({ schedule: patience, while: Fault.isPassing }),

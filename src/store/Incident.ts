@@ -21,8 +21,17 @@ export type Incident = Data.TaggedEnum<{
   Skipped: Whose & { readonly subject: Subject; readonly failure: unknown }
   /** An operation failed and is tried again on its policy's schedule. */
   Retrying: Whose & { readonly subject: Subject; readonly failure: unknown; readonly attempt: number }
-  /** The database cannot be worked with; the same commit is tried again after a pause, for as long as it takes. */
-  Waiting: Whose & { readonly fault: Fault; readonly failure: unknown; readonly attempt: number }
+  /**
+   * The database cannot be worked with, or a source that is needed once more is away; the same is tried again after a pause,
+   * for as long as it takes.
+   */
+  Waiting: Whose & {
+    readonly fault: Fault
+    readonly failure: unknown
+    readonly attempt: number
+    /** Whether a rebuild or a comparison of the processor waits, and its subscription goes on meanwhile. */
+    readonly isReplay: boolean
+  }
   /** The subscription failed and is opened again from its cursor after a pause. */
   Reopening: Whose & { readonly failure: unknown; readonly attempt: number }
   /** The subscription has stopped, its cursor before what stopped it, and does not start again by itself. */

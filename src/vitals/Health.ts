@@ -385,6 +385,9 @@ const examinePulse = (
       ...(rebuild?.how === "in place"
         ? [`is rebuilt in place, at position ${rebuild.position} of ${rebuild.through}: its tables are not whole yet`]
         : []),
+      ...(pulse.replayFailure === undefined
+        ? []
+        : [`has a rebuild or comparison that waits: ${Fault.describe(pulse.replayFailure)}`]),
       ...(pulse.isGone() ? ["has a dead loop"] : []),
       ...(pulse.phase === "halted" ? [`has halted${why}`] : []),
       ...(pulse.phase === "reopening" ? [`failed and waits to open again${why}`] : []),

@@ -61,6 +61,8 @@ export class Pulse {
   totals: Totals = nothing
   /** What a replay in the shadow tells of itself; see {@link rebuild}. */
   replay: Omit<Rebuild, "how"> | undefined = undefined
+  /** Why a rebuild or a comparison of it waits. */
+  replayFailure: unknown = undefined
   /** Up to where it was handled once, before a rebuild in place. */
   private replayThrough: Position | undefined = undefined
   /** Why it is not working, in the phases `held`, `retrying`, `waiting`, `reopening` and `halted`. */
