@@ -242,6 +242,10 @@ const readable = (source: Context.Tag.Service<Source>, cursors: ReadonlyArray<Cu
       return yield* new Replay.Shortened({ position, head })
     }
     yield* Stream.runDrain(Stream.take(source.strands(start), 1))
+    // Where a source does not tell its end, only who goes there learns whether it comes so far.
+    if (head === undefined) {
+      yield* Effect.timeoutOption(Stream.runDrain(Stream.take(source.strands(position), 1)), "5 seconds")
+    }
   }))
 }
 

@@ -800,7 +800,9 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         const { head: _, ...endless } = Source.fromIterable("s", boards.slice(0, 2))
         for (const source of [Source.fromIterable("s", boards.slice(0, 2)), { ...endless, head: Effect.succeedNone }]) {
           const failure = yield* Effect.flip(Effect.provideService(Rebuild.run(processor), Source.Source, source))
-          expect(failure.message).toMatch(/the source ends at position 2, before the cursor at 3$/)
+          expect(failure.message).toMatch(
+            /the source ends at position 2, before the cursor at 3$|source s ends before position 3, to which it was read/
+          )
         }
         expect(yield* Board.dump("todo")).toEqual(before)
       })))

@@ -9,40 +9,50 @@ import * as Logger from "effect/Logger"
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { Health, Ndjson, Reactor, Source } from "../src/index.js"
+import { Health, Ndjson, Reactor, Rebuild, Source } from "../src/index.js"
+import * as Board from "./support/Board.js"
 import * as Database from "./support/Database.js"
 import * as Ledger from "./support/Ledger.js"
 import * as Store from "./support/Store.js"
 
-const line = (document: string, text: string): string =>
-  `${
-    JSON.stringify({
-      driveId: "drive",
-      documentId: document,
-      documentType: Ledger.Model.type,
-      scope: "global",
-      branch: "main",
-      operations: [{
-        id: text,
-        index: 0,
-        skip: 0,
-        type: "PUT",
-        timestamp: "2026-11-21T18:25:11.310Z",
-        hash: "",
-        input: { text }
-      }],
-      state: {}
-    })
-  }\n`
+const line = (documentId: string, documentType: string, type: string, input: unknown): string => {
+  const operation = { id: "", index: 0, skip: 0, type, timestamp: "2026-11-21T18:25:11.310Z", hash: "", input }
+  const strand = { driveId: "drive", documentId, documentType, scope: "global", branch: "main" }
+  return `${JSON.stringify({ ...strand, operations: [operation], state: {} })}\n`
+}
+const put = (documentId: string, text: string) => line(documentId, Ledger.Model.type, "PUT", { text })
+const add = (documentId: string) =>
+  line(documentId, Board.Model.type, "ADD", { id: `card of ${documentId}`, title: "milk" })
 
 const temporary = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "shortened-test-"))),
   (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
 )
 
-const lines = [line("d1", "a"), line("d2", "b"), line("d3", "c"), line("d4", "d")]
+const lines = [put("d1", "a"), put("d2", "b"), put("d3", "c"), put("d4", "d")]
 
 describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
+  it.scopedLive("a rebuild over a file that was cut is refused before anything is emptied", () =>
+    Effect.gen(function*() {
+      const file = join(yield* temporary, "recorded.ndjson")
+      const source = Ndjson.layer({ name: "recorded", files: [file] })
+      const processor = Board.make("todo")
+      const read = ["a", "b"].map(add)
+      writeFileSync(file, read.join(""))
+      yield* Effect.provide(Reactor.run(processor), source)
+      const before = yield* Board.dump("todo")
+      expect(before.some((row) => row.includes("card of b"))).toBe(true)
+      writeFileSync(file, read.slice(0, 1).join(""))
+      for (const how of ["in place", "shadow"] as const) {
+        const failure = yield* Effect.flip(Effect.provide(Rebuild.run(processor, { how }), source))
+        expect(failure.message).toContain(`${file} ends before line 2, so that it was cut off, or is another file`)
+      }
+      expect(yield* Board.dump("todo")).toEqual(before)
+    }).pipe(
+      Effect.provide(Logger.remove(Logger.defaultLogger)),
+      (test) => Effect.flatMap(fresh, (database) => Effect.provide(test, Store.layerMany(database)))
+    ))
+
   it.scopedLive("a file that was cut halts those who have read more of it, and no other, until it is put back", () =>
     Effect.gen(function*() {
       const file = join(yield* temporary, "recorded.ndjson")
@@ -75,7 +85,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       }))
       expect(yield* Ledger.applied("behind")).toEqual(["a", "b", "c"])
 
-      writeFileSync(file, [...lines, line("d5", "e")].join(""))
+      writeFileSync(file, [...lines, put("d5", "e")].join(""))
       const again = yield* Effect.provide(Reactor.run(behind, ahead), source)
       expect(again.map(({ phase }) => phase)).toEqual(["ended", "ended"])
       for (const name of ["behind", "ahead"]) {
