@@ -11,6 +11,7 @@
  * stays, and the next run goes on from there.
  */
 import * as Command from "@effect/cli/Command"
+import * as HelpDoc from "@effect/cli/HelpDoc"
 import * as Options from "@effect/cli/Options"
 import * as ValidationError from "@effect/cli/ValidationError"
 import * as NodeContext from "@effect/platform-node/NodeContext"
@@ -20,6 +21,7 @@ import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -93,11 +95,10 @@ const settings = Layer.effect(
   }))
 )
 
-const run = (paths: ReadonlyArray<string>, address: string, words: string) =>
+const run = (paths: ReadonlyArray<string>, target: Target.Target, words: string) =>
   Effect.gen(function*() {
     const { batch, everyMillis } = yield* knobs
     const input = yield* Input.open(paths)
-    const target = Target.make(address)
     const processors = processorsOf(batch)
     const startedMillis = yield* Clock.currentTimeMillis
     yield* Effect.gen(function*() {
@@ -171,6 +172,12 @@ const options = {
       "Where to write: a directory, with an SQLite file for each namespace, or a postgres:// URL, with a schema for each. " +
         `Otherwise EFFECT_PROCESSORS_DATABASE, otherwise ${defaultDatabase} under the current directory.`
     ),
+    Options.mapEffect((address) =>
+      Either.mapLeft(
+        Target.make(address),
+        ({ message }) => ValidationError.invalidValue(HelpDoc.p(`'--database' is not understood: ${message}`))
+      )
+    ),
     Options.optional
   ),
   search: Options.text("search").pipe(
@@ -192,7 +199,9 @@ const command = Command.make("effect-processors", options, ({ database, input, s
     const givenDatabase = yield* fromEnvironment("EFFECT_PROCESSORS_DATABASE")
     yield* run(
       input.length > 0 ? input : Option.getOrElse(givenInput, () => defaultFiles),
-      Option.getOrElse(Option.orElse(database, () => givenDatabase), () => defaultDatabase),
+      Option.isSome(database)
+        ? database.value
+        : yield* Target.make(Option.getOrElse(givenDatabase, () => defaultDatabase)),
       search
     )
   })).pipe(

@@ -3,6 +3,7 @@
  */
 import * as ConfigError from "effect/ConfigError"
 import * as Data from "effect/Data"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import { resolve } from "node:path"
@@ -29,8 +30,27 @@ export class AddressMalformed
   }
 }
 
-/** `postgres://…` or `postgresql://…`, or the path of a directory, which is created. */
-export const make = (address: string): Target => /^postgres(ql)?:/.test(address) ? postgres(address) : sqlite(address)
+/** `postgres://…` or `postgresql://…`, or the path of a directory, which is created. Nothing is looked at yet. */
+export const make = (address: string): Either.Either<Target, AddressMalformed> => {
+  if (/^postgres(ql)?:/i.test(address)) return Either.right(postgres(address))
+  const [scheme] = schemed.exec(address) ?? []
+  return scheme === undefined ? Either.right(sqlite(address)) : Either.left(neither(scheme))
+}
+
+/**
+ * What comes before a colon in the first part of a path: a URL of another database, a host and its port, `:memory:`. A
+ * directory may be on a drive, and one with a colon in its name is written `./name`.
+ */
+const schemed = /^(?![A-Za-z]:[\\/])[^:\\/]*:/
+
+/** Says no more of it than its beginning: what follows may hold a password. */
+const neither = (scheme: string): AddressMalformed =>
+  new AddressMalformed({
+    cause: ConfigError.InvalidData(
+      [],
+      `what begins with ${JSON.stringify(scheme)} is neither a PostgreSQL URL nor a directory`
+    )
+  })
 
 const postgres = (url: string): Target => ({
   shown: withoutSecrets(url),

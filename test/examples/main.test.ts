@@ -309,6 +309,44 @@ describe("npm start, given what it cannot use", () => {
     writeFileSync(join(cwd, "strands", `${Namespace.place(Namespace.make("search"))}.db`), noDatabase)
     return { args: ["-i", g1, "-d", "strands"] }
   }, /strands.search_[0-9a-f]{20}\.db: it is not an SQLite database; name another file/)
+  describe("an address that is neither a PostgreSQL URL nor a directory:", () => {
+    for (
+      const [address, scheme] of [
+        ["mysql://root:secret@localhost/strands", "mysql:"],
+        ["postgresq://user:secret@localhost/strands", "postgresq:"],
+        ["HTTPS://example.com", "HTTPS:"],
+        ["file:strands.db", "file:"],
+        [" postgres://user:secret@localhost/strands", " postgres:"],
+        ["127.0.0.1:5432/strands", "127.0.0.1:"],
+        [":memory:", ":"]
+      ] as const
+    ) {
+      const words = `what begins with "${scheme}" is neither a PostgreSQL URL nor a directory`
+      it.scopedLive(address, () =>
+        Effect.gen(function*() {
+          const cwd = yield* workplace
+          const given = yield* Program.run(["-i", g1, "-d", address], { cwd })
+          const found = yield* Program.run(["-i", g1], { cwd, env: { EFFECT_PROCESSORS_DATABASE: address } })
+          for (const ended of [given, found]) {
+            expect(ended).toMatchObject({ code: 1, signal: null, stdout: "" })
+            expect(ended.stderr.replaceAll(/\s+/g, " ")).toContain(words)
+            expect(ended.stderr.replaceAll(/\s+/g, " ")).toContain("write the path of a directory, or postgres://user:")
+            expect(ended.stderr).not.toMatch(/secret|^\s+at /m)
+          }
+          expect(readdirSync(cwd)).toEqual([])
+        }), runMillis)
+    }
+  })
+  it.scopedLive(
+    "a directory with a colon in its name is one if that is not how it begins",
+    () =>
+      Effect.gen(function*() {
+        const cwd = yield* workplace
+        expect(yield* Program.run(["-i", g1, "-d", "./a:b"], { cwd })).toMatchObject({ code: 0, signal: null })
+        expect(readdirSync(cwd)).toEqual(["a:b"])
+      }),
+    runMillis
+  )
   refuses(
     "a PostgreSQL address that is none",
     () => ({ args: ["-i", g1, "-d", "postgres://localhost"] }),
