@@ -3,9 +3,9 @@
  *
  *     Definition.make("search_index", Schema.Struct({ id: Schema.String, content: Schema.String }), { key: ["id"] })
  *
- * Invariants: names are plain identifiers of at most 63 bytes, no two columns differ in case alone, and none is one that
- * PostgreSQL has in every table; the key has at least one column and none that is nullable; what `unique` and `indexes` name
- * are columns.
+ * Invariants: names are plain identifiers of at most 63 bytes; a table's hides nothing that the framework asks; no two columns
+ * differ in case alone, and none is one that PostgreSQL has in every table; the key has at least one column and none that is
+ * nullable; what `unique` and `indexes` name are columns.
  */
 
 import type * as Schema from "effect/Schema"
@@ -45,6 +45,8 @@ export interface Options {
 const identifier = /^[A-Za-z_][A-Za-z0-9_]{0,62}$/
 const identifiers = "a name is A-Z, a-z, 0-9 and _, no digit first, at most 63 characters"
 const reserved = /^(processor_|sqlite_|pg_)/i
+/** Functions of SQLite that the framework's statements select from: a table of the name takes their place, in any case. */
+const functions = /^(json_each$|pragma_)/i
 /** What every table of PostgreSQL has by itself. */
 const systemColumns: ReadonlySet<string> = new Set(["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"])
 
@@ -53,6 +55,11 @@ export const make = (name: string, schema: Schema.Schema.AnyNoContext, options: 
   if (!identifier.test(name)) throw new TypeError(`${JSON.stringify(name)} cannot name a table: ${identifiers}`)
   if (reserved.test(name)) {
     throw new TypeError(`${name} cannot name a table: processor_, sqlite_ and pg_ begin names that are taken`)
+  }
+  if (functions.test(name)) {
+    throw new TypeError(
+      `${name} cannot name a table: json_each and pragma_ are functions of SQLite, which it would hide`
+    )
   }
   const columns = propertiesOf(name, schema.ast).map(({ isOptional, name: property, type }) => {
     if (typeof property !== "string" || !identifier.test(property)) {

@@ -37,6 +37,14 @@ describe("a definition", () => {
     expect(indexesOf({ unique: [["document", "id"]] })).toEqual([])
   })
 
+  it("may be named as what the statements about it call it, or as what is none of their functions", () => {
+    for (
+      const name of ["t", "v", "excluded", "wanted", "select", "unnest", "json_each_of_mine", "my_pragma_table_info"]
+    ) {
+      expect(Definition.make(name, row, { key: ["id"] }).name).toBe(name)
+    }
+  })
+
   it.each<readonly [string, Schema.Schema.AnyNoContext, Definition.Options, RegExp]>([
     ["a b", row, { key: ["id"] }, /"a b" cannot name a table: a name is A-Z, a-z, 0-9 and _/],
     ["a\"b", row, { key: ["id"] }, /cannot name a table/],
@@ -48,6 +56,14 @@ describe("a definition", () => {
       { key: ["id"] },
       /cannot name a table: processor_, sqlite_ and pg_ begin names that are taken/
     ],
+    ...["json_each", "JSON_Each", "pragma_table_xinfo", "PRAGMA_index_list"].map((name) =>
+      [
+        name,
+        row,
+        { key: ["id"] },
+        new RegExp(`^${name} cannot name a table: json_each and pragma_ are functions of SQLite`)
+      ] as const
+    ),
     ["things", Schema.String, { key: ["id"] }, /no Struct and no Class/],
     ["things", Schema.Record({ key: Schema.String, value: Schema.Int }), { key: ["id"] }, /no Struct and no Class/],
     ["things", Schema.Struct({ "a-b": Schema.Int }), { key: ["a-b"] }, /a-b cannot name a column of things: a name is/],
