@@ -61,9 +61,9 @@ const defaultWords = "governance"
 class Stopped extends Data.TaggedError("Stopped")<{ readonly outcomes: ReadonlyArray<Reactor.Outcome> }> {
   override get message(): string {
     const reasons = new Map<string, Array<string>>()
-    for (const { failure, processor } of this.outcomes) {
-      const reason = Fault.describe(failure)
-      reasons.set(reason, [...reasons.get(reason) ?? [], processor])
+    for (const outcome of this.outcomes) {
+      const reason = Pulse.inWords(outcome) ?? outcome.phase
+      reasons.set(reason, [...reasons.get(reason) ?? [], outcome.processor])
     }
     const lines = Array.from(reasons, ([reason, processors]) => `${processors.join(", ")} stopped: ${reason}`)
     return [...lines, "what was committed before that is kept; put it right, and run again to go on from there"].join(

@@ -33,6 +33,7 @@ import { Source } from "./ingest/Source.js"
 import * as Intermission from "./Intermission.js"
 import type { Dispatch } from "./process/Dispatch.js"
 import type { Dispatcher } from "./process/Dispatcher.js"
+import { Defect } from "./process/Failure.js"
 import * as Fault from "./process/Fault.js"
 import * as Pauses from "./process/Pauses.js"
 import type { Processor, ProcessorName, Services } from "./process/Processor.js"
@@ -95,15 +96,15 @@ export class Reactor extends Context.Tag("effect-processors/Reactor")<Reactor, {
   readonly settled: Effect.Effect<void>
 }>() {}
 
-/** How one subscription stands. */
-export interface Outcome extends Key {
+/** How one subscription stands: its phase, and with it why it is held up, waits or has halted. */
+export type Outcome = Standing & Pulse.State
+
+/** The same whatever it is at. */
+export interface Standing extends Key {
   /** Which of its processor's partitions it follows. */
   readonly partition: Partition.Partition
   /** Where its processor writes, and where its cursor and its dead letters are. */
   readonly namespace: Namespace
-  readonly phase: Pulse.Phase
-  /** Why it halted or waits. */
-  readonly failure: unknown
   readonly position: Position | undefined
   /** Dead letters that wait. */
   readonly waiting: number
@@ -434,21 +435,21 @@ const goesOn = (
 ): Effect.Effect<boolean> =>
   Effect.gen(function*() {
     const whose = { ...pulse.key, partition: pulse.partition }
-    const halt = (failure: unknown) =>
+    const halt = (failure: Pulse.Failure | Defect) =>
       Effect.gen(function*() {
-        pulse.enter("halted", yield* Clock.currentTimeMillis, failure)
+        pulse.enter({ phase: "halted", failure }, yield* Clock.currentTimeMillis)
         yield* report(Incident.Halted({ ...whose, failure }))
         return false
       })
     shared.arrived()
     if (exit === undefined) {
-      pulse.enter("opening", yield* Clock.currentTimeMillis)
+      pulse.enter(Pulse.opening, yield* Clock.currentTimeMillis)
       return true
     }
     if (Exit.isSuccess(exit)) return false
     const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
     // An interruption that gets this far came from within, such as a handler's own fiber; one from outside ends all of it.
-    if (failure === undefined) return yield* halt(Cause.squash(exit.cause))
+    if (failure === undefined) return yield* halt(new Defect({ cause: Cause.squash(exit.cause) }))
     const reaction = react(failure)
     if (reaction === "halt") return yield* halt(failure)
     const reopening = pauses.reopening ??= yield* Pauses.make(settings.reopenings)
@@ -457,7 +458,7 @@ const goesOn = (
     // Where nothing comes there is nothing to commit, and what failed long ago has nothing to do with this.
     const hasStood = pulse.phase === "idle" && now - pulse.sinceMillis >= steadyMillis
     if (hasCommitted || hasStood) yield* Effect.zipRight(reopening.reset, outage.reset)
-    pulse.enter("reopening", now, failure)
+    pulse.enter({ phase: "reopening", failure }, now)
     const waited = yield* (reaction === "wait" ? outage : reopening).next(
       failure,
       (attempt) => report(Incident.Reopening({ ...whose, failure, attempt }))
@@ -509,8 +510,7 @@ const outcome = (pulse: Pulse.Pulse): Outcome => ({
   ...pulse.key,
   partition: pulse.partition,
   namespace: pulse.namespace,
-  phase: pulse.phase,
-  failure: pulse.failure,
+  ...pulse.state,
   position: pulse.position,
   waiting: pulse.parked,
   totals: pulse.totals,

@@ -12,7 +12,6 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
-import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
@@ -42,37 +41,22 @@ import * as Errand from "./store/Errand.js"
 import type { Incident } from "./store/Incident.js"
 import type * as Moves from "./store/Moves.js"
 import * as Narrowing from "./store/Narrowing.js"
+import { NoSuchStart } from "./store/NoSuchStart.js"
 import type * as Permits from "./store/Permits.js"
 import * as Ranges from "./store/Ranges.js"
-import type { TransactionError } from "./store/Transaction.js"
 import * as Reach from "./table/Reach.js"
 import { Meter } from "./vitals/Metrics.js"
-import { Pulse } from "./vitals/Pulse.js"
+import * as Pulse from "./vitals/Pulse.js"
+
+export { NoSuchStart } from "./store/NoSuchStart.js"
 
 /** What ends a subscription before its source ends. */
-export type SubscriptionError = Commit.CommitError | SourceError | TransactionError | NoSuchStart
-
-/** A source has no such place to begin at. Nothing was written: a later start decides anew. */
-export class NoSuchStart extends Data.TaggedError("NoSuchStart")<
-  Cursors.Key & {
-    readonly startFrom: StartFrom
-    /** Where the source ends; `undefined` when it does not say. */
-    readonly head: Position | undefined
-  }
-> {
-  override get message(): string {
-    const what = this.head === undefined
-      ? "the source does not say where it ends; begin at a position"
-      : `the source ends at position ${this.head}`
-    const where = this.startFrom === "current" ? "the head" : `position ${this.startFrom}`
-    return `${this.processor} cannot begin at ${where} of ${this.source}: ${what}`
-  }
-}
+export type SubscriptionError = Pulse.Failure
 
 /** What a reactor adds to a subscription; a subscription that runs by itself needs none of it. */
 export interface Options {
   /** Where the subscription tells how it fares. */
-  readonly pulse?: Pulse
+  readonly pulse?: Pulse.Pulse
   /** Called with each incident, once it is settled. */
   readonly report?: (incident: Incident) => Effect.Effect<void>
   /** What its metrics go by; the processor's name when left out. */
@@ -80,7 +64,7 @@ export interface Options {
   /** Runs around each transaction: how a reactor bounds how many subscriptions commit at once. */
   readonly turn?: Permits.Permits
   /** What keeps batches from being committed yet; default: the processor's own rate. */
-  readonly brake?: Brake.Brake
+  readonly brake?: Brake.Brake<Pulse.Held>
   /** Which partition it follows, and with whom it shares the claiming of cursors; default: all documents, alone. */
   readonly share?: { readonly partition: Partition.Partition; readonly claims: Claims }
   /** What it shares with others; without it, it reads its source by itself. */
@@ -153,9 +137,10 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     const key = { processor: processor.name, source: source.name }
     const turn = options.turn ?? identity
     const { claims, partition } = options.share ?? { claims: new Claims(key, 1, turn), partition: Partition.whole }
-    const pulse = options.pulse ?? new Pulse(key, source.head, yield* Clock.currentTimeMillis, processor.namespace)
+    const pulse = options.pulse ??
+      new Pulse.Pulse(key, source.head, yield* Clock.currentTimeMillis, processor.namespace)
     const vitals = new Vitals(pulse, { name: options.meteredAs ?? processor.name, partition }, options.report)
-    yield* vitals.enter("opening")
+    yield* vitals.enter(Pulse.opening)
     Reach.forget(yield* SqlClient.SqlClient)
     const brake = options.brake ?? Pace.brake(processor.pace.rate)
     const tempo = new Tempo(mostOf(processor), processor.pace.commitMillis)
@@ -176,7 +161,7 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     pulse.opened(owner.cursor)
     const batches = yield* follow(processor, source, owner, tempo, vitals, options.shared)
     vitals.waiting = Effect.suspend(() => Effect.map(batches.waiting, (waiting) => waiting.oldest))
-    const held = (why: unknown) => vitals.enter("held", why)
+    const held = (failure: Pulse.Held) => vitals.enter({ phase: "held", failure })
     /** What was taken and is not committed. */
     let left: Batch.Batch | undefined
     pulse.passed = Effect.suspend(() =>
@@ -187,7 +172,7 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
       ? Effect.void
       : Effect.zipRight(brake.release(nothing(owner.cursor.position), held), Narrowing.releaseHeld(owner))
     const take = Effect.zipRight(
-      vitals.enter("idle"),
+      vitals.enter(Pulse.idle),
       Effect.suspend(() => left === undefined ? batches.take : Effect.succeedSome(left))
     )
     const commit = (batch: Batch.Batch) => {
@@ -206,7 +191,7 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
       begun,
       take,
       commit,
-      ended: vitals.enter("ended")
+      ended: vitals.enter(Pulse.ended)
     }
     return opened
   })
@@ -324,7 +309,7 @@ class Vitals {
   private metered: Meter | undefined = undefined
 
   constructor(
-    private readonly pulse: Pulse,
+    private readonly pulse: Pulse.Pulse,
     private readonly of: { readonly name: string; readonly partition: Partition.Partition },
     private readonly pass: Options["report"]
   ) {
@@ -336,18 +321,18 @@ class Vitals {
     return this.metered ??= new Meter(this.of.name, this.of.partition)
   }
 
-  enter(phase: Pulse["phase"], failure?: unknown): Effect.Effect<void> {
-    return Effect.map(Clock.currentTimeMillis, (now) => this.pulse.enter(phase, now, failure))
+  enter(state: Pulse.State): Effect.Effect<void> {
+    return Effect.map(Clock.currentTimeMillis, (now) => this.pulse.enter(state, now))
   }
 
   /** A transaction begins: a pause between two tries of an operation is over. */
   get trying(): Effect.Effect<void> {
-    return Effect.suspend(() => this.pulse.phase === "retrying" ? this.enter("working") : Effect.void)
+    return Effect.suspend(() => this.pulse.phase === "retrying" ? this.enter(Pulse.working) : Effect.void)
   }
 
   /** Works on a batch. */
   committing<A, E, R>(commit: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
-    return Effect.zipRight(this.enter("working"), commit)
+    return Effect.zipRight(this.enter(Pulse.working), commit)
   }
 
   /** Holds or commits a batch, during which its first operation is the oldest that waits. */
@@ -369,7 +354,7 @@ class Vitals {
     return Effect.suspend(() => {
       this.pulse.committed(commit)
       this.meter.committed(commit)
-      return this.enter("working")
+      return this.enter(Pulse.working)
     })
   }
 
@@ -380,12 +365,10 @@ class Vitals {
 
   report(incident: Incident): Effect.Effect<void> {
     return Effect.suspend(() => {
-      if (incident._tag !== "Waiting" && incident._tag !== "Retrying") return Effect.void
+      const state = heldUpBy(incident)
+      if (state === undefined) return Effect.void
       this.meter.retried()
-      return Effect.zipRight(
-        this.measure,
-        this.enter(incident._tag === "Waiting" ? "waiting" : "retrying", incident.failure)
-      )
+      return Effect.zipRight(this.measure, this.enter(state))
     }).pipe(Effect.zipRight(Effect.suspend(() => this.pass?.(incident) ?? Effect.void)))
   }
 
@@ -399,3 +382,11 @@ class Vitals {
     )
   }
 }
+
+/** The phase that an incident means; `undefined`: none of its own. */
+const heldUpBy = (incident: Incident): Pulse.State | undefined =>
+  incident._tag === "Waiting"
+    ? { phase: "waiting", failure: incident }
+    : incident._tag === "Retrying"
+    ? { phase: "retrying", failure: incident }
+    : undefined

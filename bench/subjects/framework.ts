@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
-import { Ndjson, Reactor } from "../../src/index.js"
+import { Ndjson, Pulse, Reactor } from "../../src/index.js"
 import { report } from "../support/Subject.js"
 import { databaseOf, processorOf } from "./processor.js"
 import type { How } from "./processor.js"
@@ -20,8 +20,8 @@ const [input = "", database = "", how = "many"] = process.argv.slice(2)
 const started = performance.now()
 const program = Effect.gen(function*() {
   const [outcome] = yield* Reactor.run(processorOf(how as How, database, Search.batchOperations))
-  if (outcome?.phase !== "ended") {
-    return yield* Effect.dieMessage(`the subscription ${outcome?.phase}: ${String(outcome?.failure)}`)
+  if (outcome === undefined || outcome.phase !== "ended") {
+    return yield* Effect.dieMessage(`the subscription is ${outcome?.phase}: ${outcome && Pulse.inWords(outcome)}`)
   }
   const sql = yield* SqlClient.SqlClient
   yield* Effect.promise(() =>

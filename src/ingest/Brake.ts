@@ -16,23 +16,26 @@ export interface Released {
   readonly rest: Batch | undefined
 }
 
-export interface Brake {
+export interface Brake<out Why> {
   /** Waits until something of the batch may be committed. `held` is told why, once it is waited for. */
-  readonly release: (batch: Batch, held: (why: unknown) => Effect.Effect<void>) => Effect.Effect<Released>
+  readonly release: (batch: Batch, held: (why: Why) => Effect.Effect<void>) => Effect.Effect<Released>
 }
 
 /** Lets everything go at once. */
-export const none: Brake = { release: (first) => Effect.succeed({ first, rest: undefined }) }
+export const none: Brake<never> = { release: (first) => Effect.succeed({ first, rest: undefined }) }
 
 /** One brake behind another: what the first lets go comes to the second. */
-export const both = (one: Brake, other: Brake): Brake =>
+export const both = <A, B>(one: Brake<A>, other: Brake<B>): Brake<A | B> =>
   one === none ? other : other === none ? one : {
     release: (batch, held) =>
-      Effect.flatMap(one.release(batch, held), (ahead) =>
-        Effect.map(other.release(ahead.first, held), ({ first, rest }) => ({
-          first,
-          rest: rest === undefined ? ahead.rest : joined(rest, ahead.rest)
-        })))
+      Effect.flatMap(
+        one.release(batch, held),
+        (ahead) =>
+          Effect.map(other.release(ahead.first, held), ({ first, rest }) => ({
+            first,
+            rest: rest === undefined ? ahead.rest : joined(rest, ahead.rest)
+          }))
+      )
   }
 
 const joined = (a: Batch, b: Batch | undefined): Batch =>

@@ -6,6 +6,7 @@
  *     commitMillis   what a commit may take: a batch that took longer makes the next ones smaller, see `Tempo`
  */
 
+import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -52,19 +53,17 @@ export const checked = (pace: Pace): Pace => {
 }
 
 /** Why a batch waits that would go beyond the rate. */
-export class Paced {
-  constructor(readonly rate: Rate) {}
-
+export class Paced extends Data.TaggedClass("Paced")<{ readonly rate: Rate }> {
   get message(): string {
     return `its rate is ${this.rate.operations} operations in ${Duration.format(Duration.decode(this.rate.per))}`
   }
 }
 
 /** The brake of a rate, shared by all partitions of a processor. Operations are paid for before they are committed. */
-export const brake = (rate: Rate | undefined): Brake.Brake => {
+export const brake = (rate: Rate | undefined): Brake.Brake<Paced> => {
   if (rate === undefined) return Brake.none
   const perMillis = Duration.toMillis(rate.per)
-  const why = new Paced(rate)
+  const why = new Paced({ rate })
   /** When the bucket will be full again. */
   let fullMillis = -Infinity
   return {

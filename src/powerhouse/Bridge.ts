@@ -75,9 +75,7 @@ export interface Bridge {
 }
 
 /** How a processor of a drive stands. */
-export interface Outcome extends Reactor.Outcome {
-  readonly drive: string
-}
+export type Outcome = Reactor.Outcome & { readonly drive: string }
 
 /** What the handlers of processors need, the client of their namespace aside. */
 export type Services<P extends Reactor.Decided> = Exclude<Processor.Services<P>, SqlClient.SqlClient>

@@ -40,5 +40,11 @@ export type Incident = Data.TaggedEnum<{
   Undeliverable: Key & { readonly id: string; readonly documentId: string; readonly failure: unknown }
 }>
 
+/** An operation that is tried again, with what it failed with last. */
+export type Retrying = Extract<Incident, { readonly _tag: "Retrying" }>
+
+/** What is waited for. */
+export type Waiting = Extract<Incident, { readonly _tag: "Waiting" }>
+
 export const { $is: is, $match: match, Halted, Parked, Reopening, Retrying, Skipped, Undeliverable, Waiting } = Data
   .taggedEnum<Incident>()

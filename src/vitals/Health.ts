@@ -36,7 +36,7 @@ import * as Namespaces from "../store/Namespaces.js"
 import * as Outbox from "../store/Outbox.js"
 import * as Metrics from "./Metrics.js"
 import { Behind } from "./Precedence.js"
-import { Pulses } from "./Pulse.js"
+import { inWords, Pulses } from "./Pulse.js"
 import type { Phase, Pulse, Rebuild } from "./Pulse.js"
 
 export interface Report {
@@ -377,9 +377,11 @@ const examinePulse = (
     )
     const forMillis = now - pulse.sinceMillis
     const stuck = pulse.phase === "working" && now - pulse.beatMillis > limits.stalledAfterMillis
-    const isHeldUp = pulse.phase === "held" && pulse.failure instanceof Behind
-    const isForGood = pulse.failure instanceof Behind && pulse.failure.isForGood
-    const why = pulse.failure === undefined ? "" : `: ${Fault.describe(pulse.failure)}`
+    const { failure } = pulse.state
+    const isHeldUp = failure instanceof Behind
+    const isForGood = isHeldUp && failure.isForGood
+    const reason = inWords(pulse.state)
+    const why = reason === undefined ? "" : `: ${reason}`
     const { rebuild } = pulse
     const complaints = [
       ...(rebuild?.how === "in place"

@@ -33,7 +33,7 @@ export class Behind extends Data.TaggedClass("Behind")<{
 const pauses = { minMillis: 5, maxMillis: 200 }
 
 /** The brake of one subscription. */
-export class Precedence implements Brake.Brake {
+export class Precedence implements Brake.Brake<Behind> {
   private readonly news = Effect.unsafeMakeLatch(false)
   private readonly halt = Effect.unsafeMakeLatch(false)
 
@@ -52,7 +52,7 @@ export class Precedence implements Brake.Brake {
     )
   )
 
-  readonly release: Brake.Brake["release"] = (batch, held) =>
+  readonly release: Brake.Brake<Behind>["release"] = (batch, held) =>
     Effect.gen(this, function*() {
       let told: Behind | undefined
       for (let pauseMillis = pauses.minMillis;; pauseMillis = Math.min(2 * pauseMillis, pauses.maxMillis)) {
@@ -102,7 +102,7 @@ const standing = (pulse: Pulse, at: Position | undefined): Behind =>
     before: pulse.key.processor,
     at,
     isForGood: pulse.phase === "halted" || pulse.isGone() ||
-      (pulse.phase === "held" && pulse.failure instanceof Behind && pulse.failure.isForGood)
+      (pulse.state.failure instanceof Behind && pulse.state.failure.isForGood)
   })
 
 /** What of a batch is at or below a position, and what is left; `undefined` where that is nothing. */

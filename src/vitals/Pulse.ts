@@ -13,11 +13,45 @@ import type * as Option from "effect/Option"
 import type { Namespace } from "../domain/Namespace.js"
 import * as Partition from "../domain/Partition.js"
 import type { Position } from "../domain/Position.js"
+import type { Paced } from "../ingest/Pace.js"
 import type { Source, SourceError } from "../ingest/Source.js"
-import type { Commit } from "../store/Commit.js"
+import type { Defect } from "../process/Failure.js"
+import * as Fault from "../process/Fault.js"
+import type { Commit, CommitError } from "../store/Commit.js"
 import * as Cursors from "../store/Cursors.js"
+import type { Retrying, Waiting } from "../store/Incident.js"
+import type { NoSuchStart } from "../store/NoSuchStart.js"
+import type { TransactionError } from "../store/Transaction.js"
+import type { Behind } from "./Precedence.js"
 
-export type Phase = "opening" | "idle" | "held" | "working" | "retrying" | "waiting" | "reopening" | "ended" | "halted"
+export type Phase = State["phase"]
+
+/** What ends a subscription before its source does. */
+export type Failure = CommitError | SourceError | TransactionError | NoSuchStart
+
+/** Why a batch is not committed yet. */
+export type Held = Behind | Paced
+
+/** What a subscription is at, and why, where it is not working. What a handler failed with is inside, as it is. */
+export type State =
+  | { readonly phase: "opening" | "idle" | "working" | "ended"; readonly failure: undefined }
+  | { readonly phase: "held"; readonly failure: Held }
+  | { readonly phase: "retrying"; readonly failure: Retrying }
+  | { readonly phase: "waiting"; readonly failure: Waiting }
+  | { readonly phase: "reopening"; readonly failure: Failure }
+  /** A `Defect` where its fiber died or was interrupted from within. */
+  | { readonly phase: "halted"; readonly failure: Failure | Defect }
+
+export const opening: State = { phase: "opening", failure: undefined }
+export const idle: State = { phase: "idle", failure: undefined }
+export const working: State = { phase: "working", failure: undefined }
+export const ended: State = { phase: "ended", failure: undefined }
+
+/** Why it is not working, in one line; `undefined` while it is. */
+export const inWords = ({ failure, phase }: State): string | undefined =>
+  failure === undefined
+    ? undefined
+    : Fault.describe(phase === "retrying" || phase === "waiting" ? failure.failure : failure)
 
 /** Counts since the subscription was started, over all its re-openings. */
 export interface Totals {
@@ -50,7 +84,7 @@ export interface Rebuild {
 
 /** One subscription's pulse. Written by the subscription alone, read by anyone. */
 export class Pulse {
-  phase: Phase = "opening"
+  state: State = opening
   /** When the phase began, in milliseconds since 1970. */
   sinceMillis: number
   /** When the loop last showed that it is alive. */
@@ -65,8 +99,6 @@ export class Pulse {
   replayFailure: unknown = undefined
   /** Up to where it was handled once, before a rebuild in place. */
   private replayThrough: Position | undefined = undefined
-  /** Why it is not working, in the phases `held`, `retrying`, `waiting`, `reopening` and `halted`. */
-  failure: unknown = undefined
   /** The timestamp of the oldest operation that was read and is not committed. */
   oldestWaiting: Effect.Effect<string | undefined> = Effect.succeed(undefined)
   /** The position up to which it has committed all that it wants: where its cursor is, or further. */
@@ -92,11 +124,14 @@ export class Pulse {
     this.beatMillis = nowMillis
   }
 
-  enter(phase: Phase, nowMillis: number, failure?: unknown): void {
-    if (phase !== this.phase) this.sinceMillis = nowMillis
-    this.phase = phase
+  get phase(): Phase {
+    return this.state.phase
+  }
+
+  enter(state: State, nowMillis: number): void {
+    if (state.phase !== this.phase) this.sinceMillis = nowMillis
+    this.state = state
     this.beatMillis = nowMillis
-    this.failure = failure
   }
 
   /** Set while its tables are projected anew. */

@@ -181,7 +181,7 @@ describe("two brakes", () => {
   it.effect("let go what both do, and what is left is the rest of the batch in order", () =>
     Effect.gen(function*() {
       const strand = (position: number) => ({ position }) as unknown as Batch["strands"][number]
-      const cutAt = (at: number): Brake.Brake => ({
+      const cutAt = (at: number): Brake.Brake<never> => ({
         release: ({ operations, position, strands }) =>
           Effect.succeed({
             first: { strands: strands.slice(0, at), position, operations: Math.min(at, operations) },

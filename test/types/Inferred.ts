@@ -3,6 +3,7 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Match from "effect/Match"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import type { Generated, InsertResult } from "kysely"
@@ -21,7 +22,7 @@ import {
   Subscription,
   Wait
 } from "../../src/index.js"
-import type { Commit, Namespace, Retraction } from "../../src/index.js"
+import type { Commit, Incident, Namespace, Retraction } from "../../src/index.js"
 import { BadInput, RateLimited, Todo, Translator, Undecided } from "./Undecided.js"
 
 type Equals<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false
@@ -177,6 +178,63 @@ const outcomes = Reactor.run(ByBatchDecided)
 check<Equals<Effect.Effect.Success<typeof outcomes>, ReadonlyArray<Reactor.Outcome>>>()
 check<Equals<Effect.Effect.Context<typeof outcomes>, Namespace.Namespaces | Source.Source>>()
 check<Equals<Effect.Effect.Error<typeof outcomes>, Layer.Layer.Error<typeof reactor>>>()
+
+// Why a subscription is not working: told by its tag without a cast, and narrower once its phase is known.
+type Ending =
+  | "CommitUnknown"
+  | "CursorConflict"
+  | "Fenced"
+  | "Halted"
+  | "MalformedSource"
+  | "NoSuchStart"
+  | "RolledBack"
+  | "SourceShortened"
+  | "SourceTruncated"
+  | "SourceUnavailable"
+  | "SqlError"
+  | "SuppliedOnce"
+check<
+  Equals<
+    NonNullable<Reactor.Outcome["failure"]>["_tag"],
+    Ending | "Behind" | "Defect" | "Paced" | "Retrying" | "Waiting"
+  >
+>()
+export const why = (outcome: Reactor.Outcome): string => {
+  switch (outcome.phase) {
+    case "halted": {
+      check<Equals<typeof outcome.failure, Subscription.SubscriptionError | Failure.Defect>>()
+      return Match.value(outcome.failure).pipe(
+        Match.tag("Halted", ({ at, fault }) => `${fault} ${at?.documentId}`),
+        Match.tag("Fenced", ({ owner }) => `it is ${owner}'s`),
+        Match.tag("SourceShortened", ({ after, reason }) => `${after} ${reason}`),
+        Match.orElse((rest) => {
+          check<Equals<typeof rest["_tag"], Exclude<Ending, "Fenced" | "Halted" | "SourceShortened"> | "Defect">>()
+          return rest.message
+        })
+      )
+    }
+    case "reopening": {
+      check<Equals<typeof outcome.failure, Subscription.SubscriptionError>>()
+      return outcome.failure.message
+    }
+    case "held": {
+      check<Equals<typeof outcome.failure["_tag"], "Behind" | "Paced">>()
+      return outcome.failure.message
+    }
+    case "retrying": {
+      check<Equals<typeof outcome.failure, Incident.Retrying>>()
+      return `${outcome.failure.subject.documentId} ${outcome.failure.attempt}`
+    }
+    case "waiting": {
+      check<Equals<typeof outcome.failure, Incident.Waiting>>()
+      return outcome.failure.fault
+    }
+    default: {
+      check<Equals<typeof outcome.failure, undefined>>()
+      return outcome.phase
+    }
+  }
+}
 
 // Processors of a list whose length is not known.
 const many: ReadonlyArray<typeof ByBatchDecided> = [ByBatchDecided]

@@ -76,6 +76,11 @@ const refusals: { readonly [file: string]: ReadonlyArray<ReadonlyArray<string>> 
     ["'number' is not assignable to type 'string'"],
     ["'Dispatch' is not assignable to type 'never'"]
   ],
+  "outcome-misread": [
+    ["'\"Halt\"' have no overlap"],
+    ["'Paced' is missing"],
+    ["'message' does not exist on type"]
+  ],
   "permit-misspelt": [
     ["'\"schemas\"'", "Permit"],
     ["'\"CREATE EXTENSON\"' is not assignable to type 'Kind'"]
