@@ -113,14 +113,9 @@ export interface Admitted {
   readonly superseded: number
 }
 
-/** An append that is not. `isSpoilt` when the standing has taken in operations of it, so that it has to be read again. */
-export interface Refused {
-  readonly refusal: Refusal
-  readonly isSpoilt: boolean
-}
-
-/** Decides about one append, and moves the standing on. */
-export const admit = ({ drafts }: Prepared, standing: Standing): Either.Either<Admitted, Refused> => {
+/** Decides about one append, and moves the standing on if it is admitted. */
+export const admit = ({ drafts }: Prepared, standing: Standing): Either.Either<Admitted, Refusal> => {
+  const revocations: Array<() => void> = []
   const entries: Array<Entry> = []
   const known: Array<Place> = []
   const counts = { redelivered: 0, superseded: 0 }
@@ -138,16 +133,28 @@ export const admit = ({ drafts }: Prepared, standing: Standing): Either.Either<A
       }
       const refusal = refusalOf(strand, operation, stream, placement, standing.hashes.get(stream))
       if (refusal !== undefined) {
-        return Either.left({ refusal, isSpoilt: fresh.length > 0 || entries.length > 0 })
+        for (const revoke of revocations.toReversed()) revoke()
+        return Either.left(refusal)
       }
-      stream.advance(operation)
-      standing.hashes.set(stream, operation.hash)
+      revocations.push(take(stream, operation, standing.hashes))
       fresh.push(i)
     }
     if (lastKnown !== undefined) known.push({ ...streamOf(strand), index: lastKnown })
     entries.push(...entriesOf(draft, fresh))
   }
   return Either.right({ entries, known, ...counts })
+}
+
+/** Moves a stream on, and returns what takes that back. */
+const take = (stream: StreamProgress, operation: Operation, hashes: Standing["hashes"]): () => void => {
+  const hash = hashes.get(stream)
+  const revoke = stream.advanceRevocably(operation)
+  hashes.set(stream, operation.hash)
+  return () => {
+    revoke()
+    if (hash === undefined) hashes.delete(stream)
+    else hashes.set(stream, hash)
+  }
 }
 
 const streamOf = ({ branch, documentId, scope }: Stream): Stream => ({ documentId, scope, branch })

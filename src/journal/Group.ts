@@ -94,29 +94,16 @@ interface Decided {
   readonly progress: Progress.Progress
 }
 
-/** Decides about all, and once more about the others whenever a refused one has left its traces in what is known. */
+/** Decides about all, one after another: who was refused has left no trace in what is known. */
 const decide = (
   log: Log.Log,
   key: Key,
   appends: ReadonlyArray<Admission.Prepared>
 ): Effect.Effect<Decided, SqlError, SqlClient.SqlClient> =>
-  Effect.gen(function*() {
-    const refused = new Map<Admission.Prepared, Admission.Refusal>()
-    for (;;) {
-      const standing = yield* stand(log, key, appends.filter((append) => !refused.has(append)))
-      const decisions: Array<Decided["decisions"][number]> = []
-      for (const append of appends) {
-        const before = refused.get(append)
-        const decision = before === undefined
-          ? Admission.admit(append, standing)
-          : Either.left({ refusal: before, isSpoilt: false })
-        if (Either.isLeft(decision)) refused.set(append, decision.left.refusal)
-        if (Either.isLeft(decision) && decision.left.isSpoilt) break
-        decisions.push(Either.mapLeft(decision, ({ refusal }) => refusal))
-      }
-      if (decisions.length === appends.length) return { decisions, progress: standing.progress }
-    }
-  })
+  Effect.map(stand(log, key, appends), (standing) => ({
+    decisions: appends.map((append) => Admission.admit(append, standing)),
+    progress: standing.progress
+  }))
 
 /** What the database knows of the streams of these appends. */
 const stand = (

@@ -138,6 +138,22 @@ export class StreamProgress {
     this.record(operation, fingerprint(operation))
   }
 
+  /** {@link advance}, and what takes it back, provided that all that was recorded since was taken back before. */
+  advanceRevocably(operation: Identity): () => void {
+    const { head, headSkip } = this
+    const page = pageOf(operation.index)
+    const slot = this.pages.get(page)?.[operation.index % pageSize]
+    const unchanged = [page, pageOf(head)].filter((each) => !this.changed.has(each))
+    this.advance(operation)
+    return () => {
+      if (slot === undefined) this.pages.delete(page)
+      else this.pages.get(page)![operation.index % pageSize] = slot
+      for (const each of unchanged) this.changed.delete(each)
+      this.head = head
+      this.headSkip = headSkip
+    }
+  }
+
   private slotAt(index: number): string {
     return this.pages.get(pageOf(index))?.[index % pageSize] ?? emptySlot
   }
