@@ -399,6 +399,32 @@ describe("a slow follower", () => {
       expect(yield* relay.standing).toMatchObject({ attached: 3, laggards: 0 })
     }))
 
+  it.scoped("that reads by itself moves its cursor behind so many unwanted strands, however far positions are apart", () =>
+    Effect.gen(function*() {
+      const feed = yield* Feed.make("feed")
+      const source: Context.Tag.Service<Source.Source> = {
+        ...feed.source,
+        strands: (after) =>
+          Stream.range(Number(after >> 20n) + 1, 300_000).pipe(
+            Stream.map((n) => ({ ...unplaced(), position: position(BigInt(n) << 20n) })),
+            Stream.rechunk(100),
+            Stream.concat(Stream.never)
+          ),
+        distance: (from, to) => Number((to - from) >> 20n)
+      }
+      const relay = yield* Relay.make(source)
+      const arrived = relay.expect()
+      const head = yield* relay.follow({ ...following("z"), after: position(300_000n << 20n) })
+      const late = yield* relay.follow(following("z", { operations: 500, unwanted: 3_000 }))
+      arrived()
+      yield* Effect.forkScoped(head.take)
+      const batch = yield* next(late)
+      expect(batch.strands).toEqual([])
+      expect(Number(batch.position >> 20n)).toBeGreaterThanOrEqual(3_000)
+      expect(Number(batch.position >> 20n)).toBeLessThan(4_000)
+      expect(yield* relay.standing).toMatchObject({ attached: 1, laggards: 1 })
+    }))
+
   it.scoped("that reads by itself gives its turn up after a batch, and after a while if it keeps it", () =>
     Effect.gen(function*() {
       const feed = yield* Feed.make("feed")
