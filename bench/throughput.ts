@@ -22,6 +22,7 @@ const emmettPg = { program: "subjects/emmett-postgresql.js", mayStopEarly: true,
 const emmettSqlite = { program: "subjects/emmett-sqlite.js", mayStopEarly: true, prefilled: true } as const
 
 const oursTable = { ...ours, name: "ours, a table operation a row", how: "table" }
+const oursTableMany = { ...ours, name: "ours, a table operation a batch", how: "tableMany" }
 const oursMany = { ...ours, name: "ours, one statement a batch", how: "many" }
 const handMany = { ...hand, name: "by hand, one statement a batch", how: "many" }
 const oursOne = { ...ours, name: "ours, one statement a row", how: "one" }
@@ -47,6 +48,7 @@ const hand4One = { ...backfillByHand, name: `by hand, from a journal, 4 writers,
 
 const contenders: ReadonlyArray<Contest.Contender> = [
   { ...oursTable, dialect: "sqlite" },
+  { ...oursTableMany, dialect: "sqlite" },
   { ...oursMany, dialect: "sqlite" },
   { ...handMany, dialect: "sqlite" },
   { ...oursOne, dialect: "sqlite" },
@@ -58,6 +60,7 @@ const contenders: ReadonlyArray<Contest.Contender> = [
   { ...live, dialect: "pglite" },
   { ...pages, dialect: "pglite" },
   { ...oursTable, dialect: "pg" },
+  { ...oursTableMany, dialect: "pg" },
   { ...oursMany, dialect: "pg" },
   { ...handMany, dialect: "pg" },
   { ...oursOne, dialect: "pg", mayStopEarly: true },
@@ -110,6 +113,8 @@ const ratiosOf = (entries: ReadonlyArray<Contest.Entry>) => {
   const all = (dialect: "sqlite" | "pg", powerhouseOn: Result.Ratio["dialect"]) => [
     ratio(dialect, oursTable, handOne),
     ratio(dialect, oursTable, handMany),
+    ratio(dialect, oursTableMany, handOne),
+    ratio(dialect, oursTableMany, handMany),
     ratio(dialect, oursMany, handMany),
     ratio(dialect, oursOne, handOne),
     ratio(dialect, oursOne, loopOne),

@@ -2,7 +2,7 @@
  * Ours: the search index as a processor, on the layers with their default durability: SQLite with WAL and synchronous=FULL,
  * PostgreSQL with the server's own.
  *
- *     node framework.js <strands.ndjson> <file or URL> many|one|table
+ *     node framework.js <strands.ndjson> <file or URL> many|one|table|tableMany
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"

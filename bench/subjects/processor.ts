@@ -30,8 +30,8 @@ export const databaseOf = (
     isPostgres(database) ? Postgres.layer({ url: Redacted.make(database) }) : Sqlite.layer({ filename: database })
   )
 
-/** One statement for all operations of a commit, one for each, or a table operation for each. */
-export type How = "many" | "one" | "table"
+/** One statement for all operations of a commit, or one for each; a table operation for each, or one for all. */
+export type How = "many" | "one" | "table" | "tableMany"
 
 const SearchIndex = Table.make(
   "search_index",
@@ -63,6 +63,8 @@ export const processorOf = (
         )
         const done: Effect.Effect<unknown, SqlError, SqlClient.SqlClient> = how === "table"
           ? Effect.forEach(rows, SearchIndex.upsert, { discard: true })
+          : how === "tableMany"
+          ? SearchIndex.upsertAll(rows)
           : how === "many"
           ? sql.unsafe(upsertMany, many(Search.fold(rows)))
           : Effect.forEach(rows, (row) => sql.unsafe(upsertOne, Search.one(row)), { discard: true })
