@@ -18,6 +18,7 @@ import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { once } from "./domain/Once.js"
 import * as Partition from "./domain/Partition.js"
 import type { Position } from "./domain/Position.js"
 import * as Slice from "./domain/Slice.js"
@@ -337,11 +338,12 @@ class Vitals {
 
   /** Holds or commits a batch, during which its first operation is the oldest that waits. */
   during<A, E, R>(batch: Batch.Batch, commit: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    const oldest = batch.strands[0]?.operations[0]?.timestamp
     return Effect.suspend(() => {
-      this.working = batch.strands[0]?.operations[0]?.timestamp
+      this.working = oldest
       return this.measure
     }).pipe(
-      Effect.zipRight(commit),
+      Effect.zipRight(once(commit)),
       Effect.ensuring(Effect.suspend(() => {
         this.working = undefined
         return this.measure

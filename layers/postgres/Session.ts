@@ -16,6 +16,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type * as Pg from "pg"
+import { taking } from "../../src/domain/Once.js"
 import type { Committer, Sent } from "../../src/store/Flight.js"
 import type { Teller } from "../../src/table/Bulk.js"
 import * as Int8 from "./Int8.js"
@@ -123,17 +124,22 @@ export class Session implements Committer, Teller {
   }
 
   private send(text: string, values: ReadonlyArray<unknown>, rowMode?: "array"): Effect.Effect<Answer, SqlError> {
-    const sent = Effect.uninterruptible(Effect.withFiberRuntime<Answer, SqlError>((fiber) => {
+    const sent = Effect.withFiberRuntime<Answer, SqlError>((fiber) => {
       const safeIntegers = Context.get(fiber.currentContext, SqlClient.SafeIntegers)
-      return Effect.async<Answer, SqlError>((resume) =>
-        this.ask(
-          [text, values],
-          { rowMode, safeIntegers },
-          (error, answer) => resume(error === undefined ? Effect.succeed(answer!) : Effect.fail(error))
-        )
-      )
-    }))
+      return this.answerTo(taking([text, values]), { rowMode, safeIntegers })
+    })
     return Effect.suspend(() => this.isBeginning ? Effect.zipRight(this.begin, sent) : sent)
+  }
+
+  /** By itself, so that what `Effect.async` is given does not reach the values. */
+  private answerTo(taken: () => Sent | undefined, options: Asking): Effect.Effect<Answer, SqlError> {
+    return Effect.uninterruptible(Effect.async<Answer, SqlError>((resume) =>
+      this.ask(
+        taken()!,
+        options,
+        (error, answer) => resume(error === undefined ? Effect.succeed(answer!) : Effect.fail(error))
+      )
+    ))
   }
 
   /** Begins a transaction that was to begin with the next statement. */
@@ -148,27 +154,35 @@ export class Session implements Committer, Teller {
    * transaction they fail as well, and the first failure is the one that tells.
    */
   private sendTogether(statements: ReadonlyArray<Sent>): Effect.Effect<ReadonlyArray<Answer>, SqlError> {
-    return Effect.uninterruptible(Effect.withFiberRuntime((fiber) => {
+    return Effect.withFiberRuntime((fiber) => {
       const safeIntegers = Context.get(fiber.currentContext, SqlClient.SafeIntegers)
-      return Effect.async<ReadonlyArray<Answer>, SqlError>((resume) => {
-        const errors: Array<SqlError | undefined> = []
-        const answers: Array<Answer> = []
-        let left = statements.length
-        this.pipeline(true)
-        // One write for all of them: each would cost as much by itself.
-        const socket = socketOf(this.client)
-        socket?.cork()
-        statements.forEach((statement, i) =>
-          this.ask(statement, { safeIntegers }, (error, answer) => {
-            errors[i] = error
-            if (answer !== undefined) answers[i] = answer
-            if (--left > 0) return
-            const first = errors.find((each) => each !== undefined)
-            resume(first === undefined ? Effect.succeed(answers) : Effect.fail(first))
-          })
-        )
-        socket?.uncork()
-      })
+      return this.answersTo(taking(statements), { safeIntegers })
+    })
+  }
+
+  private answersTo(
+    taken: () => ReadonlyArray<Sent> | undefined,
+    options: Asking
+  ): Effect.Effect<ReadonlyArray<Answer>, SqlError> {
+    return Effect.uninterruptible(Effect.async<ReadonlyArray<Answer>, SqlError>((resume) => {
+      const statements = taken()!
+      const errors: Array<SqlError | undefined> = []
+      const answers: Array<Answer> = []
+      let left = statements.length
+      this.pipeline(true)
+      // One write for all of them: each would cost as much by itself.
+      const socket = socketOf(this.client)
+      socket?.cork()
+      statements.forEach((statement, i) =>
+        this.ask(statement, options, (error, answer) => {
+          errors[i] = error
+          if (answer !== undefined) answers[i] = answer
+          if (--left > 0) return
+          const first = errors.find((each) => each !== undefined)
+          resume(first === undefined ? Effect.succeed(answers) : Effect.fail(first))
+        })
+      )
+      socket?.uncork()
     }))
   }
 
@@ -204,7 +218,7 @@ export class Session implements Committer, Teller {
 
   private ask(
     [text, values]: Sent,
-    { rowMode, safeIntegers }: { readonly rowMode?: "array" | undefined; readonly safeIntegers: boolean },
+    { rowMode, safeIntegers }: Asking,
     told: (error: SqlError | undefined, answer?: Answer) => void
   ): void {
     // What fails behind something that was told fails because of that.
@@ -361,6 +375,12 @@ const strayed = (schema: string, path: string | undefined) =>
   )
 
 /** A `pg` result, or one for each statement of a text that holds several. */
+/** How values are to come back. */
+interface Asking {
+  readonly rowMode?: "array" | undefined
+  readonly safeIntegers: boolean
+}
+
 type Answer = Pg.QueryResult | ReadonlyArray<Pg.QueryResult>
 
 const rowsOf = (answer: Answer): ReadonlyArray<object> =>

@@ -19,6 +19,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Stream from "effect/Stream"
 import { Worker } from "node:worker_threads"
+import { taking } from "../../src/domain/Once.js"
 import type * as Flight from "../../src/store/Flight.js"
 import { coded, codeOf } from "./Code.js"
 import type { Pragma } from "./DatabaseFile.js"
@@ -156,16 +157,24 @@ export class Thread implements Flight.Carrier {
   }
 
   private ask(calls: ReadonlyArray<Call>): Effect.Effect<ReadonlyArray<unknown>, SqlError> {
+    return this.answersTo(taking(calls), calls.some(isEnd))
+  }
+
+  /** By itself, so that what `Effect.async` is given does not reach the parameters. */
+  private answersTo(
+    taken: () => ReadonlyArray<Call> | undefined,
+    ends: boolean
+  ): Effect.Effect<ReadonlyArray<unknown>, SqlError> {
     return Effect.async((resume) => {
       const id = ++this.last
       const isFirst = this.begin !== undefined
-      const refusal = this.post(id, calls)
+      const refusal = this.post(id, taken()!)
       if (refusal !== undefined) return resume(Effect.fail(refusal))
       this.untold = 0
       if (this.waiting.size === 0) this.worker.ref()
       this.isInside = true
       this.waiting.set(id, (answers) => {
-        if (Either.isRight(answers) && calls.some(isEnd)) this.isInside = false
+        if (Either.isRight(answers) && ends) this.isInside = false
         resume(isFirst ? Either.map(answers, (all) => all.slice(1)) : answers)
       })
     })

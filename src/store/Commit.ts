@@ -24,6 +24,7 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import { once } from "../domain/Once.js"
 import type { Operation } from "../domain/Operation.js"
 import * as Partition from "../domain/Partition.js"
 import type { Position } from "../domain/Position.js"
@@ -168,105 +169,115 @@ export type Outcome =
   /** It needs more in memory than may be there at once. */
   | { readonly _tag: "TooMuch" }
 
+const Outcome = Data.taggedEnum<Outcome>()
+
 /**
  * Tries a segment until the database has given its answer: committed, or refused because of an operation. What is
  * `decided` about the one operation of a segment is carried out instead of running the handler.
  */
-export const attempt = <R>(
+export const attempt = Effect.fnUntraced(function*<R>(
   owner: Owner<R>,
   segment: Segment.Segment,
   decided: Sentence | undefined
-): Effect.Effect<Outcome, CommitError, R | SqlClient.SqlClient> =>
-  Effect.gen(function*() {
-    const pauses = yield* Pauses.make(patience)
-    let isExact = false
-    let seat = seatFor(owner, segment, decided)
-    let documents: Rewrite.Documents = new Map()
-    for (let tries = 1;; tries++) {
-      const started = yield* Clock.currentTimeMillis
-      const errand = new Errand()
-      const trial: Trial = { attempt: new Attempt(), isExact, errand, fold: undefined, isBlind: false, done: undefined }
-      const isOffered = tries === 1 && decided === undefined && owner.habits?.isOffered(segment.operations) === true
-      const spanned = <A, E, R2>(effect: Effect.Effect<A, E, R2>) =>
-        Effect.withSpan(effect, "processor.commit", {
-          captureStackTrace: false,
-          attributes: {
-            processor: owner.cursor.processor,
-            source: owner.cursor.source,
-            partition: (owner.partition ?? Partition.whole).number,
-            operations: segment.operations
-          }
-        })
-      const alone = spanned(
-        transaction(write(owner, segment, decided, documents, trial), isOffered ? errand : undefined)
-      )
-      const { operations, strands } = segment
-      const committed = seat === undefined || isOffered
-        ? owner.turn(alone)
-        : seat.join(
-          {
-            follower: owner.cursor,
-            strands,
-            operations,
-            work: (boarding) => spanned(board(owner, segment, trial, boarding))
-          },
-          alone,
-          owner.turn
-        )
-      const exit = yield* Effect.exit(Effect.map(committed, () => trial.done!))
-      if (Exit.isSuccess(exit)) return yield* settle(owner, segment, exit.value, trial, started)
-      if (Cause.isInterrupted(exit.cause)) return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
-      const error = Option.getOrElse(
-        Cause.failureOption(exit.cause),
-        () => new Defect({ cause: Cause.squash(exit.cause) })
-      )
-      if (error instanceof Dispersed) {
-        seat = undefined
-        continue
-      }
-      if (errand.isTaken && !(error instanceof CommitUnknown)) {
-        owner.habits?.failed()
-        yield* Effect.logDebug("an errand failed and is run again", Fault.describe(error))
-        continue
-      }
-      if (error instanceof Rewrite.Needed) {
-        const read = yield* Effect.either(readDocuments(owner, segment, error))
-        if (Either.isRight(read)) documents = new Map([...documents, ...read.right])
-        else if (read.left._tag === "TooMuch") return { _tag: "TooMuch" }
-        else return { _tag: "Poison", failure: read.left, culprit: Segment.find(segment, read.left) }
-        continue
-      }
-      if (error instanceof Cursors.Fenced || error instanceof Cursors.CursorConflict) return yield* Effect.fail(error)
-      const fault = error instanceof CommitUnknown
-        ? "unknown"
-        : error instanceof RolledBack
-        ? "drift"
-        : Fault.classify(error)
-      const tell = (times: number) =>
-        owner.report(Incident.Waiting({ ...keyOf(owner), fault, failure: error, attempt: times, isReplay: false }))
-      if (fault === "unknown") {
-        yield* tell(tries)
-        if (trial.done !== undefined && (yield* isCommitted(owner, trial.done))) {
-          return yield* settle(owner, segment, trial.done, trial, started)
-        }
-        yield* pauses.next(error, () => Effect.void)
-      } else if (fault === "infrastructure") {
-        yield* pauses.next(error, tell)
-      } else if (fault === "conflict") {
-        // One is nothing to speak of; a transaction that keeps losing should be heard of.
-        if (tries % 20 === 0) yield* tell(tries)
-        yield* Effect.sleep(Math.min(tries, 100))
-      } else if ((fault === "poison" || fault === "drift") && (trial.isBlind || trial.fold?.failure !== undefined)) {
-        // Which operation is to blame, and whether any is, shows when each table operation is a statement of its own.
-        isExact = true
-      } else if (fault === "poison") {
-        const culprit = trial.attempt.current
-        return { _tag: "Poison", failure: error, culprit: Segment.holdsOnce(segment, culprit) ? culprit : undefined }
-      } else {
-        return yield* new Halted({ ...keyOf(owner), fault, at: undefined, cause: error })
-      }
+) {
+  const pauses = yield* Pauses.make(patience)
+  let isExact = false
+  let seat = seatFor(owner, segment, decided)
+  let documents: Rewrite.Documents = new Map()
+  for (let tries = 1;; tries++) {
+    const started = yield* Clock.currentTimeMillis
+    const errand = new Errand()
+    const trial: Trial = {
+      attempt: new Attempt(),
+      isExact,
+      errand,
+      kept: { fold: undefined },
+      isBlind: false,
+      done: undefined
     }
-  })
+    const isOffered = tries === 1 && decided === undefined && owner.habits?.isOffered(segment.operations) === true
+    const spanned = <A, E, R2>(effect: Effect.Effect<A, E, R2>) =>
+      Effect.withSpan(once(effect), "processor.commit", {
+        captureStackTrace: false,
+        attributes: {
+          processor: owner.cursor.processor,
+          source: owner.cursor.source,
+          partition: (owner.partition ?? Partition.whole).number,
+          operations: segment.operations
+        }
+      })
+    // Spans and scopes keep what they were closed with, so what was written is told by the trial.
+    const body = Effect.asVoid(write(owner, segment, decided, documents, trial))
+    const alone = spanned(transaction(once(body), isOffered ? errand : undefined))
+    const { operations, strands } = segment
+    const committed = seat === undefined || isOffered
+      ? owner.turn(alone)
+      : seat.join(
+        {
+          follower: owner.cursor,
+          strands,
+          operations,
+          work: (boarding) => spanned(board(owner, segment, trial, boarding))
+        },
+        alone,
+        owner.turn
+      )
+    const exit = yield* Effect.exit(Effect.map(committed, () => trial.done!))
+    if (Exit.isSuccess(exit)) return yield* settle(owner, segment, exit.value, trial, started)
+    if (Cause.isInterrupted(exit.cause)) return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
+    const error = Option.getOrElse(
+      Cause.failureOption(exit.cause),
+      () => new Defect({ cause: Cause.squash(exit.cause) })
+    )
+    if (error instanceof Dispersed) {
+      seat = undefined
+      continue
+    }
+    if (errand.isTaken && !(error instanceof CommitUnknown)) {
+      owner.habits?.failed()
+      yield* Effect.logDebug("an errand failed and is run again", Fault.describe(error))
+      continue
+    }
+    if (error instanceof Rewrite.Needed) {
+      const read = yield* Effect.either(readDocuments(owner, segment, error))
+      if (Either.isRight(read)) documents = new Map([...documents, ...read.right])
+      else if (read.left._tag === "TooMuch") return Outcome.TooMuch()
+      else return Outcome.Poison({ failure: read.left, culprit: Segment.find(segment, read.left) })
+      continue
+    }
+    if (error instanceof Cursors.Fenced || error instanceof Cursors.CursorConflict) return yield* Effect.fail(error)
+    const fault = error instanceof CommitUnknown
+      ? "unknown"
+      : error instanceof RolledBack
+      ? "drift"
+      : Fault.classify(error)
+    const tell = (times: number) =>
+      owner.report(Incident.Waiting({ ...keyOf(owner), fault, failure: error, attempt: times, isReplay: false }))
+    if (fault === "unknown") {
+      yield* tell(tries)
+      if (trial.done !== undefined && (yield* isCommitted(owner, trial.done))) {
+        return yield* settle(owner, segment, trial.done, trial, started)
+      }
+      yield* pauses.next(error, () => Effect.void)
+    } else if (fault === "infrastructure") {
+      yield* pauses.next(error, tell)
+    } else if (fault === "conflict") {
+      // One is nothing to speak of; a transaction that keeps losing should be heard of.
+      if (tries % 20 === 0) yield* tell(tries)
+      yield* Effect.sleep(Math.min(tries, 100))
+    } else if (
+      (fault === "poison" || fault === "drift") && (trial.isBlind || trial.kept.fold?.failure !== undefined)
+    ) {
+      // Which operation is to blame, and whether any is, shows when each table operation is a statement of its own.
+      isExact = true
+    } else if (fault === "poison") {
+      const culprit = trial.attempt.current
+      return Outcome.Poison({ failure: error, culprit: Segment.holdsOnce(segment, culprit) ? culprit : undefined })
+    } else {
+      return yield* new Halted({ ...keyOf(owner), fault, at: undefined, cause: error })
+    }
+  }
+})
 
 /** How a segment may go with those of others: as long as nothing but its operations is in question. */
 const seatFor = <R>(
@@ -305,7 +316,7 @@ interface Trial {
   /** What shows whether the commits of this owner may be run elsewhere. */
   readonly errand: Errand
   /** What holds table operations back. */
-  fold: Fold | undefined
+  readonly kept: { fold: Fold | undefined }
   /** Whether the last statements go with COMMIT, so that a failure does not tell which of them it is of. */
   isBlind: boolean
   done: Written | undefined
@@ -332,101 +343,103 @@ const isCommitted = <R>(owner: Owner<R>, { cursor }: Written) =>
   )
 
 /** The body of the transaction. */
-const write = <R>(
+const write = Effect.fnUntraced(function*<R>(
   owner: Owner<R>,
   segment: Segment.Segment,
   decided: Sentence | undefined,
   documents: Rewrite.Documents,
   trial: Trial
-) =>
-  Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    const keepsHistory = owner.coping !== undefined
-    const loading = Progress.loading(sql, owner.cursor, segment.strands, { keepsHistory })
-    const [held, progress] = yield* holdFor(owner, segment, loading)
-    const states = owner.coping === undefined || owner.handler.states === undefined || owner.handler.states.size === 0
-      ? undefined
-      : yield* States.load(held, owner.handler.states, segment.strands)
-    const rewrite = owner.coping === undefined
-      ? undefined
-      : new Rewrite.Rewrite(owner.coping.history, held, progress, documents, states)
-    if (rewrite !== undefined) {
-      yield* Progress.more(progress, held, Rewrite.besides(progress, segment.strands, documents))
-    }
-    const fromLetters = Segment.isFromLetters(segment)
-    const queues = held.parked === 0 || fromLetters
-      ? new Map<string, Letters.Queue>()
-      : yield* Letters.queues(held, segment.strands)
-    const blocking = fromLetters ? yield* Letters.firstBlocking(held, segment.strands) : new Map<string, bigint>()
-    // What is set aside, or left out with all that it takes back, asks for nothing.
-    if (rewrite !== undefined && decided?.verdict._tag !== "Park" && decided?.isBare !== true) {
-      const open = segment.strands.filter(({ documentId }) => queues.get(documentId)?.isBlocked !== true)
-      yield* blaming(segment, trial, rewrite.begin(open))
-    }
-    const sifted = sift(segment, { progress, queues, blocking, rewrite }, owner.policy, decided)
-    if (sifted.halted !== undefined) {
-      trial.attempt.current = sifted.halted.operation
-      return yield* Effect.fail(sifted.halted.failure)
-    }
-    const outgoing = new Outgoing(held, trial.attempt)
-    const plan = rewrite === undefined || decided?.isBare === true
-      ? Rewrite.straight(sifted.strands, sifted.operations)
-      : yield* blaming(segment, trial, rewrite.plan(sifted.strands, sifted.operations))
-    trial.attempt.states = states
-    if (plan.runs.length > 0) {
-      const handled = handle(owner, segment, plan, states, trial, outgoing)
-      yield* Segment.isReplayed(segment, held) ? Effect.provideService(handled, Replaying, true) : handled
-    }
-    const departure = owner.fenced && !trial.isExact ? yield* Flight.departure : undefined
-    trial.isBlind = departure !== undefined
-    if (departure === undefined && trial.fold !== undefined) yield* trial.fold.sendLast
-    if (states !== undefined) {
-      yield* decided?.isBare === true
-        ? States.forget(held, segment.strands.map(({ documentId }) => documentId))
-        : blaming(segment, trial, States.save(held, states))
-    }
-    yield* Letters.append(held, sifted.drafts)
-    const released = yield* Letters.remove(held, sifted.done)
-    for (const { failure, ordinal } of sifted.failedAgain) yield* Letters.failedAgain(held, ordinal, failure)
-    const saving = Progress.saving(sql, held, progress)
-    if (!owner.fenced) yield* Flight.send(saving)
-    const position = fromLetters ? held.position : segment.position
-    const letters = { written: sifted.drafts.length, removed: released }
-    let cursor: Cursors.Cursor
-    if (departure !== undefined) {
-      const [moving, moved] = yield* Cursors.advancing(held, position, letters)
-      const rows = trial.fold === undefined ? [] : yield* trial.fold.takeLast
-      departure([...rows, ...[...saving, moving].map((statement) => statement.compile())])
-      cursor = moved
-    } else {
-      cursor = owner.fenced
-        ? yield* Cursors.advance(held, position, letters, saving)
-        : yield* Cursors.countParked(held, -released)
-    }
-    trial.done = { cursor, sifted, plan, released, dispatched: outgoing.messages, together: 1 }
-    return trial.done
-  })
+) {
+  const sql = yield* SqlClient.SqlClient
+  const keepsHistory = owner.coping !== undefined
+  const loading = Progress.loading(sql, owner.cursor, segment.strands, { keepsHistory })
+  const [held, progress] = yield* holdFor(owner, segment, loading)
+  const states = owner.coping === undefined || owner.handler.states === undefined || owner.handler.states.size === 0
+    ? undefined
+    : yield* States.load(held, owner.handler.states, segment.strands)
+  const rewrite = owner.coping === undefined
+    ? undefined
+    : new Rewrite.Rewrite(owner.coping.history, held, progress, documents, states)
+  if (rewrite !== undefined) {
+    yield* Progress.more(progress, held, Rewrite.besides(progress, segment.strands, documents))
+  }
+  const fromLetters = Segment.isFromLetters(segment)
+  const queues = held.parked === 0 || fromLetters
+    ? new Map<string, Letters.Queue>()
+    : yield* Letters.queues(held, segment.strands)
+  const blocking = fromLetters ? yield* Letters.firstBlocking(held, segment.strands) : new Map<string, bigint>()
+  // What is set aside, or left out with all that it takes back, asks for nothing.
+  if (rewrite !== undefined && decided?.verdict._tag !== "Park" && decided?.isBare !== true) {
+    const open = segment.strands.filter(({ documentId }) => queues.get(documentId)?.isBlocked !== true)
+    yield* blaming(segment, trial, rewrite.begin(open))
+  }
+  const sifted = sift(segment, { progress, queues, blocking, rewrite }, owner.policy, decided)
+  if (sifted.halted !== undefined) {
+    trial.attempt.current = sifted.halted.operation
+    return yield* Effect.fail(sifted.halted.failure)
+  }
+  const outgoing = new Outgoing(held, trial.attempt)
+  const plan = rewrite === undefined || decided?.isBare === true
+    ? Rewrite.straight(sifted.strands, sifted.operations)
+    : yield* blaming(segment, trial, rewrite.plan(sifted.strands, sifted.operations))
+  trial.attempt.states = states
+  if (plan.runs.length > 0) {
+    const handled = handle(owner, segment, plan, states, trial, outgoing)
+    yield* Segment.isReplayed(segment, held) ? Effect.provideService(handled, Replaying, true) : handled
+  }
+  const departure = owner.fenced && !trial.isExact ? yield* Flight.departure : undefined
+  trial.isBlind = departure !== undefined
+  if (departure === undefined && trial.kept.fold !== undefined) yield* trial.kept.fold.sendLast
+  if (states !== undefined) {
+    yield* decided?.isBare === true
+      ? States.forget(held, segment.strands.map(({ documentId }) => documentId))
+      : blaming(segment, trial, States.save(held, states))
+  }
+  yield* Letters.append(held, sifted.drafts)
+  const released = yield* Letters.remove(held, sifted.done)
+  for (const { failure, ordinal } of sifted.failedAgain) yield* Letters.failedAgain(held, ordinal, failure)
+  const saving = Progress.saving(sql, held, progress)
+  if (!owner.fenced) yield* Flight.send(saving)
+  const position = fromLetters ? held.position : segment.position
+  const letters = { written: sifted.drafts.length, removed: released }
+  let cursor: Cursors.Cursor
+  if (departure !== undefined) {
+    const [moving, moved] = yield* Cursors.advancing(held, position, letters)
+    const rows = trial.kept.fold === undefined ? [] : yield* trial.kept.fold.takeLast
+    departure([...rows, ...[...saving, moving].map((statement) => statement.compile())])
+    cursor = moved
+  } else {
+    cursor = owner.fenced
+      ? yield* Cursors.advance(held, position, letters, saving)
+      : yield* Cursors.countParked(held, -released)
+  }
+  trial.done = { cursor, sifted, plan, released, dispatched: outgoing.messages, together: 1 }
+  return trial.done
+})
 
 /** What a commit writes that goes with those of others. One that has anything to set aside goes alone. */
-const board = <R>(
+const board = Effect.fnUntraced(function*<R>(
   owner: Owner<R>,
   segment: Segment.Segment,
   trial: Trial,
   { departs, held, progress, together }: Boarding
-): Effect.Effect<Done, unknown, R | SqlClient.SqlClient> =>
-  Effect.gen(function*() {
-    const standing = { progress, queues: new Map<string, Letters.Queue>(), blocking: new Map(), rewrite: undefined }
-    const sifted = sift(segment, standing, owner.policy, undefined)
-    if (sifted.halted !== undefined || sifted.drafts.length > 0) return yield* new Dispersed()
-    const outgoing = new Outgoing(held, trial.attempt)
-    const plan = Rewrite.straight(sifted.strands, sifted.operations)
-    if (plan.runs.length > 0) yield* handle(owner, segment, plan, undefined, trial, outgoing)
-    if (!departs && trial.fold !== undefined) yield* trial.fold.sendLast
-    const { position } = segment
-    const cursor = Cursors.movedTo(held, position, { written: 0, removed: 0 })
-    trial.done = { cursor, sifted, plan, released: 0, dispatched: outgoing.messages, together }
-    return { position, last: departs && trial.fold !== undefined ? yield* trial.fold.takeLast : [] }
-  })
+) {
+  const standing = { progress, queues: new Map<string, Letters.Queue>(), blocking: new Map(), rewrite: undefined }
+  const sifted = sift(segment, standing, owner.policy, undefined)
+  if (sifted.halted !== undefined || sifted.drafts.length > 0) return yield* new Dispersed()
+  const outgoing = new Outgoing(held, trial.attempt)
+  const plan = Rewrite.straight(sifted.strands, sifted.operations)
+  if (plan.runs.length > 0) yield* handle(owner, segment, plan, undefined, trial, outgoing)
+  if (!departs && trial.kept.fold !== undefined) yield* trial.kept.fold.sendLast
+  const { position } = segment
+  const cursor = Cursors.movedTo(held, position, { written: 0, removed: 0 })
+  trial.done = { cursor, sifted, plan, released: 0, dispatched: outgoing.messages, together }
+  const done: Done = {
+    position,
+    last: departs && trial.kept.fold !== undefined ? yield* trial.kept.fold.takeLast : []
+  }
+  return done
+})
 
 /**
  * Runs the handler. When this succeeds, what it sends is in the database, and what it writes through tables is there or kept
@@ -449,12 +462,9 @@ const handle = <R>(
     },
     { discard: true }
   )
-  const begun = (fold: Fold) => {
-    trial.fold = fold
-  }
   const folded = trial.isExact
     ? handled
-    : folding(handled, begun, { counter: trial.errand, end: (fold) => fold.seal })
+    : folding(handled, keeping(trial.kept), { counter: trial.errand, end: sealing })
   const written = Effect.zipRight(
     folded,
     Effect.suspend(() => trial.errand.failure === undefined ? Effect.void : Effect.fail(trial.errand.failure))
@@ -466,6 +476,12 @@ const handle = <R>(
     R | SqlClient.SqlClient
   >
 }
+
+// By themselves, so that they reach nothing else of a commit (see `Once`).
+const keeping = (kept: Trial["kept"]) => (fold: Fold) => {
+  kept.fold = fold
+}
+const sealing = (fold: Fold) => fold.seal
 
 /** Notes which operation of the segment a failure names, where it names one. */
 const blaming = <A, E, R>(segment: Segment.Segment, trial: Trial, effect: Effect.Effect<A, E, R>) =>
@@ -515,58 +531,56 @@ const replaying = <E, R>(handled: Effect.Effect<void, E, R>): Effect.Effect<void
  * The owner's cursor or, beside a running owner, that of the document whose letters these are; and the progress as it is
  * once that is held: both are asked for at once.
  */
-const holdFor = <R>(
+const holdFor = Effect.fnUntraced(function*<R>(
   owner: Owner<R>,
   { strands: [first] }: Segment.Segment,
   { progressOf, statements }: ReturnType<typeof Progress.loading>
-) =>
-  Effect.gen(function*() {
-    if (owner.fenced) {
-      const [held, answers] = yield* Cursors.holdAnd(owner.cursor, statements)
-      return [held, progressOf(answers)] as const
-    }
-    const slice = first === undefined ? owner.cursor.slices.first : Slice.of(first.documentId)
-    const found = yield* Cursors.settled(owner.cursor, slice)
-    return found === undefined
-      ? yield* new Cursors.CursorConflict({ ...keyOf(owner), expected: "a cursor", found: "nothing" })
-      : [found, progressOf(yield* Flight.send(statements))] as const
-  })
+) {
+  if (owner.fenced) {
+    const [held, answers] = yield* Cursors.holdAnd(owner.cursor, statements)
+    return [held, progressOf(answers)] as const
+  }
+  const slice = first === undefined ? owner.cursor.slices.first : Slice.of(first.documentId)
+  const found = yield* Cursors.settled(owner.cursor, slice)
+  return found === undefined
+    ? yield* new Cursors.CursorConflict({ ...keyOf(owner), expected: "a cursor", found: "nothing" })
+    : [found, progressOf(yield* Flight.send(statements))] as const
+})
 
 /** Takes the transaction's outcome as done: moves the owner's cursor and tells what happened. */
-const settle = <R>(
+const settle = Effect.fnUntraced(function*<R>(
   owner: Owner<R>,
   segment: Segment.Segment,
   { cursor, dispatched, plan, released, sifted, together }: Written,
   trial: Trial,
   started: number
-): Effect.Effect<Outcome> =>
-  Effect.gen(function*() {
-    owner.cursor = cursor
-    if (trial.fold?.hasReached !== false) trial.errand.statements++
-    owner.habits?.committed(trial.errand, segment.operations)
-    const key = keyOf(owner)
-    for (const setback of sifted.parked) yield* owner.report(Incident.Parked({ ...key, ...setback }))
-    for (const setback of sifted.skipped) yield* owner.report(Incident.Skipped({ ...key, ...setback }))
-    yield* owner.committed({
-      ...key,
-      position: cursor.position,
-      sequence: cursor.sequence,
-      operations: plan.operations,
-      redelivered: sifted.redelivered,
-      superseded: sifted.superseded + plan.withheld,
-      replayed: plan.replayed,
-      parked: sifted.parked.length,
-      queued: sifted.drafts.length - sifted.parked.length + sifted.failedAgain.length,
-      skipped: sifted.skipped.length,
-      released,
-      waiting: cursor.parked,
-      dispatched,
-      together,
-      durationMillis: (yield* Clock.currentTimeMillis) - started,
-      handled: trial.attempt.handled
-    })
-    return { _tag: "Committed", stirred: Segment.isFromLetters(segment) ? [] : Array.from(sifted.stirred) }
+) {
+  owner.cursor = cursor
+  if (trial.kept.fold?.hasReached !== false) trial.errand.statements++
+  owner.habits?.committed(trial.errand, segment.operations)
+  const key = keyOf(owner)
+  for (const setback of sifted.parked) yield* owner.report(Incident.Parked({ ...key, ...setback }))
+  for (const setback of sifted.skipped) yield* owner.report(Incident.Skipped({ ...key, ...setback }))
+  yield* owner.committed({
+    ...key,
+    position: cursor.position,
+    sequence: cursor.sequence,
+    operations: plan.operations,
+    redelivered: sifted.redelivered,
+    superseded: sifted.superseded + plan.withheld,
+    replayed: plan.replayed,
+    parked: sifted.parked.length,
+    queued: sifted.drafts.length - sifted.parked.length + sifted.failedAgain.length,
+    skipped: sifted.skipped.length,
+    released,
+    waiting: cursor.parked,
+    dispatched,
+    together,
+    durationMillis: (yield* Clock.currentTimeMillis) - started,
+    handled: trial.attempt.handled
   })
+  return Outcome.Committed({ stirred: Segment.isFromLetters(segment) ? [] : Array.from(sifted.stirred) })
+})
 
 /** Repeats a read until the database answers it. A failure that does not pass by itself halts. */
 export const persist = <A, R, R2>(

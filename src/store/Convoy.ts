@@ -17,7 +17,6 @@
  */
 
 import * as SqlClient from "@effect/sql/SqlClient"
-import type { SqlError } from "@effect/sql/SqlError"
 import type { Statement } from "@effect/sql/Statement"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -31,6 +30,7 @@ import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import { dialectOf } from "../domain/Dialect.js"
 import * as Elapsed from "../domain/Elapsed.js"
+import { once } from "../domain/Once.js"
 import type { Position } from "../domain/Position.js"
 import type { Sent } from "../table/Bulk.js"
 import * as Crowd from "./Crowd.js"
@@ -186,7 +186,17 @@ class Rider {
   /** Whether it was called off before. */
   private isGone = false
 
-  constructor(readonly seat: Seat, readonly part: Part<unknown, never>) {}
+  constructor(readonly seat: Seat, private wanted: Part<unknown, never> | undefined) {}
+
+  /** What it wants made. Not asked for once it was let go of. */
+  get part(): Part<unknown, never> {
+    return this.wanted!
+  }
+
+  /** Its part is done, or is done elsewhere: who still waits with it in hand keeps none of its operations (see `Once`). */
+  letGo(): void {
+    this.wanted = undefined
+  }
 
   /** It is told once. False if it has gone. */
   tell(word: Word): boolean {
@@ -242,29 +252,36 @@ export const make = (leadersMax: number): Effect.Effect<Convoy, never, SqlClient
     ): Effect.Effect<void, Dispersed | CommitUnknown | E, R> =>
       turn(Effect.suspend((): Effect.Effect<void, Dispersed | CommitUnknown | E, R> => {
         const aboard = gather(rider)
-        return aboard.length === 1
-          ? Effect.asVoid(alone)
-          : Effect.provideService(carry(aboard), SqlClient.SqlClient, sql)
+        if (aboard.length > 1) return Effect.provideService(carry(aboard), SqlClient.SqlClient, sql)
+        rider.letGo()
+        return Effect.asVoid(alone)
       }))
 
-    return {
-      join: (seat, part, alone, turn) =>
-        Effect.uninterruptibleMask((restore) => {
-          // Each part is run by the fiber that has joined, in its own context.
-          const rider = new Rider(seat, part as Part<unknown, never>)
-          const leading = Effect.ensuring(restore(lead(rider, alone, turn)), passOn)
-          if (leaders < most) {
-            leaders++
-            return leading
-          }
-          line.add(rider)
-          return restore(Deferred.await(rider.called)).pipe(
-            Effect.onInterrupt(() => leaves(rider, line, passOn)),
-            Effect.flatMap((word) =>
-              word === "lead" ? leading : word === "ended" ? Deferred.await(rider.over) : ride(rider, word, restore)
-            )
+    const join = <E, R>(rider: Rider, alone: Effect.Effect<unknown, E, R>, turn: Permits.Permits) =>
+      Effect.uninterruptibleMask((restore) => {
+        const leading = Effect.ensuring(restore(lead(rider, alone, turn)), passOn)
+        if (leaders < most) {
+          leaders++
+          return leading
+        }
+        line.add(rider)
+        return restore(Deferred.await(rider.called)).pipe(
+          Effect.onInterrupt(() => leaves(rider, line, passOn)),
+          Effect.flatMap((word) =>
+            word === "lead" ? leading : word === "ended" ? Deferred.await(rider.over) : ride(rider, word, restore)
           )
-        })
+        )
+      })
+
+    return {
+      join: <E, R, E2, R2>(
+        seat: Seat,
+        part: Part<E, R>,
+        alone: Effect.Effect<unknown, E2, R2>,
+        turn: Permits.Permits
+      ): Effect.Effect<void, Dispersed | CommitUnknown | E2, R | R2> =>
+        // Each part is run by the fiber that has joined, in its own context.
+        Effect.suspend(() => join(new Rider(seat, part as Part<unknown, never>), alone, turn))
     }
   })
 
@@ -294,7 +311,7 @@ const ride = (
 
 /** The part, on its lease. */
 const worked = ({ part }: Rider, call: Call): Effect.Effect<Done, unknown> =>
-  Effect.provideService(part.work(call), SqlClient.TransactionConnection, [call.lease, 0])
+  Effect.provideService(once(part.work(call)), SqlClient.TransactionConnection, [call.lease, 0])
 
 /** Takes all to their ends, and says to each which that is. */
 const carry = (
@@ -311,6 +328,7 @@ const carry = (
         if (Exit.isSuccess(exit)) rider.seat.arrived()
         yield* Deferred.done(rider.over, outcome)
         rider.tell("ended")
+        rider.letGo()
       }
       return yield* outcome
     })
@@ -333,59 +351,58 @@ const verdictOf = (
 }
 
 /** The body of the transaction. The first of those aboard is whose fiber this is. */
-const body = (
+const body = Effect.fnUntraced(function*(
   aboard: ReadonlyArray<Rider>,
   trip: Trip
-): Effect.Effect<void, Dispersed | SqlError, SqlClient.SqlClient> =>
-  Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    const lease = yield* leased
-    const holding = Crowd.holding(sql, aboard.map(({ part }) => part.follower))
-    const loading = Progress.loadingAll(sql, aboard.map(({ part }) => part))
-    const answers = yield* Flight.send([...holding.statements, ...loading.statements])
-    const held = holding.heldOf(answers.slice(0, holding.statements.length))
-    // Whose cursor is not where it was finds out by itself.
-    if (held === undefined) return yield* dispersed(aboard)
-    const progress = loading.progressOf(answers.slice(holding.statements.length))
-    const departure = yield* Flight.departure
-    const done: Array<Done> = []
-    for (const [i, rider] of aboard.entries()) {
-      const call: Call = {
-        held: held[i]!,
-        progress: progress[i]!,
-        departs: departure !== undefined,
-        together: aboard.length,
-        lease: lease.part(),
-        handled: yield* Deferred.make<Exit.Exit<Done, unknown>>()
-      }
-      trip.call = call
-      if (trip.isLate) return yield* dispersed(aboard)
-      // Who is late goes on by itself, without the others; only the leader is called off, which all would wait for.
-      const exit = i === 0
-        ? yield* Effect.exit(Effect.raceFirst(worked(rider, call), Deferred.await(trip.late)))
-        : rider.tell(call)
-        ? yield* Deferred.await(call.handled)
-        : calledOff
-      call.lease.end()
-      if (Exit.isFailure(exit)) return yield* dispersed([rider])
-      if (lease.lost !== undefined) return yield* dispersed([rider])
-      done.push(exit.value)
+) {
+  const sql = yield* SqlClient.SqlClient
+  const lease = yield* leased
+  const holding = Crowd.holding(sql, aboard.map(({ part }) => part.follower))
+  const loading = Progress.loadingAll(sql, aboard.map(({ part }) => part))
+  const answers = yield* Flight.send([...holding.statements, ...loading.statements])
+  const held = holding.heldOf(answers.slice(0, holding.statements.length))
+  // Whose cursor is not where it was finds out by itself.
+  if (held === undefined) return yield* dispersed(aboard)
+  const progress = loading.progressOf(answers.slice(holding.statements.length))
+  const departure = yield* Flight.departure
+  const done: Array<Done> = []
+  for (const [i, rider] of aboard.entries()) {
+    const call: Call = {
+      held: held[i]!,
+      progress: progress[i]!,
+      departs: departure !== undefined,
+      together: aboard.length,
+      lease: lease.part(),
+      handled: yield* Deferred.make<Exit.Exit<Done, unknown>>()
     }
-    const saving = Progress.savingAll(
-      sql,
-      aboard.map(({ part }, i) => ({ key: part.follower, progress: progress[i]! }))
-    )
-    const passages = done.map(({ position }, i) => ({ from: held[i]!, position }))
-    if (departure !== undefined) {
-      const moving = Crowd.moving(sql, passages, yield* Clock.currentTimeMillis)
-      departure([...done.flatMap(({ last }) => last), ...[...saving, ...moving].map(sentOf)])
-    } else {
-      yield* Flight.send(saving)
-      const moved = yield* Crowd.moveEach(passages)
-      if (moved.includes(undefined)) return yield* dispersed(aboard)
-    }
-    trip.isWritten = true
-  })
+    trip.call = call
+    if (trip.isLate) return yield* dispersed(aboard)
+    // Who is late goes on by itself, without the others; only the leader is called off, which all would wait for.
+    const exit = i === 0
+      ? yield* Effect.exit(Effect.raceFirst(worked(rider, call), Deferred.await(trip.late)))
+      : rider.tell(call)
+      ? yield* Deferred.await(call.handled)
+      : calledOff
+    call.lease.end()
+    if (Exit.isFailure(exit)) return yield* dispersed([rider])
+    if (lease.lost !== undefined) return yield* dispersed([rider])
+    done.push(exit.value)
+  }
+  const saving = Progress.savingAll(
+    sql,
+    aboard.map(({ part }, i) => ({ key: part.follower, progress: progress[i]! }))
+  )
+  const passages = done.map(({ position }, i) => ({ from: held[i]!, position }))
+  if (departure !== undefined) {
+    const moving = Crowd.moving(sql, passages, yield* Clock.currentTimeMillis)
+    departure([...done.flatMap(({ last }) => last), ...[...saving, ...moving].map(sentOf)])
+  } else {
+    yield* Flight.send(saving)
+    const moved = yield* Crowd.moveEach(passages)
+    if (moved.includes(undefined)) return yield* dispersed(aboard)
+  }
+  trip.isWritten = true
+})
 
 /** The convoy has failed for some, which go alone for a while. */
 const dispersed = (some: ReadonlyArray<Rider>): Effect.Effect<never, Dispersed> =>

@@ -277,26 +277,21 @@ export const hold = (
   Effect.map(holdAnd(expected, []), ([held]) => held)
 
 /** {@link hold}, with the answers to `others`: questions that are asked as soon as it is locked, wherever it may be. */
-export const holdAnd = (
+export const holdAnd = Effect.fnUntraced(function*(
   expected: Cursor,
   others: ReadonlyArray<Statement<object>>
-): Effect.Effect<
-  readonly [held: Cursor, answers: ReadonlyArray<ReadonlyArray<object>>],
-  SqlError | Fenced | CursorConflict,
-  SqlClient.SqlClient
-> =>
-  Effect.gen(function*() {
-    const { first } = expected.slices
-    const [rows, ...answers] = yield* Flight.send([
-      selection(yield* SqlClient.SqlClient, expected, { first, last: first }, true),
-      ...others
-    ])
-    const row = (rows as ReadonlyArray<Row> | undefined)?.[0]
-    const found = row === undefined ? undefined : fromRow(expected, row)
-    return found !== undefined && isWhere(found, expected)
-      ? [found, answers]
-      : yield* Effect.flatMap(refusal(expected, found), Effect.fail)
-  })
+) {
+  const { first } = expected.slices
+  const [rows, ...answers] = yield* Flight.send([
+    selection(yield* SqlClient.SqlClient, expected, { first, last: first }, true),
+    ...others
+  ])
+  const row = (rows as ReadonlyArray<Row> | undefined)?.[0]
+  const found = row === undefined ? undefined : fromRow(expected, row)
+  return found !== undefined && isWhere(found, expected)
+    ? [found, answers] as const
+    : yield* Effect.flatMap(refusal(expected, found), Effect.fail)
+})
 
 /**
  * {@link hold} for cursors that lie side by side: all of them, or none. Where there are others now than `expected` names,
@@ -319,63 +314,62 @@ export const holdAll = (
  * Moves the cursor to `position` and counts dead letters that came and went, if it is still where `held` says. The last
  * statement of a commit: a transaction that has failed without anyone noticing fails here. `others` are sent right before it.
  */
-export const advance = (
+export const advance = Effect.fnUntraced(function*(
   held: Cursor,
   position: Position.Position,
   letters: Letters,
   others: ReadonlyArray<Statement<object>> = []
-): Effect.Effect<Cursor, SqlError | Fenced | CursorConflict, SqlClient.SqlClient> =>
-  Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    const now = yield* Clock.currentTimeMillis
-    const moved = sql<{ readonly parked: number }>`
+) {
+  const sql = yield* SqlClient.SqlClient
+  const now = yield* Clock.currentTimeMillis
+  const moved = sql<{ readonly parked: number }>`
       UPDATE processor_cursor
       SET position = ${position}, sequence = sequence + 1, parked = parked + ${letters.written - letters.removed},
         letters = letters + ${letters.written}, updated_at_ms = ${now}
       WHERE processor = ${held.processor} AND source = ${held.source} AND first_slice = ${held.slices.first}
         AND epoch = ${held.epoch} AND sequence = ${held.sequence} AND position = ${held.position}
       RETURNING parked`
-    const answers = yield* Flight.send([...others, moved])
-    const row = (answers.at(-1) as ReadonlyArray<{ readonly parked: number }> | undefined)?.[0]
-    if (row === undefined) {
-      const found = yield* selectOne(held, held.slices.first, false)
-      return yield* Effect.flatMap(refusal(held, found), Effect.fail)
-    }
-    return { ...movedTo(held, position, letters), parked: row.parked }
-  })
+  const answers = yield* Flight.send([...others, moved])
+  const row = (answers.at(-1) as ReadonlyArray<{ readonly parked: number }> | undefined)?.[0]
+  if (row === undefined) {
+    const found = yield* selectOne(held, held.slices.first, false)
+    return yield* Effect.flatMap(refusal(held, found), Effect.fail)
+  }
+  const cursor: Cursor = { ...movedTo(held, position, letters), parked: row.parked }
+  return cursor
+})
 
 /**
  * The statement of {@link advance} for one who does not wait for its answer, and the cursor as it is after it. Where the
  * cursor is not where `held` says it fails, with nothing that would tell: only the transaction's own body could have moved it.
  */
-export const advancing = (
+export const advancing = Effect.fnUntraced(function*(
   held: Cursor,
   position: Position.Position,
   letters: Letters
-): Effect.Effect<readonly [statement: Statement<object>, moved: Cursor], never, SqlClient.SqlClient> =>
-  Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    const now = yield* Clock.currentTimeMillis
-    const parked = letters.written - letters.removed
-    const isThere = sql`epoch = ${held.epoch} AND sequence = ${held.sequence} AND position = ${held.position}`
-    const where = sql`
+) {
+  const sql = yield* SqlClient.SqlClient
+  const now = yield* Clock.currentTimeMillis
+  const parked = letters.written - letters.removed
+  const isThere = sql`epoch = ${held.epoch} AND sequence = ${held.sequence} AND position = ${held.position}`
+  const where = sql`
       processor = ${held.processor} AND source = ${held.source} AND first_slice = ${held.slices.first}`
-    const rest = sql`
+  const rest = sql`
       position = ${position}, parked = parked + ${parked}, letters = letters + ${letters.written}, updated_at_ms = ${now}`
-    const moving = sql.onDialectOrElse({
-      // Fails by the column that takes no NULL; a row that was locked by BEGIN IMMEDIATE is there.
-      sqlite: () =>
-        sql`UPDATE processor_cursor SET sequence = CASE WHEN ${isThere} THEN sequence + 1 END, ${rest} WHERE ${where}`,
-      // Fails by dividing by zero.
-      orElse: () =>
-        sql`
+  const moving = sql.onDialectOrElse({
+    // Fails by the column that takes no NULL; a row that was locked by BEGIN IMMEDIATE is there.
+    sqlite: () =>
+      sql`UPDATE processor_cursor SET sequence = CASE WHEN ${isThere} THEN sequence + 1 END, ${rest} WHERE ${where}`,
+    // Fails by dividing by zero.
+    orElse: () =>
+      sql`
         WITH moved AS (
           UPDATE processor_cursor SET sequence = sequence + 1, ${rest} WHERE ${where} AND ${isThere} RETURNING 1
         )
         SELECT 1 / COUNT(*) FROM moved`
-    })
-    return [moving, movedTo(held, position, letters)]
   })
+  return [moving, movedTo(held, position, letters)] as const
+})
 
 /** Dead letters that came and went. */
 interface Letters {

@@ -15,6 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { Dialect } from "../domain/Dialect.js"
+import { once } from "../domain/Once.js"
 import * as Statements from "../process/Statements.js"
 import type { Teller } from "../table/Bulk.js"
 import { isFailure, promptOf } from "../table/Prompt.js"
@@ -25,7 +26,7 @@ export class Lease implements Flight.Carrier, Flight.Departing, Prompting {
   private broke: SqlError | undefined = undefined
   private readonly parts: Array<Lease> = []
   /** What goes with COMMIT. */
-  last: ReadonlyArray<Flight.Sent> = []
+  private last: ReadonlyArray<Flight.Sent> = []
   readonly prompt: Prompt | undefined
   private ended = false
   /** The text that was let through last: a handler sends the same one again and again. */
@@ -57,6 +58,13 @@ export class Lease implements Flight.Carrier, Flight.Departing, Prompting {
     return part
   }
 
+  /** What goes with COMMIT, for whoever sends it. */
+  takeLast(): ReadonlyArray<Flight.Sent> {
+    const { last } = this
+    this.last = []
+    return last
+  }
+
   /** Refuses whatever comes from now on. */
   end(): void {
     this.ended = true
@@ -64,10 +72,12 @@ export class Lease implements Flight.Carrier, Flight.Departing, Prompting {
   }
 
   private guard<A>(text: string, statement: () => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
-    return Effect.uninterruptible(Effect.suspend(() => {
+    return Effect.suspend(() => {
       const refusal = this.refusal(text)
-      return refusal === undefined ? Effect.catchAllCause(statement(), this.broken) : Effect.fail(refusal)
-    }))
+      return refusal === undefined
+        ? Effect.uninterruptible(Effect.catchAllCause(once(statement()), this.broken))
+        : Effect.fail(refusal)
+    })
   }
 
   /** What {@link guard} comes to, where the answer is there at once. */
@@ -120,15 +130,15 @@ export class Lease implements Flight.Carrier, Flight.Departing, Prompting {
     this.guard(sql, () => this.connection.executeUnprepared(sql, params, transformRows))
 
   executeTogether: Flight.Carrier["executeTogether"] = (statements) =>
-    Effect.uninterruptible(Effect.suspend(() => {
+    Effect.suspend(() => {
       const { connection } = this
       const refusal = this.refusalOf(statements)
       if (refusal !== undefined) return Effect.fail(refusal)
       const sent = Flight.isCarrier(connection)
         ? connection.executeTogether(statements)
         : Effect.forEach(statements, ([text, parameters]) => connection.execute(text, parameters, undefined))
-      return Effect.catchAllCause(sent, this.broken)
-    }))
+      return Effect.uninterruptible(Effect.catchAllCause(once(sent), this.broken))
+    })
 
   /** What takes statements that are not waited for, where there is something that does. */
   get teller(): Teller | undefined {

@@ -68,43 +68,42 @@ export const letters = <R>(
   )
 
 /** Works a list of segments off, narrowing those that fail. */
-const segments = <R>(owner: Owner<R>, first: ReadonlyArray<Segment.Segment>) =>
-  Effect.gen(function*() {
-    const retries = new Retries(owner.policy)
-    const work: Array<Work> = []
-    const push = (next: ReadonlyArray<Segment.Segment>) => {
-      for (const segment of next.toReversed()) work.push({ segment, failure: Option.none(), isBare: false })
+const segments = Effect.fnUntraced(function*<R>(owner: Owner<R>, first: ReadonlyArray<Segment.Segment>) {
+  const retries = new Retries(owner.policy)
+  const work: Array<Work> = []
+  const push = (next: ReadonlyArray<Segment.Segment>) => {
+    for (const segment of next.toReversed()) work.push({ segment, failure: Option.none(), isBare: false })
+  }
+  push(first)
+  for (let item = work.pop(); item !== undefined; item = work.pop()) {
+    const { failure, isBare, segment } = item
+    const decided = Option.isNone(failure)
+      ? undefined
+      : yield* sentence(owner, segment, failure.value, retries, isBare)
+    const outcome = yield* attempt(owner, segment, decided)
+    if (outcome._tag === "Committed") {
+      for (const documentId of outcome.stirred) yield* release(owner, documentId)
+    } else if (outcome._tag === "TooMuch") {
+      push(Segment.halves(segment))
+    } else if (decided?.verdict._tag === "Skip" && owner.coping !== undefined && !isBare) {
+      // What it takes back cannot be carried out either.
+      work.push({ segment, failure, isBare: true })
+    } else if (decided !== undefined || segment.operations === 0) {
+      // Not the handler was refused but what we write ourselves, and would be again.
+      const at = decided === undefined ? undefined : subjectOf(segment)
+      return yield* new Halted({ ...keyOf(owner), fault: "drift", at, cause: outcome.failure })
+    } else if (segment.operations === 1) {
+      work.push({ segment, failure: Option.some(outcome.failure), isBare: false })
+    } else if (outcome.culprit === undefined) {
+      push(Segment.halves(segment))
+    } else {
+      const { after, before, itself } = Segment.around(segment, outcome.culprit)
+      push(after)
+      work.push({ segment: itself, failure: Option.some(outcome.failure), isBare: false })
+      push(before)
     }
-    push(first)
-    for (let item = work.pop(); item !== undefined; item = work.pop()) {
-      const { failure, isBare, segment } = item
-      const decided = Option.isNone(failure)
-        ? undefined
-        : yield* sentence(owner, segment, failure.value, retries, isBare)
-      const outcome = yield* attempt(owner, segment, decided)
-      if (outcome._tag === "Committed") {
-        for (const documentId of outcome.stirred) yield* release(owner, documentId)
-      } else if (outcome._tag === "TooMuch") {
-        push(Segment.halves(segment))
-      } else if (decided?.verdict._tag === "Skip" && owner.coping !== undefined && !isBare) {
-        // What it takes back cannot be carried out either.
-        work.push({ segment, failure, isBare: true })
-      } else if (decided !== undefined || segment.operations === 0) {
-        // Not the handler was refused but what we write ourselves, and would be again.
-        const at = decided === undefined ? undefined : subjectOf(segment)
-        return yield* new Halted({ ...keyOf(owner), fault: "drift", at, cause: outcome.failure })
-      } else if (segment.operations === 1) {
-        work.push({ segment, failure: Option.some(outcome.failure), isBare: false })
-      } else if (outcome.culprit === undefined) {
-        push(Segment.halves(segment))
-      } else {
-        const { after, before, itself } = Segment.around(segment, outcome.culprit)
-        push(after)
-        work.push({ segment: itself, failure: Option.some(outcome.failure), isBare: false })
-        push(before)
-      }
-    }
-  })
+  }
+})
 
 /** A segment to be tried, or the segment of one operation that has failed and awaits its sentence. */
 interface Work {

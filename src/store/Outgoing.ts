@@ -16,6 +16,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { TreeFormatter } from "effect/ParseResult"
 import { isClean, receivedMax } from "../domain/Name.js"
+import { once } from "../domain/Once.js"
 import { inputFlaw } from "../domain/Operation.js"
 import type { Attempt } from "../process/Attempt.js"
 import { actionsMax, Dispatch, lengthMax, MalformedAction } from "../process/Dispatch.js"
@@ -40,9 +41,10 @@ export class Outgoing {
 
   /** Runs a handler whose messages come here. */
   around<A, E, R>(handler: Effect.Effect<A, E, R>): Effect.Effect<A, E, Exclude<R, Dispatch>> {
+    const handled = once(handler)
     return Effect.contextWithEffect((context: Context.Context<Exclude<R, Dispatch>>) => {
       const own = context as Context.Context<SqlClient.SqlClient>
-      return Effect.provideService(handler, Dispatch, { send: (draft, cause) => this.send(own, draft, cause) })
+      return Effect.provideService(handled, Dispatch, { send: (draft, cause) => this.send(own, draft, cause) })
     })
   }
 

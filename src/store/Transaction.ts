@@ -84,19 +84,20 @@ export const outside = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<
     (context: Context.Context<R>) => Context.omit(SqlClient.TransactionConnection)(context) as Context.Context<R>
   )
 
-const onConnection = <A, E, R>(sql: SqlClient.SqlClient, connection: Connection, body: Effect.Effect<A, E, R>) =>
-  Effect.gen(function*() {
+const onConnection = Effect.fnUntraced(
+  function*<A, E, R>(sql: SqlClient.SqlClient, connection: Connection, body: Effect.Effect<A, E, R>) {
     yield* begin(sql, connection)
     const lease = new Lease(connection, dialectOf(sql), isStillOpen(sql, connection))
     const exit = yield* Effect.exit(Effect.provideService(body, SqlClient.TransactionConnection, [lease, 0]))
     lease.end()
     if (Exit.isSuccess(exit) && lease.lost === undefined) {
-      yield* commit(connection, lease.last)
+      yield* commit(connection, lease.takeLast())
     } else {
       yield* rollback(connection)
     }
     return yield* Exit.isSuccess(exit) && lease.lost !== undefined ? Effect.fail(lease.lost) : exit
-  })
+  }
+)
 
 /**
  * Whether a failed statement has left the transaction open. PostgreSQL keeps it, and refuses whatever follows; SQLite can

@@ -20,6 +20,7 @@ import * as Effect from "effect/Effect"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import { dialectOf } from "../domain/Dialect.js"
+import { once } from "../domain/Once.js"
 import { Fold } from "./Fold.js"
 import { promptOf } from "./Prompt.js"
 import type { Answer, Prompt, Prompting } from "./Prompt.js"
@@ -105,19 +106,21 @@ export const folding = <A, E, R>(
     readonly counter?: Counter
     readonly end?: (fold: Fold) => Effect.Effect<void, SqlError>
   } = {}
-): Effect.Effect<A, E | SqlError, R | SqlClient.SqlClient> =>
-  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+): Effect.Effect<A, E | SqlError, R | SqlClient.SqlClient> => {
+  const handled = once(handler)
+  return Effect.flatMap(SqlClient.SqlClient, (sql) =>
     Effect.withFiberRuntime((fiber) => {
       const transaction = transactionOf(fiber)
-      if (transaction === undefined) return handler
+      if (transaction === undefined) return handled
       const [connection, depth] = transaction
       return Effect.flatMap(Reach.of(sql, connection), (reach) => {
         const fold = new Fold(connection, dialectOf(sql), reach)
         begun(fold)
         const connected = new FoldingConnection(connection, fold, counter)
-        return Effect.provideService(handler, SqlClient.TransactionConnection, [connected, depth]).pipe(
+        return Effect.provideService(handled, SqlClient.TransactionConnection, [connected, depth]).pipe(
           Effect.onError((cause) => Cause.isInterrupted(cause) ? Effect.void : Effect.ignore(fold.close)),
           Effect.zipLeft(Effect.suspend(() => end(fold)))
         )
       })
     }))
+}

@@ -316,7 +316,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       }
       const [outcome] = yield* run(database, [strand("d1", [1])], Run.decided("two", Two))
       if (dialect === "pg") expect(outcome).toMatchObject({ phase: "ended" })
-      else expect(outcome).toMatchObject({ phase: "halted", failure: { thrown: { _tag: "LegacyRefused" } } })
+      else expect(outcome).toMatchObject({ phase: "halted", failure: { cause: { thrown: { _tag: "LegacyRefused" } } } })
     }))
 
   it.scopedLive("what it cannot make its tables with halts it, and says why", () =>
@@ -329,7 +329,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         }
       }
       const [outcome] = yield* run(database, [strand("d1", [1])], Run.decided("broken", Broken))
-      expect(outcome).toMatchObject({ phase: "halted", failure: { method: "Broken.initAndUpgrade" } })
+      expect(outcome).toMatchObject({ phase: "halted", failure: { cause: { method: "Broken.initAndUpgrade" } } })
       expect(
         yield* run(
           database,

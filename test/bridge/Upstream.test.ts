@@ -301,7 +301,10 @@ describe("processor-manager.test.ts", () => {
         { driveId: "d", namespace: "broken", generation: "G3" }
       ).pipe(Processor.withPolicy(Powerhouse.RelationalProcessor.policy))
       const outcomes = yield* Run.run(yield* Database.sqlite, [strand("d1")], broken, make("good", good.Recorder))
-      expect(outcomes).toMatchObject([{ phase: "halted", failure: { _tag: "LegacyFailure" } }, { phase: "ended" }])
+      expect(outcomes).toMatchObject([{
+        phase: "halted",
+        failure: { _tag: "Defect", cause: { _tag: "LegacyFailure" } }
+      }, { phase: "ended" }])
     }))
 
   it.scopedLive(theirs("PM should retry after error"), () =>

@@ -9,11 +9,11 @@ import { Fifo } from "../../src/ingest/Fifo.js"
 const steps = FastCheck.array(FastCheck.tuple(FastCheck.nat(1_500), FastCheck.nat(1_500)), { maxLength: 12 })
 
 describe("a FIFO", () => {
-  it.prop("holds what has come and not left, in order", { steps }, ({ steps }) => {
+  it.prop("holds what has come and not left, in order", { steps }, (given) => {
     const fifo = new Fifo<{ readonly n: number }>()
     const model: Array<{ readonly n: number }> = []
     let made = 0
-    for (const [come, go] of steps) {
+    for (const [come, go] of given.steps) {
       for (let i = 0; i < come; i++) {
         const item = { n: made++ }
         fifo.push(item)
