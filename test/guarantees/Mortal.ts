@@ -1,8 +1,10 @@
 /**
- * Mortal: a program that counts the statements it sends, and kills itself at one of them, as a power cut would. What it sends
- * to a thread at once counts as one, and is carried out, or is being, once it has been sent.
+ * Mortal: a program that counts the statements it sends, and kills itself at one of them, as a power cut would, or stops
+ * itself until somebody wakes it. What it sends to a thread at once counts as one, and is carried out, or is being, once it
+ * has been sent.
  */
 import Sqlite3 from "better-sqlite3"
+import { writeSync } from "node:fs"
 import { Worker } from "node:worker_threads"
 import pg from "pg"
 import type { Moment } from "./Sweep.js"
@@ -12,7 +14,16 @@ export interface Fate {
   /** The statement to die at, from 1; 0: none. */
   readonly killAt: number
   readonly moment: Moment
+  /** A regular expression: only statements that match it are counted. Default: all are. */
+  readonly among?: string | undefined
+  /** A regular expression: nothing is counted before a statement that matches it. Default: all is. */
+  readonly since?: string | undefined
+  /** With SIGSTOP it says so in a line of its own before. Default: SIGKILL. */
+  readonly signal?: "SIGKILL" | "SIGSTOP" | undefined
 }
+
+/** The line of a program that stops itself. */
+export const stopped = "stopped"
 
 let posted = 0
 
@@ -20,13 +31,21 @@ let posted = 0
 export const messages = (): number => posted
 
 /** Watches every statement of this process from now on, and returns how many there were so far. */
-export const watch = ({ killAt, moment }: Fate): () => number => {
+export const watch = ({ killAt, moment, ...fate }: Fate): () => number => {
+  const among = fate.among === undefined ? undefined : new RegExp(fate.among)
+  const since = fate.since === undefined ? undefined : new RegExp(fate.since)
+  let isSince = since === undefined
   let statements = 0
-  const die = (): void => void process.kill(process.pid, "SIGKILL")
+  const die = (): void => {
+    if (fate.signal === "SIGSTOP") writeSync(1, `${stopped}\n`)
+    process.kill(process.pid, fate.signal ?? "SIGKILL")
+  }
 
   /** Counts a statement and dies at its turn: before it, right after it was sent, or once it has been answered. */
-  const count = <A>(send: () => A): A => {
-    const isTurn = ++statements === killAt
+  const count = <A>(text: string, send: () => A): A => {
+    const isCounted = isSince && among?.test(text) !== false
+    isSince ||= since?.test(text) === true
+    const isTurn = isCounted && ++statements === killAt
     if (isTurn && moment === "before") die()
     const answer = send()
     if (isTurn && moment === "after") die()
@@ -35,20 +54,20 @@ export const watch = ({ killAt, moment }: Fate): () => number => {
     return answer
   }
 
-  const statement = Object.getPrototypeOf(new Sqlite3(":memory:").prepare("SELECT 1")) as {
-    [name in "run" | "all"]: (...params: Array<unknown>) => unknown
-  }
+  const statement = Object.getPrototypeOf(new Sqlite3(":memory:").prepare("SELECT 1")) as
+    & { readonly source: string }
+    & { [name in "run" | "all"]: (...params: Array<unknown>) => unknown }
   for (const name of ["run", "all"] as const) {
     const send = statement[name]
     statement[name] = function(...params) {
-      return count(() => send.apply(this, params))
+      return count(this.source, () => send.apply(this, params))
     }
   }
   const worker = Worker.prototype as { postMessage: (this: Worker, ...args: Array<unknown>) => void }
   const post = worker.postMessage
   worker.postMessage = function(...args) {
     posted++
-    return count(() => {
+    return count("", () => {
       post.apply(this, args)
       if (statements === killAt && moment === "after") {
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, killAt % 4)
@@ -58,7 +77,11 @@ export const watch = ({ killAt, moment }: Fate): () => number => {
   const client = pg.Client.prototype as unknown as { query: (...args: Array<unknown>) => unknown }
   const query = client.query
   client.query = function(...args) {
-    return count(() => query.apply(this, args))
+    return count(textOf(args[0]), () => query.apply(this, args))
   }
   return () => statements
 }
+
+/** The text of what \`pg\` is asked. */
+const textOf = (query: unknown): string =>
+  typeof query === "object" && query !== null && "text" in query ? String(query.text) : String(query)

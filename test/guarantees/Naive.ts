@@ -1,6 +1,6 @@
 /**
- * The naive loops that most projections are: the cursor is saved beside the transaction, not inside it. The control of the
- * kill tests, which must find them out.
+ * The naive loops that most projections are: the cursor is saved beside the transaction, not inside it; or inside it, and
+ * nobody asks whose it is. The controls of the tests that kill and stop processes, which must find them out.
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
@@ -8,8 +8,11 @@ import * as Effect from "effect/Effect"
 import * as Ledger from "./Ledger.js"
 import * as World from "./World.js"
 
-/** When the cursor is saved: after the writes, which repeats them, or before, which loses them. */
-export type Program = "cursor-after" | "cursor-before"
+/**
+ * When the cursor is saved: after the writes, which repeats them, or before, which loses them; or with them, which repeats
+ * them where two do it.
+ */
+export type Program = "cursor-after" | "cursor-before" | "cursor-unfenced"
 
 export const run = (world: World.World, program: Program): Effect.Effect<void, SqlError, SqlClient.SqlClient> =>
   Effect.gen(function*() {
@@ -31,6 +34,8 @@ export const run = (world: World.World, program: Program): Effect.Effect<void, S
       const cursorSaved = sql`UPDATE naive_cursor SET position = ${position + 1}`
       yield* program === "cursor-after"
         ? Effect.zipRight(writes, cursorSaved)
-        : Effect.zipRight(cursorSaved, writes)
+        : program === "cursor-before"
+        ? Effect.zipRight(cursorSaved, writes)
+        : sql.withTransaction(Effect.zipRight(writes, cursorSaved))
     }
   })

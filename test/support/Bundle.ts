@@ -5,15 +5,26 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { build } from "esbuild"
-import { mkdtemp, rm, writeFile } from "node:fs/promises"
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { basename, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-/** Bundles the TypeScript file at `source`; the file goes with the scope. */
-export const make = (source: URL): Effect.Effect<string, never, Scope.Scope> =>
+/** A mutation: a piece of a source file of this project, and what stands there instead. */
+export interface Change {
+  /** From the project's root. */
+  readonly file: string
+  readonly from: string
+  readonly to: string
+}
+
+/** Bundles the TypeScript file at `source`; the file goes with the scope. A change for which there is no place is a defect. */
+export const make = (
+  source: URL,
+  changes: ReadonlyArray<Change> = []
+): Effect.Effect<string, never, Scope.Scope> =>
   Effect.gen(function*() {
     const directory = yield* Effect.acquireRelease(
       Effect.promise(() => mkdtemp(join(tmpdir(), "effect-processors-child-"))),
@@ -42,6 +53,15 @@ export const make = (source: URL): Effect.Effect<string, never, Scope.Scope> =>
               { filter: /^better-sqlite3$/ },
               () => ({ path: join(root, "node_modules/better-sqlite3/lib/index.js"), external: true })
             )
+        }, {
+          name: "changes",
+          setup: (it) =>
+            changes.length === 0 ? undefined : it.onLoad({ filter: /\.ts$/ }, async ({ path }) => {
+              const own = changes.filter(({ file }) => join(root, file) === path)
+              return own.length === 0
+                ? undefined
+                : { contents: own.reduce(changed, await readFile(path, "utf8")), loader: "ts" }
+            })
         }],
         banner: { js: `import { createRequire } from "node:module"; const require = createRequire(import.meta.url);` },
         logLevel: "silent"
@@ -49,3 +69,8 @@ export const make = (source: URL): Effect.Effect<string, never, Scope.Scope> =>
     )
     return outfile
   })
+
+const changed = (text: string, { file, from, to }: Change): string => {
+  if (text.split(from).length !== 2) throw new Error(`${file} has not one place for a change: ${from}`)
+  return text.replace(from, () => to)
+}

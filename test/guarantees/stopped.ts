@@ -1,0 +1,58 @@
+/**
+ * The child of the tests that stop a process: follows a scene into a database, stops itself at a statement if it is told to,
+ * and ends by itself once nothing holds it any more.
+ *
+ *     node child.js '{"dialect":"sqlite","target":"file","name":"first","script":{…},"fate":{…}}'
+ *
+ * It says "begun" when it begins, and in the end how each subscription stands and how many statements it has counted.
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Redacted from "effect/Redacted"
+import { writeSync } from "node:fs"
+import * as Postgres from "../../layers/Postgres.js"
+import * as Sqlite from "../../layers/Sqlite.js"
+import * as Reactor from "../../src/Reactor.js"
+import type * as Namespaces from "../../src/store/Namespaces.js"
+import * as Mortal from "./Mortal.js"
+import * as Scene from "./Scene.js"
+import type { Ending, Order } from "./Takeover.js"
+
+const order = JSON.parse(process.argv[2] ?? "{}") as Order
+const statements = Mortal.watch(order.fate)
+const scene = Scene.make(order.script)
+
+const store = order.dialect === "sqlite"
+  ? Sqlite.layer({ filename: order.target, synchronous: "normal" })
+  : Postgres.layer({
+    url: Redacted.make(order.target),
+    applicationName: order.name,
+    idleInTransactionTimeout: order.idleInTransactionMillis,
+    lockTimeout: 2_000
+  })
+
+const followed: Effect.Effect<Pick<Ending, "outcomes" | "refused">, unknown, Namespaces.Namespaces> = Effect.flatMap(
+  Reactor.Reactor,
+  ({ ended, outcomes }) => Effect.zipRight(ended, outcomes)
+).pipe(
+  Effect.provide(Scene.reactor(scene)),
+  Effect.map((all): Ending["outcomes"] =>
+    all.map(({ failure, phase, processor }) => ({
+      processor,
+      phase,
+      failure: typeof failure === "object" && failure !== null && "_tag" in failure ? String(failure._tag) : undefined
+    }))
+  ),
+  Effect.map((all) => ({ outcomes: all, refused: undefined })),
+  Effect.catchTag("MigrationFailed", ({ _tag }) => Effect.succeed({ outcomes: [], refused: _tag }))
+)
+const none: Pick<Ending, "outcomes" | "refused"> = { outcomes: [], refused: undefined }
+
+writeSync(1, "begun\n")
+const ending = await Effect.runPromise(
+  (scene.script.kind === "naive" ? Effect.as(Scene.naive(scene), none) : followed).pipe(
+    Effect.provide(Layer.merge(Layer.orDie(store), Logger.remove(Logger.defaultLogger)))
+  )
+)
+writeSync(1, `${JSON.stringify({ ...ending, statements: statements() } satisfies Ending)}\n`)
