@@ -1,6 +1,6 @@
 /**
  * Mortal: a program that counts the statements it sends, and kills itself at one of them, as a power cut would, or stops
- * itself until somebody wakes it. What it sends to a thread at once counts as one, and is carried out, or is being, once it
+ * itself until somebody wakes it, or asks itself to end. What it sends to a thread at once counts as one, and is carried out, or is being, once it
  * has been sent.
  */
 import Sqlite3 from "better-sqlite3"
@@ -18,17 +18,24 @@ export interface Fate {
   readonly among?: string | undefined
   /** A regular expression: nothing is counted before a statement that matches it. Default: all is. */
   readonly since?: string | undefined
-  /** With SIGSTOP it says so in a line of its own before. Default: SIGKILL. */
-  readonly signal?: "SIGKILL" | "SIGSTOP" | undefined
+  /** Before any but the default, SIGKILL, it says so in a line of its own. */
+  readonly signal?: "SIGSTOP" | "SIGTERM" | undefined
 }
 
-/** The line of a program that stops itself. */
-export const stopped = "stopped"
+/** That line. */
+export const signalled = "signalled"
 
 let posted = 0
 
 /** What was sent to threads so far. */
 export const messages = (): number => posted
+
+let isSpared = false
+
+/** Nothing happens to this process any more. */
+export const spare = (): void => {
+  isSpared = true
+}
 
 /** Watches every statement of this process from now on, and returns how many there were so far. */
 export const watch = ({ killAt, moment, ...fate }: Fate): () => number => {
@@ -37,7 +44,8 @@ export const watch = ({ killAt, moment, ...fate }: Fate): () => number => {
   let isSince = since === undefined
   let statements = 0
   const die = (): void => {
-    if (fate.signal === "SIGSTOP") writeSync(1, `${stopped}\n`)
+    if (isSpared) return
+    if (fate.signal !== undefined) writeSync(1, `${signalled}\n`)
     process.kill(process.pid, fate.signal ?? "SIGKILL")
   }
 

@@ -31,7 +31,7 @@ import type * as Database from "../support/Database.js"
 import * as Store from "../support/Store.js"
 import * as Ledger from "./Ledger.js"
 import type * as Mortal from "./Mortal.js"
-import { stopped } from "./Mortal.js"
+import { signalled } from "./Mortal.js"
 import * as Scene from "./Scene.js"
 import * as Sweep from "./Sweep.js"
 
@@ -206,7 +206,7 @@ const start = (file: string, order: Order) =>
     const isEnded = () => closed === undefined ? undefined : true
     return {
       stopsItself: Effect.tap(
-        heard(() => lines.includes(stopped) ? true : closed === undefined ? undefined : false),
+        heard(() => lines.includes(signalled) ? true : closed === undefined ? undefined : false),
         (hasSaidSo) => hasSaidSo ? standing(child) : Effect.void
       ),
       stopAfter: (millis: number) =>

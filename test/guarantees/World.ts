@@ -80,16 +80,17 @@ export const documentIdOf = (world: World, place: number): string => world.docum
 
 export const strands = (world: World): ReadonlyArray<Source.Unplaced> => world.delivery.map((ops) => Ledger.strand(ops))
 
-/** The processor of a world, in small batches. */
-export const processor = (world: World, partitions = 1) =>
+/** The processor of a world, in small batches; `more` is done besides. */
+export const processor = (world: World, partitions = 1, more: Pick<Ledger.Options, "opened" | "before"> = {}) =>
   Ledger.make({
+    ...more,
     kind: world.kind,
     partitions,
     batch: { operations: 5 },
     before: (strand, operation) =>
       strand.documentId === world.refused.documentId && operation.index === world.refused.index
         ? new Ledger.Refused({ index: operation.index })
-        : Effect.void,
+        : more.before?.(strand, operation) ?? Effect.void,
     policy: { Refused: Policy.park }
   })
 
