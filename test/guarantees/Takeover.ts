@@ -20,14 +20,14 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { spawn } from "node:child_process"
-import type { ChildProcess } from "node:child_process"
-import { existsSync, readFileSync } from "node:fs"
+import { existsSync } from "node:fs"
 import * as Reactor from "../../src/Reactor.js"
 import * as Cursors from "../../src/store/Cursors.js"
 import type { Incident } from "../../src/store/Incident.js"
 import * as Namespaces from "../../src/store/Namespaces.js"
 import { StoreUnavailable } from "../../src/store/StoreUnavailable.js"
 import type * as Database from "../support/Database.js"
+import * as Standstill from "../support/Standstill.js"
 import * as Store from "../support/Store.js"
 import * as Ledger from "./Ledger.js"
 import type * as Mortal from "./Mortal.js"
@@ -207,14 +207,14 @@ const start = (file: string, order: Order) =>
     return {
       stopsItself: Effect.tap(
         heard(() => lines.includes(signalled) ? true : closed === undefined ? undefined : false),
-        (hasSaidSo) => hasSaidSo ? standing(child) : Effect.void
+        (hasSaidSo) => hasSaidSo ? Standstill.of(child) : Effect.void
       ),
       stopAfter: (millis: number) =>
         heard(() => lines.includes("begun") ? true : isEnded()).pipe(
           Effect.zipRight(Effect.sleep(millis)),
           Effect.zipRight(Effect.suspend(() =>
             closed === undefined && !lines.some(isEnding) && child.kill("SIGSTOP")
-              ? Effect.as(standing(child), true)
+              ? Effect.as(Standstill.of(child), true)
               : Effect.succeed(false)
           ))
         ),
@@ -230,12 +230,6 @@ const start = (file: string, order: Order) =>
   })
 
 const isEnding = (line: string): boolean => line.startsWith("{")
-
-/** Waits until a process stands still: one that stops itself says so before it does. */
-const standing = (child: ChildProcess): Effect.Effect<void> =>
-  Effect.asVoid(until(Effect.sync(() => isStanding(child.pid) ? true : undefined)))
-
-const isStanding = (pid: number | undefined): boolean => /\) [TZ]/.test(readFileSync(`/proc/${pid}/stat`, "utf8"))
 
 const bounded = (what: () => string) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.timeoutOption(effect, patienceMillis).pipe(

@@ -62,35 +62,48 @@ const logLinesMax = 200
 const portAttemptsMax = 5
 const startTimeoutSeconds = 45
 
+export interface Options {
+  /** Where its own directory is made: one that every user may pass through. Default: where temporary files are. */
+  readonly parent?: string
+  /** Settings of the server besides its own. */
+  readonly settings?: { readonly [name: string]: string | number }
+}
+
+/** {@link makeWith} the defaults. */
+export const make: Effect.Effect<PostgresServer, PostgresUnavailable, Scope.Scope> = Effect.suspend(() => makeWith({}))
+
 /**
  * Starts a server and ends it with the scope. It takes about a second, so most tests share the one of `globalSetup` and
  * only those that stop or restart a server make their own.
  */
-export const make: Effect.Effect<PostgresServer, PostgresUnavailable, Scope.Scope> = Effect.gen(function*() {
-  const account = yield* attempt("prepare", unprivilegedAccount)
-  const directory = yield* workspace(account)
-  const binaries = yield* attempt("prepare", () => reachableBinaries(directory, account))
-  const installation: Installation = { directory, binaries, account, password: randomUUID(), log: [] }
-  yield* initialise(installation)
+export const makeWith = (
+  { parent, settings = {} }: Options
+): Effect.Effect<PostgresServer, PostgresUnavailable, Scope.Scope> =>
+  Effect.gen(function*() {
+    const account = yield* attempt("prepare", unprivilegedAccount)
+    const directory = yield* workspace(account, parent)
+    const binaries = yield* attempt("prepare", () => reachableBinaries(directory, account))
+    const installation: Installation = { directory, binaries, account, password: randomUUID(), settings, log: [] }
+    yield* initialise(installation)
 
-  let running = yield* startOnFreePort(installation)
-  const { port } = running
-  const stop = Effect.suspend(() => end(running.postmaster))
-  const start = Effect.map(startOnPort(installation, port), (restarted) => {
-    running = restarted
-  })
-  return {
-    host,
-    port,
-    user,
-    password: installation.password,
-    url: `postgresql://${user}:${installation.password}@${host}:${port}/postgres`,
-    stop,
-    start,
-    restart: Effect.zipRight(stop, start),
-    log: Effect.sync(() => [...installation.log])
-  }
-}).pipe(Effect.withClock(Clock.make()))
+    let running = yield* startOnFreePort(installation)
+    const { port } = running
+    const stop = Effect.suspend(() => end(running.postmaster))
+    const start = Effect.map(startOnPort(installation, port), (restarted) => {
+      running = restarted
+    })
+    return {
+      host,
+      port,
+      user,
+      password: installation.password,
+      url: `postgresql://${user}:${installation.password}@${host}:${port}/postgres`,
+      stop,
+      start,
+      restart: Effect.zipRight(stop, start),
+      log: Effect.sync(() => [...installation.log])
+    }
+  }).pipe(Effect.withClock(Clock.make()))
 
 interface Account {
   readonly uid: number
@@ -102,6 +115,7 @@ interface Installation {
   readonly binaries: string
   readonly account: Account | undefined
   readonly password: string
+  readonly settings: NonNullable<Options["settings"]>
   /** Filled by the running binaries, at most `logLinesMax` lines. */
   readonly log: Array<string>
 }
@@ -126,11 +140,14 @@ const unprivilegedAccount = (): Account | undefined => {
 }
 
 /** The directory that holds everything of this server, and the janitor that clears it away. */
-const workspace = (account: Account | undefined): Effect.Effect<string, PostgresUnavailable, Scope.Scope> =>
+const workspace = (
+  account: Account | undefined,
+  given: string | undefined
+): Effect.Effect<string, PostgresUnavailable, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
       attempt("prepare", () => {
-        const parent = account === undefined || isOpenToAll(tmpdir()) ? tmpdir() : "/tmp"
+        const parent = given ?? (account === undefined || isOpenToAll(tmpdir()) ? tmpdir() : "/tmp")
         const directory = mkdtempSync(join(parent, "effect-processors-postgres-"))
         if (account !== undefined) chownSync(directory, account.uid, account.gid)
         return { directory, janitor: janitorOf(directory) }
@@ -259,7 +276,8 @@ const startOnPort = (installation: Installation, port: number): Effect.Effect<Ru
       listen_addresses: host,
       port,
       unix_socket_directories: "",
-      max_connections: 300
+      max_connections: 300,
+      ...installation.settings
     }
     const postmaster = spawnBinary(installation, "postgres", [
       "-D",
