@@ -277,6 +277,25 @@ describe("a subscription that stops", () => {
       }).pipe(Effect.provide(Reactor.layer(Ledger.make("p")).pipe(Layer.provideMerge(feedLayer(feed)))))
     }).pipe(Effect.provide(Sqlite.layerMemory)))
 
+  it.scoped("because its source failed when another owner had claimed its cursor does not claim it back", () =>
+    Effect.gen(function*() {
+      const feed = yield* Feed.make("feed")
+      const key = { processor: Ledger.make("p").name, source: feed.source.name }
+      yield* Effect.gen(function*() {
+        yield* reaches("p", "idle")
+        yield* Namespace.within("p", Cursors.claim(key))
+        yield* feed.fail(new Source.SourceUnavailable({ source: "feed", reason: "it was slow" }))
+        yield* reaches("p", "reopening")
+        yield* feed.fail(undefined)
+        yield* feed.push(Ledger.strand("d1", "a"))
+        yield* TestClock.adjust("1 second")
+        yield* reaches("p", "halted")
+        expect((yield* standing("p")).failure).toMatchObject({ _tag: "Fenced", epoch: 1n, owner: 2n })
+        expect(yield* Ledger.applied("p")).toEqual([])
+        expect(yield* Namespace.within("p", Cursors.peek(key))).toMatchObject({ epoch: 2n, position: 0n })
+      }).pipe(Effect.provide(Reactor.layer(Ledger.make("p")).pipe(Layer.provideMerge(feedLayer(feed)))))
+    }).pipe(Effect.provide(Sqlite.layerMemory)))
+
   it.scoped("because its cursor was moved opens again where the cursor is", () =>
     Effect.gen(function*() {
       const feed = yield* Feed.make("feed")

@@ -2,9 +2,9 @@
  * Claims: how the partitions of a processor come by their cursors.
  *
  *     first opening of any  ──▶ all are claimed, and divided anew if they were divided otherwise
- *     opening again         ──▶ its own alone is; one that is not there any more is `Fenced`
+ *     opening again         ──▶ its own alone is; one that is somebody else's by now, or not there any more, is `Fenced`
  *
- * So of two reactors that divide a processor differently, the one that starts later has all of it, and the other nothing.
+ * So of two reactors the one that starts later has all of a processor, and the other nothing, whatever makes it open again.
  */
 
 import type * as SqlClient from "@effect/sql/SqlClient"
@@ -23,6 +23,8 @@ export class Claims {
   private readonly last: Array<Cursors.Cursor | undefined>
   /** Those that were claimed together with another and wait to be taken. */
   private readonly fresh: Array<boolean>
+  /** How often each was claimed again since its last claim without it being known what became of that. */
+  private unanswered: Map<number, bigint> | undefined = undefined
   private readonly one: Permits.Permits
 
   constructor(
@@ -52,9 +54,7 @@ export class Claims {
       const isFresh = this.fresh[number] === true
       this.fresh[number] = false
       if (before !== undefined && isFresh) return before
-      const again = before === undefined
-        ? undefined
-        : yield* this.turn(Cursors.reclaim(this.key, before.slices, before.epoch))
+      const again = before === undefined ? undefined : yield* this.reclaim(number, before)
       const cursor = again ?? (yield* this.claimAll(number, begin))
       this.last[number] = cursor
       return cursor
@@ -64,6 +64,29 @@ export class Claims {
   /** Cursors that were claimed and not taken yet are not where they were: each claims its own again. */
   forget(): void {
     this.fresh.fill(false)
+  }
+
+  /**
+   * Claims a partition again. As long as it is not known what became of that, since it was interrupted or not answered, the
+   * next epoch may be its own.
+   */
+  private reclaim(number: number, { epoch, slices }: Cursors.Cursor) {
+    return Effect.suspend(() => {
+      const unanswered = this.unanswered ??= new Map<number, bigint>()
+      const before = unanswered.get(number) ?? 0n
+      unanswered.set(number, before + 1n)
+      return this.turn(Cursors.reclaim(this.key, slices, epoch + before)).pipe(
+        Effect.tapBoth({
+          onFailure: (failure) =>
+            Effect.sync(() => failure._tag === "CommitUnknown" ? undefined : unanswered.set(number, before)),
+          onSuccess: (cursor) =>
+            Effect.sync(() => {
+              unanswered.delete(number)
+              this.last[number] = cursor
+            })
+        })
+      )
+    })
   }
 
   private claimAll<E, R>(number: number, begin: Effect.Effect<Position, E, R> | undefined) {

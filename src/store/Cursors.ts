@@ -200,8 +200,8 @@ export const takeAll = (key: Key, ranges: ReadonlyArray<Slice.Range>, start: Pos
   })
 
 /**
- * Makes the caller the owner of one range again that it has owned with this `epoch`. Fails with {@link Fenced} where there is
- * no such range any more; `undefined` where there is no cursor at all.
+ * Makes the caller the owner of one range again that it has owned up to this `epoch`. Fails with {@link Fenced} where somebody
+ * has claimed it since, or there is no such range any more; `undefined` where there is no cursor at all.
  */
 export const reclaim = (
   key: Key,
@@ -211,10 +211,11 @@ export const reclaim = (
   Transaction.run(Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const now = yield* Clock.currentTimeMillis
+    // A row that was restored from a backup has an epoch of before, and is nobody else's.
     const [row] = yield* sql<Row>`
       UPDATE processor_cursor SET epoch = epoch + 1, updated_at_ms = ${now}
       WHERE processor = ${key.processor} AND source = ${key.source}
-        AND first_slice = ${first} AND last_slice = ${last}
+        AND first_slice = ${first} AND last_slice = ${last} AND epoch <= ${epoch}
       RETURNING ${sql.literal(columns)}`
     if (row !== undefined) return fromRow(key, row)
     const owner = yield* highestEpoch(key)
