@@ -30,6 +30,12 @@ let posted = 0
 /** What was sent to threads so far. */
 export const messages = (): number => posted
 
+/** Sends a signal to this process. */
+export const end = (signal: Fate["signal"]): void => {
+  if (signal !== undefined) writeSync(1, `${signalled}\n`)
+  process.kill(process.pid, signal ?? "SIGKILL")
+}
+
 let isSpared = false
 
 /** Nothing happens to this process any more. */
@@ -44,9 +50,7 @@ export const watch = ({ killAt, moment, ...fate }: Fate): () => number => {
   let isSince = since === undefined
   let statements = 0
   const die = (): void => {
-    if (isSpared) return
-    if (fate.signal !== undefined) writeSync(1, `${signalled}\n`)
-    process.kill(process.pid, fate.signal ?? "SIGKILL")
+    if (!isSpared) end(fate.signal)
   }
 
   /** Counts a statement and dies at its turn: before it, right after it was sent, or once it has been answered. */

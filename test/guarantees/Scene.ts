@@ -104,8 +104,11 @@ const crowd = (script: Script): Scene => {
   }
 }
 
+/** What comes before each chunk of a source. */
+export type Gate = Effect.Effect<void, Source.SourceError>
+
 /** The source of a scene, each chunk of which comes when `gate` lets it. */
-const source = (scene: Scene, gate: Effect.Effect<void>): Layer.Layer<Source.Source> =>
+const source = (scene: Scene, gate: Gate): Layer.Layer<Source.Source> =>
   Layer.map(Ledger.source(sourceName, scene.strands), (context) => {
     const whole = Context.get(context, Source.Source)
     return Context.make(Source.Source, {
@@ -115,7 +118,7 @@ const source = (scene: Scene, gate: Effect.Effect<void>): Layer.Layer<Source.Sou
   })
 
 /** A reactor over all of a scene. */
-export const reactor = (scene: Scene, gate: Effect.Effect<void> = Effect.sleep(1)) => {
+export const reactor = (scene: Scene, gate: Gate = Effect.sleep(1)) => {
   const { errands, kind } = scene.script
   return Reactor.layer(...scene.processors).pipe(
     Layer.provide(Layer.mergeAll(

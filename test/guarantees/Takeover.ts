@@ -44,6 +44,8 @@ export interface Order {
   readonly name: string
   readonly script: Scene.Script
   readonly fate: Mortal.Fate
+  /** Whether it stops itself as it waits for its source, which is away when it goes on. */
+  readonly isStoppedAtSource: boolean
   /** When PostgreSQL ends a session that holds a transaction open and says nothing. */
   readonly idleInTransactionMillis: number
 }
@@ -63,8 +65,11 @@ export interface Plot {
   readonly script: Scene.Script
   /** The partitions of the second. */
   readonly partitions: number
-  /** When the first is stopped: at a statement, or so many milliseconds after it has begun. */
-  readonly stop: Omit<Mortal.Fate, "signal"> | { readonly afterMillis: number }
+  /**
+   * When the first is stopped: at a statement, so many milliseconds after it has begun, or while it waits for its source, which
+   * is away when it goes on.
+   */
+  readonly stop: Omit<Mortal.Fate, "signal"> | { readonly afterMillis: number } | "at its source"
   /** What the second does before the first goes on: claims what there is, or all of its work. */
   readonly second: "claims" | "ends"
   readonly idleInTransactionMillis: number
@@ -98,17 +103,18 @@ export const run = (
   name: string
 ): Effect.Effect<Course, never, Scope.Scope> =>
   Effect.gen(function*() {
+    const { stop } = plot
+    const isTimed = typeof stop === "object" && "afterMillis" in stop
     const first = yield* start(file, {
       dialect: database.dialect,
       target: Sweep.targetOf(database),
       name,
       script: plot.script,
-      fate: "afterMillis" in plot.stop ? never : { ...plot.stop, signal: "SIGSTOP" },
+      fate: isTimed || stop === "at its source" ? never : { ...stop, signal: "SIGSTOP" },
+      isStoppedAtSource: stop === "at its source",
       idleInTransactionMillis: plot.idleInTransactionMillis
     })
-    const isStopped = "afterMillis" in plot.stop
-      ? yield* first.stopAfter(plot.stop.afterMillis)
-      : yield* first.stopsItself
+    const isStopped = isTimed ? yield* first.stopAfter(stop.afterMillis) : yield* first.stopsItself
     if (!isStopped) {
       return { isStopped, second: "took over", said: [], first: yield* first.ending, violations: [] } as const
     }

@@ -109,6 +109,21 @@ describe.each(Database.dialects)("on $dialect", ({ dialect }) => {
       testMillis
     )
 
+    it.scopedLive.each([["alone", world], ["in a crowd", crowd]] as const)(
+      "stopped as it waits for its source, %s, it claims nothing back when it opens again",
+      ([, script]) =>
+        Effect.gen(function*() {
+          for (const second of ["ends", "claims"] as const) {
+            const stop = "at its source"
+            const course = yield* one({ script, partitions: 1, stop, second, idleInTransactionMillis: patient })
+            expect(course.violations).toEqual([])
+            expect(course).toMatchObject({ isStopped: true, second: "took over", said: [] })
+            expect(new Set(failures(course))).toEqual(new Set(["Fenced"]))
+          }
+        }),
+      testMillis
+    )
+
     it.scopedLive.each(inside)(
       "stopped %s, it holds up who takes over, who says so, and both come to a right end",
       ([, script, stop]) =>
@@ -206,8 +221,9 @@ describe.each(Database.dialects)("on $dialect", ({ dialect }) => {
         told.rounds++
         if (!course.isStopped) {
           const { kind } = plot.script
-          if ("afterMillis" in plot.stop) longest.millis = Math.max(20, longest.millis * 0.9)
-          else longest.statements[kind] = Math.max(10, Math.min(longest.statements[kind], course.first.statements))
+          if (typeof plot.stop === "object" && "afterMillis" in plot.stop) {
+            longest.millis = Math.max(20, longest.millis * 0.9)
+          } else longest.statements[kind] = Math.max(10, Math.min(longest.statements[kind], course.first.statements))
           return
         }
         told.stopped++

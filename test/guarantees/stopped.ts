@@ -13,6 +13,7 @@ import * as Redacted from "effect/Redacted"
 import { writeSync } from "node:fs"
 import * as Postgres from "../../layers/Postgres.js"
 import * as Sqlite from "../../layers/Sqlite.js"
+import * as Source from "../../src/ingest/Source.js"
 import * as Reactor from "../../src/Reactor.js"
 import type * as Namespaces from "../../src/store/Namespaces.js"
 import * as Mortal from "./Mortal.js"
@@ -32,11 +33,21 @@ const store = order.dialect === "sqlite"
     lockTimeout: 2_000
   })
 
+let chunks = 0
+
+/** Stops before the second chunk, with nothing left to do, and finds its source away when it goes on. */
+const standing: Scene.Gate = Effect.suspend(() =>
+  ++chunks !== 2 ? Effect.sleep(1) : Effect.flatMap(Effect.sleep(200), () => {
+    Mortal.end("SIGSTOP")
+    return new Source.SourceUnavailable({ source: "world", reason: "it was not heard of for long" })
+  })
+)
+
 const followed: Effect.Effect<Pick<Ending, "outcomes" | "refused">, unknown, Namespaces.Namespaces> = Effect.flatMap(
   Reactor.Reactor,
   ({ ended, outcomes }) => Effect.zipRight(ended, outcomes)
 ).pipe(
-  Effect.provide(Scene.reactor(scene)),
+  Effect.provide(Scene.reactor(scene, order.isStoppedAtSource ? standing : Effect.sleep(1))),
   Effect.map((all): Ending["outcomes"] =>
     all.map(({ failure, phase, processor }) => ({
       processor,
