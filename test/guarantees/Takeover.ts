@@ -284,9 +284,7 @@ const take = (scene: Scene.Scene, gate: Effect.Effect<void>, database: Database.
       Effect.map((all) =>
         all.map(({ failure, phase }) => ({
           phase,
-          failure: typeof failure === "object" && failure !== null && "_tag" in failure
-            ? String(failure._tag)
-            : undefined
+          failure: failure?._tag
         }))
       )
     )
@@ -409,7 +407,7 @@ const differences = (before: Tables, after: Tables, hadClaim: boolean): Readonly
 const halfWay = (scene: Scene.Scene) =>
   scene.script.kind === "naive"
     ? Effect.succeed<ReadonlyArray<string>>([])
-    : Effect.map(Effect.forEach(Scene.keys(scene), Cursors.all), (all) =>
+    : Effect.map(Effect.forEach(Scene.keys(scene), (key) => Cursors.all(key)), (all) =>
       all.flatMap((cursors) =>
         cursors.length > 0 && cursors.every(({ position }) =>
             position === BigInt(scene.strands.length)

@@ -52,7 +52,7 @@ const followed: Effect.Effect<Pick<Ending, "outcomes" | "refused">, unknown, Nam
     all.map(({ failure, phase, processor }) => ({
       processor,
       phase,
-      failure: typeof failure === "object" && failure !== null && "_tag" in failure ? String(failure._tag) : undefined
+      failure: failure?._tag
     }))
   ),
   Effect.map((all) => ({ outcomes: all, refused: undefined })),
