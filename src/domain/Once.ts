@@ -9,6 +9,9 @@
  * until then each collection of the young copies it. Effect 3 makes such literals for `async`, `uninterruptible`, the masks,
  * and with them for `ensuring`, `onExit`, `acquireUseRelease`, `withSpan`, `provideService` and permits. So whatever reaches
  * many operations or rows is given to those by way of this.
+ *
+ * A generator function that is made anew for each `Effect.gen` gets a map of its own there, with the same effect: where it
+ * sees many operations, `Effect.fnUntraced` makes it once for all calls.
  */
 
 import * as Effect from "effect/Effect"
