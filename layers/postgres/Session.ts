@@ -374,13 +374,13 @@ const strayed = (schema: string, path: string | undefined) =>
     })
   )
 
-/** A `pg` result, or one for each statement of a text that holds several. */
 /** How values are to come back. */
 interface Asking {
   readonly rowMode?: "array" | undefined
   readonly safeIntegers: boolean
 }
 
+/** A `pg` result, or one for each statement of a text that holds several. */
 type Answer = Pg.QueryResult | ReadonlyArray<Pg.QueryResult>
 
 const rowsOf = (answer: Answer): ReadonlyArray<object> =>

@@ -142,8 +142,8 @@ export const make = <
   const definition = Definition.make(name, schema, options)
   const codec = new Codec(definition, schema)
   const plans: Plans = {
-    sqlite: once(() => new Plan(definition, "sqlite")),
-    pg: once(() => new Plan(definition, "pg"))
+    sqlite: lazily(() => new Plan(definition, "sqlite")),
+    pg: lazily(() => new Plan(definition, "pg"))
   }
   const inserted = (row: Values) => codec.insert(row)
   const upserted = (row: Values) => codec.upsert(row)
@@ -170,7 +170,7 @@ export const make = <
 /** The statements of a table in each dialect, made when first needed. */
 type Plans = { readonly [D in Dialect]: () => Plan }
 
-const once = <A>(build: () => A): () => A => {
+const lazily = <A>(build: () => A): () => A => {
   let built: A | undefined
   return () => built ??= build()
 }
