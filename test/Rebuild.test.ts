@@ -1,12 +1,11 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { describe, expect, it } from "@effect/vitest"
-import * as Context from "effect/Context"
+import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
@@ -29,36 +28,13 @@ import {
   Source,
   Table
 } from "../src/index.js"
-import type { Migration, Processor } from "../src/index.js"
+import type { Migration } from "../src/index.js"
 import * as Board from "./support/Board.js"
 import * as Database from "./support/Database.js"
 import * as Feed from "./support/Feed.js"
 import * as Proxy from "./support/Proxy.js"
-import * as Store from "./support/Store.js"
-
-const silent = Logger.remove(Logger.defaultLogger)
-
-type Fresh = typeof Database.dialects[number]["fresh"]
-type Todos = Processor.Processor<never, SqlClient.SqlClient>
-
-/** Runs in the namespaces of an empty database. */
-const onFresh = (fresh: Fresh) => <A, E>(effect: Effect.Effect<A, E, Namespace.Namespaces | Scope.Scope>) =>
-  Effect.flatMap(fresh, (database) => Effect.provide(effect, Layer.merge(Store.layerMany(database), silent)))
-
-/** A reactor over a source, for as long as the scope lasts. */
-const react = (source: Context.Tag.Service<typeof Source.Source>, ...processors: ReadonlyArray<Todos>) =>
-  Effect.map(
-    Layer.build(Reactor.layer(...processors).pipe(Layer.provide(Layer.succeed(Source.Source, source)))),
-    (context) => Context.get(context, Reactor.Reactor)
-  )
-
-/** What differs, in words. */
-const told = (verdict: Rebuild.Verdict) =>
-  verdict.tables.flatMap(({ differences }) =>
-    differences.map(({ columns, key, table, where }) =>
-      [where, table, ...Object.values(key), ...columns].map(String).join(" ")
-    )
-  )
+import { onFresh, react, silent, told } from "./support/Rebuilds.js"
+import type { Todos } from "./support/Rebuilds.js"
 
 const letters = (namespace: string, key: Cursors.Key) =>
   Effect.map(
@@ -160,17 +136,12 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         yield* feed.push(...boards)
         yield* reactor.waitFor(processor, { position: Position.make(3n) })
         yield* Board.meddle("todo", "UPDATE card SET title = 'gin' WHERE board = 'b'")
-        const isHeld = yield* Deferred.make<void>()
-        const goOn = yield* Deferred.make<void>()
-        on.before = (strand) =>
-          strand.position === 3n
-            ? Effect.zipRight(Deferred.succeed(isHeld, undefined), Deferred.await(goOn))
-            : Effect.void
+        const gate = yield* Board.gate(on, (strand) => strand.position === 3n)
         const verify = yield* Effect.fork(reactor.verify(processor))
-        yield* Deferred.await(isHeld)
+        yield* gate.held
         yield* feed.push(Board.strand("c", 0, "coffee"))
         yield* reactor.waitFor(processor, { position: Position.make(4n) })
-        yield* Deferred.succeed(goOn, undefined)
+        yield* gate.open
         const verdict = yield* Fiber.join(verify)
         expect(verdict.position).toBe(4n)
         expect(told(verdict)).toEqual(["changed card card of b title"])
@@ -239,15 +210,10 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         yield* feed.push(...boards)
         yield* reactor.waitFor(processor, { position: Position.make(3n) })
 
-        const isHeld = yield* Deferred.make<void>()
-        const goOn = yield* Deferred.make<void>()
         on.title = (title) => title.toUpperCase()
-        on.before = (strand) =>
-          strand.position === 2n && on.seen.at(-1)?.isReplaying === true
-            ? Effect.zipRight(Deferred.succeed(isHeld, undefined), Deferred.await(goOn))
-            : Effect.void
+        const gate = yield* Board.gate(on, (strand) => strand.position === 2n && on.seen.at(-1)?.isReplaying === true)
         const rebuild = yield* Effect.fork(reactor.rebuild(processor))
-        yield* Deferred.await(isHeld)
+        yield* gate.held
 
         yield* feed.push(Board.strand("c", 0, "coffee"))
         for (const each of [processor, other]) yield* reactor.waitFor(each, { position: Position.make(4n) })
@@ -257,7 +223,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         expect(outcomes[0]?.rebuild).toMatchObject({ how: "shadow", through: 3n })
         expect(outcomes[1]?.rebuild).toBeUndefined()
 
-        yield* Deferred.succeed(goOn, undefined)
+        yield* gate.open
         expect(yield* Fiber.join(rebuild)).toMatchObject({ position: 4n, operations: 6 })
         expect(yield* Board.rows("todo")).toContain("card card of a a NO MILK 3")
         expect(yield* Board.rows("other")).toContain("card card of a a no milk 3")
@@ -564,18 +530,13 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         const on = Board.switches()
         const feed = yield* Feed.make("s")
         const processor = Board.make("todo", on)
-        const isHeld = yield* Deferred.make<void>()
-        const goOn = yield* Deferred.make<void>()
         yield* feed.push(...boards)
         yield* Effect.gen(function*() {
           const reactor = yield* Reactor.Reactor
           const health = yield* Health.Health
           yield* reactor.waitFor(processor, { position: Position.make(3n) })
           on.seen.length = 0
-          on.before = (strand) =>
-            strand.position === 3n
-              ? Effect.zipRight(Deferred.succeed(isHeld, undefined), Deferred.await(goOn))
-              : Effect.void
+          const gate = yield* Board.gate(on, (strand) => strand.position === 3n)
           const begun = yield* reactor.rebuild(processor, { how: "in place" })
           expect(begun).toEqual({ ...keyOf(processor), position: 0n, through: 3n, operations: 0, waiting: 0 })
           // Whoever truncates a journal by it must not remove what is yet to be read again.
@@ -585,7 +546,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           })
           // What comes meanwhile joins the batch, and is not repeated.
           yield* feed.push(Board.strand("c", 0, "coffee"))
-          yield* Deferred.await(isHeld)
+          yield* gate.held
           expect((yield* reactor.outcomes)[0]?.rebuild).toEqual({ how: "in place", position: 0n, through: 3n })
           if (dialect === "pg") {
             const report = yield* health.check
@@ -594,7 +555,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
               "todo on s is rebuilt in place, at position 0 of 3: its tables are not whole yet"
             ])
           }
-          yield* Deferred.succeed(goOn, undefined)
+          yield* gate.open
           yield* reactor.waitFor(processor, { position: Position.make(4n) })
           expect(on.seen).toEqual([
             ...["a 0", "a 1", "b 0", "a 2", "a 3"].map((operation) => ({ isReplaying: true, operation })),

@@ -3,45 +3,26 @@
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import { describe, expect, it } from "@effect/vitest"
-import * as Context from "effect/Context"
+import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { Cursors, DeadLetters, Namespace, Partition, Policy, Reactor, Rebuild, Slice, Source } from "../src/index.js"
-import type { Processor } from "../src/index.js"
+import { Cursors, DeadLetters, Namespace, Partition, Policy, Rebuild, Slice, Source } from "../src/index.js"
+import type { Reactor } from "../src/index.js"
 import * as Follow from "./guarantees/Follow.js"
 import * as Board from "./support/Board.js"
 import * as Database from "./support/Database.js"
 import * as Feed from "./support/Feed.js"
 import * as Lists from "./support/Lists.js"
 import { recorded } from "./support/RealHistories.js"
+import { onFresh, react, silent, told } from "./support/Rebuilds.js"
+import type { Todos } from "./support/Rebuilds.js"
 import * as Store from "./support/Store.js"
-
-const silent = Logger.remove(Logger.defaultLogger)
-
-type Fresh = typeof Database.dialects[number]["fresh"]
-type Todos = Processor.Processor<never, SqlClient.SqlClient>
-
-/** Runs in the namespaces of an empty database. */
-const onFresh = (fresh: Fresh) => <A, E>(effect: Effect.Effect<A, E, Namespace.Namespaces | Scope.Scope>) =>
-  Effect.flatMap(fresh, (database) => Effect.provide(effect, Layer.merge(Store.layerMany(database), silent)))
-
-/** A reactor over a source, for as long as the scope lasts. */
-const react = (source: Context.Tag.Service<typeof Source.Source>, ...processors: ReadonlyArray<Todos>) =>
-  Effect.map(
-    Layer.build(
-      Layer.fresh(Reactor.layer(...processors)).pipe(
-        Layer.provide(Layer.succeed(Source.Source, source))
-      )
-    ),
-    (context) => Context.get(context, Reactor.Reactor)
-  )
 
 /** Runs `body` with a reactor that is closed behind it. */
 const reacting = <A, E, R>(
@@ -73,14 +54,6 @@ const applied = (
         timeout: "20 seconds"
       }),
     { discard: true }
-  )
-
-/** What differs, in words. */
-const told = (verdict: Rebuild.Verdict) =>
-  verdict.tables.flatMap(({ differences }) =>
-    differences.map(({ columns, key, table, where }) =>
-      [where, table, ...Object.values(key), ...columns].map(String).join(" ")
-    )
   )
 
 /** Names of documents by the half of all slices that they are in. */
@@ -239,14 +212,9 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         yield* feed.push(...boards)
         yield* applied(reactor, processor, boards)
         yield* Board.meddle("todo", "UPDATE card SET title = 'gin'")
-        const isHeld = yield* Deferred.make<void>()
-        const goOn = yield* Deferred.make<void>()
-        on.before = (strand) =>
-          strand.position === 4n
-            ? Effect.zipRight(Deferred.succeed(isHeld, undefined), Deferred.await(goOn))
-            : Effect.void
+        const gate = yield* Board.gate(on, (strand) => strand.position === 4n)
         const rebuild = yield* Effect.fork(reactor.rebuild(processor))
-        yield* Deferred.await(isHeld)
+        yield* gate.held
         const more = [
           Board.strand(c, 1, "more juice"),
           ...names.slice(10, 40).map((name) => Board.strand(name, 0, "first"))
@@ -257,7 +225,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         expect((yield* reactor.outcomes).map((outcome) => outcome.rebuild)).toEqual(
           Partition.all(4).map(() => ({ how: "shadow", position: expect.anything(), through: 6n }))
         )
-        yield* Deferred.succeed(goOn, undefined)
+        yield* gate.open
         expect(yield* Fiber.join(rebuild)).toMatchObject({ operations: 38 })
         const last = more.slice(1).map(({ documentId }) => Board.strand(documentId, 1, "second"))
         yield* feed.push(...last)
@@ -653,20 +621,15 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
           yield* feed.push(...boards)
           yield* applied(reactor, processor, boards)
           yield* Board.meddle("todo", "UPDATE card SET title = 'gin'")
-          const isHeld = yield* Deferred.make<void>()
-          const goOn = yield* Deferred.make<void>()
-          on.before = (strand) =>
-            strand.position === 6n
-              ? Effect.zipRight(Deferred.succeed(isHeld, undefined), Deferred.await(goOn))
-              : Effect.void
+          const gate = yield* Board.gate(on, (strand) => strand.position === 6n)
           const rebuild = yield* Effect.fork(reactor.rebuild(processor))
-          yield* Deferred.await(isHeld)
+          yield* gate.held
           const other = Board.make("todo", undefined, { partitions: 3 })
           const second = yield* react(feed.source, other)
           yield* Effect.repeat(Effect.zipRight(Effect.sleep(2), cursorsOf(other)), {
             until: ({ length }) => length === 3
           })
-          yield* Deferred.succeed(goOn, undefined)
+          yield* gate.open
           yield* Fiber.join(rebuild)
           yield* reactor.ended
           expect((yield* reactor.outcomes).map(({ failure, phase }) => [phase, (failure as { _tag: string })._tag]))

@@ -27,6 +27,7 @@ import type { Incident } from "../../src/store/Incident.js"
 import * as Namespaces from "../../src/store/Namespaces.js"
 import { StoreUnavailable } from "../../src/store/StoreUnavailable.js"
 import type * as Database from "../support/Database.js"
+import * as News from "../support/News.js"
 import * as Standstill from "../support/Standstill.js"
 import * as Store from "../support/Store.js"
 import * as Ledger from "./Ledger.js"
@@ -185,30 +186,20 @@ const start = (file: string, order: Order) =>
     let out = ""
     let err = ""
     let closed: string | undefined
-    const waiting = new Set<() => void>()
-    const changed = () => waiting.forEach((look) => look())
+    const news = News.make()
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
       const parts = (out + text).split("\n")
       out = parts.pop()!
       lines.push(...parts)
-      changed()
+      news.come()
     })
     child.stderr.on("data", (text) => err += String(text))
     child.once("close", (code, signal) => {
       closed = String(code ?? signal)
-      changed()
+      news.come()
     })
     const heard = <A>(look: () => A | undefined): Effect.Effect<A> =>
-      Effect.async<A>((resume) => {
-        const tell = () => {
-          const found = look()
-          if (found === undefined) return
-          waiting.delete(tell)
-          resume(Effect.succeed(found))
-        }
-        waiting.add(tell)
-        tell()
-      }).pipe(bounded(() => `the first says nothing: ${lines.join()} ${err}`))
+      news.until(look).pipe(bounded(() => `the first says nothing: ${lines.join()} ${err}`))
     const isEnded = () => closed === undefined ? undefined : true
     return {
       stopsItself: Effect.tap(

@@ -16,6 +16,7 @@ import * as Reactor from "../../src/Reactor.js"
 import * as Bundle from "../support/Bundle.js"
 import * as Database from "../support/Database.js"
 import * as HttpProxy from "../support/HttpProxy.js"
+import * as News from "../support/News.js"
 import * as Proxy from "../support/Proxy.js"
 import * as Store from "../support/Store.js"
 import * as Ledger from "./Ledger.js"
@@ -60,30 +61,20 @@ const startOf = (file: string, order: Order) =>
     let out = ""
     let err = ""
     let end: End | undefined
-    const waiting = new Set<() => void>()
-    const changed = () => waiting.forEach((look) => look())
+    const news = News.make()
     const lines = () => out.split("\n").slice(0, -1)
     child.stdin.on("error", () => undefined)
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
       out += text
-      changed()
+      news.come()
     })
     child.stderr.on("data", (text) => err += String(text))
     child.once("close", (code, signal) => {
       end = { code, signal, lines: lines() }
-      changed()
+      news.come()
     })
     const heard = <A>(what: string, look: () => A | undefined): Effect.Effect<A> =>
-      Effect.async<A>((resume) => {
-        const tell = () => {
-          const found = look()
-          if (found === undefined) return
-          waiting.delete(tell)
-          resume(Effect.succeed(found))
-        }
-        waiting.add(tell)
-        tell()
-      }).pipe(
+      news.until(look).pipe(
         Effect.timeoutOption(boundMillis),
         Effect.flatMap((some) =>
           some._tag === "Some" ? Effect.succeed(some.value) : Effect.dieMessage(`${what}: ${out} ${err}`)

@@ -6,9 +6,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
 import * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
 import * as fc from "fast-check"
 import * as Test from "../../layers/Test.js"
 import { DocumentModel, Namespace, Policy, Processor, Reactor, Rebuild, Source, Table } from "../../src/index.js"
@@ -17,15 +15,9 @@ import type * as Pages from "../../src/store/Pages.js"
 import * as RowHash from "../../src/store/RowHash.js"
 import * as Transaction from "../../src/store/Transaction.js"
 import * as Database from "../support/Database.js"
+import { onFresh, silent } from "../support/Rebuilds.js"
 import * as Store from "../support/Store.js"
 import * as Program from "../table/Program.js"
-
-const silent = Logger.remove(Logger.defaultLogger)
-
-type Fresh = typeof Database.dialects[number]["fresh"]
-
-const onFresh = (fresh: Fresh) => <A, E>(effect: Effect.Effect<A, E, Namespace.Namespaces | Scope.Scope>) =>
-  Effect.flatMap(fresh, (database) => Effect.provide(effect, Layer.merge(Store.layerMany(database), silent)))
 
 const sqlOf = (...statements: ReadonlyArray<string>): Migration.Migration => ({
   up: Effect.flatMap(SqlClient.SqlClient, (sql) => Effect.forEach(statements, (text) => sql.unsafe(text))),

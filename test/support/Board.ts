@@ -7,6 +7,7 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -59,6 +60,16 @@ export interface Switches {
 }
 
 export const switches = (): Switches => ({ title: (title) => title, before: () => Effect.void, seen: [] })
+
+/** Holds the handler before the operations of some strands, inside its transaction, until it is let go on. */
+export const gate = (on: Switches, isHeld: (strand: Strand.Strand) => boolean) =>
+  Effect.gen(function*() {
+    const held = yield* Deferred.make<void>()
+    const open = yield* Deferred.make<void>()
+    on.before = (strand) =>
+      isHeld(strand) ? Effect.zipRight(Deferred.succeed(held, undefined), Deferred.await(open)) : Effect.void
+    return { held: Deferred.await(held), open: Deferred.succeed(open, undefined) }
+  })
 
 export type Options =
   & Partial<Pick<Processor.Options<never, never, never>, "batch" | "startFrom" | "filter" | "tables" | "partitions">>
