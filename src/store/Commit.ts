@@ -53,6 +53,7 @@ import * as Flight from "./Flight.js"
 import * as Incident from "./Incident.js"
 import * as Letters from "./Letters.js"
 import { Outgoing } from "./Outgoing.js"
+import * as Outline from "./Outline.js"
 import * as Progress from "./Progress.js"
 import * as Rewrite from "./Rewrite.js"
 import * as Segment from "./Segment.js"
@@ -215,7 +216,7 @@ export const attempt = Effect.fnUntraced(function*<R>(
       : seat.join(
         {
           follower: owner.cursor,
-          strands,
+          outline: Outline.of(strands),
           operations,
           work: (boarding) => spanned(board(owner, segment, trial, boarding))
         },
@@ -352,7 +353,7 @@ const write = Effect.fnUntraced(function*<R>(
 ) {
   const sql = yield* SqlClient.SqlClient
   const keepsHistory = owner.coping !== undefined
-  const loading = Progress.loading(sql, owner.cursor, segment.strands, { keepsHistory })
+  const loading = Progress.loading(sql, owner.cursor, Outline.of(segment.strands), { keepsHistory })
   const [held, progress] = yield* holdFor(owner, segment, loading)
   const states = owner.coping === undefined || owner.handler.states === undefined || owner.handler.states.size === 0
     ? undefined

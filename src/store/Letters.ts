@@ -21,8 +21,9 @@ import type { Branch, DocumentId, DocumentType, DriveId, Scope, Strand, Stream }
 import { StrandGap } from "../process/Failure.js"
 import * as Fault from "../process/Fault.js"
 import type { Cursor, Key } from "./Cursors.js"
-import type { Identity, StreamProgress } from "./Progress.js"
+import type { StreamProgress } from "./Progress.js"
 import * as Rows from "./Rows.js"
+import type * as Slots from "./Slots.js"
 
 /** The cause of a letter that only waits for the ones before it. */
 export const queued = "Queued"
@@ -69,7 +70,7 @@ export class Queue {
   /** Whether a letter waits for more than missing operations, so that nothing may pass it. */
   isBlocked = false
   private readonly lanes: Array<Lane> = []
-  private readonly known: Array<{ readonly stream: Place; readonly operation: Identity }> = []
+  private readonly known: Array<{ readonly stream: Place; readonly operation: Slots.Identity }> = []
 
   add(stream: Place, cause: string, from: number, last: number): void {
     if (blocks({ cause })) this.isBlocked = true
@@ -94,12 +95,12 @@ export class Queue {
     return lane === undefined && stream.isOpen ? undefined : Math.max(stream.head, lane?.last ?? stream.head)
   }
 
-  remember(stream: Place, operation: Identity): void {
+  remember(stream: Place, operation: Slots.Identity): void {
     this.known.push({ stream, operation })
   }
 
   /** Whether this very operation is among the letters. */
-  holds(stream: Place, operation: Identity): boolean {
+  holds(stream: Place, operation: Slots.Identity): boolean {
     return this.known.some((each) =>
       isSame(each.stream, stream) && each.operation.index === operation.index &&
       each.operation.skip === operation.skip && each.operation.hash === operation.hash
@@ -338,7 +339,7 @@ export interface Header {
   readonly ordinal: bigint
   readonly cause: string
   readonly strand: Stream
-  readonly operation: Identity
+  readonly operation: Slots.Identity
 }
 
 /** The headers of all letters of a document, in the order of arrival. */

@@ -20,11 +20,12 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { dialectOf } from "../domain/Dialect.js"
 import { History } from "../domain/History.js"
-import type { Operation } from "../domain/Operation.js"
 import { origin } from "../domain/Position.js"
 import type { Stream } from "../domain/Strand.js"
 import * as Bulk from "../table/Bulk.js"
 import type { Cursor, Key } from "./Cursors.js"
+import * as Outline from "./Outline.js"
+import * as Slots from "./Slots.js"
 
 /**
  * What an operation is to a stream:
@@ -36,17 +37,8 @@ import type { Cursor, Key } from "./Cursors.js"
  */
 export type Placement = "next" | "redelivered" | "superseded" | "gap" | "rewritten"
 
-const pageSize = 32
-const slotSize = 8
 /** The number under which a stream's newest page is kept, so that it is found whatever its own number. */
-export const newest = 2_147_483_647
-const emptySlot = " ".repeat(slotSize)
-/** Stands in place of a fingerprint's first character where the operation was left out. No fingerprint has it. */
-const leftOutMark = "!"
-const leftOutSlot = (slot: string): string => leftOutMark + slot.slice(1)
-
-/** What tells an operation from the others of its stream. */
-export type Identity = Pick<Operation, "index" | "skip" | "hash">
+export const newest = Slots.pageMax
 
 /** One stream's progress: read from its rows, advanced in memory, written back. */
 export class StreamProgress {
@@ -56,7 +48,7 @@ export class StreamProgress {
   private past: History | undefined = undefined
   /** The history as it was stored, until someone asks for it. */
   private pastText: string | null = null
-  private readonly pages = new Map<number, Array<string>>()
+  private readonly pages = new Map<number, string>()
   private readonly changed = new Set<number>()
 
   constructor(
@@ -92,62 +84,80 @@ export class StreamProgress {
       this.headSkip = row.last_skip
       this.pastText = row.history
     }
-    const page = row.page === newest ? pageOf(row.last_index) : row.page
-    if (!this.pages.has(page)) this.pages.set(page, splitSlots(row.slots))
+    const page = row.page === newest ? Slots.pageOf(row.last_index) : row.page
+    if (!this.pages.has(page)) this.pages.set(page, row.slots)
   }
 
-  place(operation: Identity): Placement {
+  place(operation: Slots.Identity): Placement {
     const { index, skip } = operation
-    if (index > this.head) return this.isOpen || index - skip <= this.head + 1 ? "next" : "gap"
+    if (index > this.head) return this.reaches(operation) ? "next" : "gap"
     if (this.fateOf(operation) !== undefined) return "redelivered"
     // The real system gives a longer undo the index of the shorter one it replaces.
     if (index === this.head && skip !== this.headSkip) return skip > this.headSkip ? "next" : "superseded"
-    return this.slotAt(index) === emptySlot ? "superseded" : "rewritten"
+    return this.slotAt(index) === Slots.empty ? "superseded" : "rewritten"
   }
 
   /** What the operation was to its handler; `undefined` where another one, or none, was applied at its index. */
-  fateOf(operation: Identity): "applied" | "left out" | undefined {
+  fateOf(operation: Slots.Identity): "applied" | "left out" | undefined {
     const slot = this.slotAt(operation.index)
-    return slot === fingerprint(operation)
+    return slot === Slots.fingerprint(operation)
       ? "applied"
-      : slot === leftOutSlot(fingerprint(operation))
+      : slot === Slots.leftOut(Slots.fingerprint(operation))
       ? "left out"
       : undefined
   }
 
   /** Whether the operation at this index, whichever it is, was left out. Its page has to be loaded. */
   isLeftOut(index: number): boolean {
-    return this.slotAt(index).startsWith(leftOutMark)
+    return Slots.isLeftOut(this.slotAt(index))
   }
 
   /** Whether the page with this index is loaded. */
   knowsPageOf(index: number): boolean {
-    return this.pages.has(pageOf(index))
+    return this.pages.has(Slots.pageOf(index))
   }
 
   /**
    * Records that the operation was deliberately left out: the stream goes on after it. An operation that another one was
    * applied in place of leaves no trace, so that the applied one is still known when it comes again.
    */
-  leaveOut(operation: Identity): void {
-    if (this.place(operation) !== "rewritten") this.record(operation, leftOutSlot(fingerprint(operation)))
+  leaveOut(operation: Slots.Identity): void {
+    if (this.place(operation) !== "rewritten") this.record(operation, Slots.leftOut(Slots.fingerprint(operation)))
   }
 
   /** Records that the operation was applied: the stream goes on after it. */
-  advance(operation: Identity): void {
-    this.record(operation, fingerprint(operation))
+  advance(operation: Slots.Identity): void {
+    this.record(operation, Slots.fingerprint(operation))
+  }
+
+  /** {@link advance} for each operation of a chain, if the first is next and higher than all before; otherwise false. */
+  extend({ first, last, pieces }: Outline.Chain): boolean {
+    if (first.index <= this.head || !this.reaches(first)) return false
+    this.retire(Slots.pageOf(first.index))
+    for (const { from, page, slots } of pieces) {
+      this.pages.set(page, Slots.append(this.pages.get(page) ?? "", from, slots))
+      this.changed.add(page)
+    }
+    this.head = last.index
+    this.headSkip = last.skip
+    return true
+  }
+
+  /** Whether nothing is missing between what was applied and an operation that is higher. */
+  private reaches({ index, skip }: Slots.Identity): boolean {
+    return this.isOpen || index - skip <= this.head + 1
   }
 
   /** {@link advance}, and what takes it back, provided that all that was recorded since was taken back before. */
-  advanceRevocably(operation: Identity): () => void {
+  advanceRevocably(operation: Slots.Identity): () => void {
     const { head, headSkip } = this
-    const page = pageOf(operation.index)
-    const slot = this.pages.get(page)?.[operation.index % pageSize]
-    const unchanged = [page, pageOf(head)].filter((each) => !this.changed.has(each))
+    const page = Slots.pageOf(operation.index)
+    const slots = this.pages.get(page)
+    const unchanged = [page, Slots.pageOf(head)].filter((each) => !this.changed.has(each))
     this.advance(operation)
     return () => {
-      if (slot === undefined) this.pages.delete(page)
-      else this.pages.get(page)![operation.index % pageSize] = slot
+      if (slots === undefined) this.pages.delete(page)
+      else this.pages.set(page, slots)
       for (const each of unchanged) this.changed.delete(each)
       this.head = head
       this.headSkip = headSkip
@@ -155,37 +165,38 @@ export class StreamProgress {
   }
 
   private slotAt(index: number): string {
-    return this.pages.get(pageOf(index))?.[index % pageSize] ?? emptySlot
+    return Slots.at(this.pages.get(Slots.pageOf(index)) ?? "", index)
   }
 
-  private record(operation: Identity, slot: string): void {
-    const page = pageOf(operation.index)
-    let slots = this.pages.get(page)
-    if (slots === undefined) {
-      slots = new Array<string>(pageSize).fill(emptySlot)
-      this.pages.set(page, slots)
-    }
-    slots[operation.index % pageSize] = slot
+  private record(operation: Slots.Identity, slot: string): void {
+    const { index } = operation
+    const page = Slots.pageOf(index)
+    this.pages.set(page, Slots.put(this.pages.get(page) ?? "", index, slot))
     this.changed.add(page)
-    if (operation.index >= this.head) {
-      // The page that was the newest one is filed under its own number from now on.
-      if (this.head >= 0 && pageOf(this.head) !== page) this.changed.add(pageOf(this.head))
-      this.head = operation.index
+    if (index >= this.head) {
+      this.retire(page)
+      this.head = index
       this.headSkip = operation.skip
     }
   }
 
+  /** Another page is the newest now: the one that was is filed under its own number. */
+  private retire(page: number): void {
+    if (this.head >= 0 && Slots.pageOf(this.head) !== page) this.changed.add(Slots.pageOf(this.head))
+  }
+
   /** The rows to write back. */
   changes(documentId: string): ReadonlyArray<Row> {
+    const last = Slots.pageOf(this.head)
     return Array.from(this.changed, (page) => ({
       document_id: documentId,
       scope: this.scope,
       branch: this.branch,
-      page: page === pageOf(this.head) ? newest : page,
+      page: page === last ? newest : page,
       last_index: this.head,
       last_skip: this.headSkip,
-      history: page === pageOf(this.head) ? this.pastText ?? this.past?.encode() ?? null : null,
-      slots: this.pages.get(page)!.join("").trimEnd()
+      history: page === last ? this.pastText ?? this.past?.encode() ?? null : null,
+      slots: this.pages.get(page)!
     }))
   }
 }
@@ -245,7 +256,8 @@ interface Row {
 export type Follower = Key & Partial<Pick<Cursor, "start">>
 
 /** Operations of a stream, by what tells them apart. */
-export type Wanted = Stream & { readonly operations: ReadonlyArray<Pick<Identity, "index">> }
+export type Wanted = Stream & { readonly operations: ReadonlyArray<Indexed> }
+type Indexed = Pick<Slots.Identity, "index">
 
 /**
  * Reads the newest page of each stream of `strands` and those that their operations lie in: a thousand a statement. What is
@@ -257,7 +269,12 @@ export const load = (
   options: { readonly keepsHistory: boolean } = { keepsHistory: true }
 ): Effect.Effect<Progress, SqlError, SqlClient.SqlClient> =>
   Effect.gen(function*() {
-    const { progressOf, statements: wanted } = loading(yield* SqlClient.SqlClient, key, strands, options)
+    const { progressOf, statements: wanted } = loading(
+      yield* SqlClient.SqlClient,
+      key,
+      Outline.make(strands),
+      options
+    )
     return progressOf(yield* Effect.forEach(wanted, (statement) => statement))
   })
 
@@ -268,7 +285,7 @@ export const more = (
   strands: ReadonlyArray<Wanted>
 ): Effect.Effect<void, SqlError, SqlClient.SqlClient> =>
   Effect.gen(function*() {
-    const wanted = asking(yield* SqlClient.SqlClient, progress, key, strands)
+    const wanted = asking(yield* SqlClient.SqlClient, key, Outline.make(strands))
     restore(progress, yield* Effect.forEach(wanted, (statement) => statement))
   })
 
@@ -276,7 +293,7 @@ export const more = (
 export const loading = (
   sql: SqlClient.SqlClient,
   key: Follower,
-  strands: ReadonlyArray<Wanted>,
+  outline: Outline.Outline<Indexed>,
   options: { readonly keepsHistory: boolean } = { keepsHistory: true }
 ): {
   readonly statements: ReadonlyArray<Statement<object>>
@@ -284,7 +301,7 @@ export const loading = (
 } => {
   const progress = new Progress((key.start ?? origin) > origin, options.keepsHistory)
   return {
-    statements: asking(sql, progress, key, strands),
+    statements: asking(sql, key, outline),
     progressOf: (answers) => {
       restore(progress, answers)
       return progress
@@ -295,7 +312,7 @@ export const loading = (
 /** Whose progress it is, and of which streams. */
 export interface Question {
   readonly follower: Follower
-  readonly strands: ReadonlyArray<Wanted>
+  readonly outline: Outline.Outline<Indexed>
 }
 
 /** {@link loading} for several at once, which keep no history. */
@@ -304,9 +321,7 @@ export const loadingAll = (sql: SqlClient.SqlClient, questions: ReadonlyArray<Qu
   readonly progressOf: (answers: ReadonlyArray<ReadonlyArray<object>>) => ReadonlyArray<Progress>
 } => {
   const all = questions.map(({ follower }) => new Progress((follower.start ?? origin) > origin, false))
-  const wanted = questions.flatMap(({ follower, strands }, i) =>
-    pagesOf(all[i]!, follower, strands).map((cells) => [...cells, i])
-  )
+  const wanted = questions.flatMap(({ follower, outline }, i) => pagesOf(follower, outline, i))
   return {
     statements: Bulk.calls(statementsOf(sql).loadAll, wanted).map(([text, cells]) => sql.unsafe(text, cells)),
     progressOf: (answers) => {
@@ -323,38 +338,23 @@ export const loadingAll = (sql: SqlClient.SqlClient, questions: ReadonlyArray<Qu
 /** Asks for the newest page of each stream and for those that its operations lie in. */
 const asking = (
   sql: SqlClient.SqlClient,
-  progress: Progress,
   key: Key,
-  strands: ReadonlyArray<Wanted>
+  outline: Outline.Outline<Indexed>
 ): ReadonlyArray<Statement<object>> =>
-  Bulk.calls(statementsOf(sql).load, pagesOf(progress, key, strands)).map(([text, cells]) => sql.unsafe(text, cells))
+  Bulk.calls(statementsOf(sql).load, pagesOf(key, outline)).map(([text, cells]) => sql.unsafe(text, cells))
 
 /** The newest page of each stream and those that its operations lie in, as the statements ask for them. */
-const pagesOf = (progress: Progress, key: Key, strands: ReadonlyArray<Wanted>): ReadonlyArray<Bulk.Cells> => {
-  const touched = new Map<StreamProgress, { readonly stream: Stream; page: number; last_page: number }>()
-  for (const strand of strands) {
-    const stream = progress.of(strand)
-    let entry = touched.get(stream)
-    if (entry === undefined) {
-      entry = { stream: strand, page: newest, last_page: 0 }
-      touched.set(stream, entry)
-    }
-    for (const { index } of strand.operations) {
-      const page = pageOf(index)
-      if (page < entry.page) entry.page = page
-      if (page > entry.last_page) entry.last_page = page
-    }
-  }
-  return Array.from(touched.values(), ({ last_page, page, stream }) => [
+const pagesOf = (key: Key, outline: Outline.Outline<Indexed>, ...asked: Bulk.Cells): ReadonlyArray<Bulk.Cells> =>
+  outline.map(({ branch, documentId, pages, scope }) => [
     key.processor,
     key.source,
-    stream.documentId,
-    stream.scope,
-    stream.branch,
-    page,
-    last_page
+    documentId,
+    scope,
+    branch,
+    pages.first,
+    pages.last,
+    ...asked
   ])
-}
 
 const restore = (progress: Progress, answers: ReadonlyArray<ReadonlyArray<object>>): void => {
   for (const rows of answers) for (const row of rows as ReadonlyArray<Row>) progress.restore(row)
@@ -425,59 +425,3 @@ const statements = Bulk.both((bulk) => ({
     DO UPDATE SET last_index = excluded.last_index, last_skip = excluded.last_skip,
       history = excluded.history, slots = excluded.slots`)
 }), { repeats: true })
-
-const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-
-/** The text of every 12 bits, the lower six first. */
-const twoCharacters = Array.from({ length: 4096 }, (_, bits) => alphabet[bits & 63]! + alphabet[bits >> 6]!)
-
-/**
- * The fingerprints that were made last: an operation has one for each processor that wants it, and each of them asks. The
- * place of one is told by the last characters of its hash, which differ where all begin alike; what else comes there takes it.
- */
-const made = new Array<{ readonly skip: number; readonly hash: string; readonly text: string } | undefined>(8_192)
-  .fill(undefined)
-
-const placeOf = (hash: string): number => {
-  const end = hash.length
-  let place = end
-  for (let i = Math.max(0, end - 6); i < end; i++) place = Math.imul(place, 31) + hash.charCodeAt(i)
-  return place & (made.length - 1)
-}
-
-/**
- * 48 bits over skip and hash, in 8 characters. Two FNV-1a sums with different starts; what it must tell apart is an
- * operation and its replacement at one index, not an adversary's choice.
- */
-export const fingerprint = ({ hash, skip }: Identity): string => {
-  const place = placeOf(hash)
-  const known = made[place]
-  if (known !== undefined && known.hash === hash && known.skip === skip) return known.text
-  const text = sumOf(hash, skip)
-  made[place] = { skip, hash, text }
-  return text
-}
-
-const sumOf = (hash: string, skip: number): string => {
-  let a = 0x811c9dc5 ^ skip
-  let b = 0x01000193 + skip
-  for (let i = 0; i < hash.length; i++) {
-    const unit = hash.charCodeAt(i)
-    a = Math.imul(a ^ unit, 0x01000193)
-    b = Math.imul(b ^ unit, 0x85ebca6b)
-    b ^= b >>> 13
-  }
-  a ^= a >>> 15
-  b ^= b >>> 16
-  return twoCharacters[a & 4095]! + twoCharacters[(a >>> 12) & 4095]! + twoCharacters[b & 4095]! +
-    twoCharacters[(b >>> 12) & 4095]!
-}
-
-const pageOf = (index: number) => Math.floor(index / pageSize)
-
-/** Slots of a row; those at the end that are empty are not in its text. */
-const splitSlots = (text: string): Array<string> => {
-  const slots = new Array<string>(pageSize).fill(emptySlot)
-  for (let i = 0; i * slotSize < text.length; i++) slots[i] = text.slice(i * slotSize, (i + 1) * slotSize)
-  return slots
-}

@@ -17,6 +17,7 @@ import { HistoryRewritten, MalformedOperation, StrandGap, subject } from "../pro
 import type { Subject } from "../process/Failure.js"
 import * as Policy from "../process/Policy.js"
 import * as Letters from "./Letters.js"
+import * as Outline from "./Outline.js"
 import type { Progress, StreamProgress } from "./Progress.js"
 import { unknownHistory } from "./Rewrite.js"
 import type { Rewrite } from "./Rewrite.js"
@@ -75,12 +76,14 @@ export const sift = (
   sentence: Sentence | undefined
 ): Sifted => {
   const sieve: Sieve = { segment, standing, policy, sentence, stopped: new Set(), ways: noWays() }
+  const whole = continued(sieve)
+  if (whole === "all") return { ...sieve.ways, strands: segment.strands }
   const strands: Array<Strand> = []
   for (const strand of segment.strands) {
     const stream = standing.progress.of(strand)
     const { operations } = strand
     // Most strands stay whole, and thousands of processors may be given the same ones: nothing is made for those.
-    let first = 0
+    let first = whole.has(stream) ? operations.length : 0
     while (first < operations.length && isKept(sieve, strand, stream, operations[first]!)) first++
     if (first === operations.length) {
       strands.push(strand)
@@ -95,23 +98,33 @@ export const sift = (
   return { ...sieve.ways, strands }
 }
 
+/**
+ * The streams of whose operations nothing can be said but that each comes next, which is then so. Thousands of processors
+ * may be given the same operations: what those are to each other is asked once.
+ */
+const continued = ({ segment, sentence, standing, ways }: Sieve): "all" | ReadonlySet<StreamProgress> => {
+  const whole = new Set<StreamProgress>()
+  const isAsked = segment.letters.size > 0 || standing.queues.size > 0 || standing.rewrite !== undefined ||
+    sentence !== undefined
+  if (isAsked) return whole
+  const outline = Outline.of(segment.strands)
+  for (const stretch of outline) {
+    const chain = stretch.chain()
+    const stream = standing.progress.of(stretch)
+    if (chain === undefined || !stream.extend(chain)) continue
+    ways.operations += stretch.operations.length
+    whole.add(stream)
+  }
+  return whole.size === outline.length ? "all" : whole
+}
+
 /** Sends one operation its way, unless the segment halts before it; true when that is to the handler. */
 const isKept = (sieve: Sieve, strand: Strand, stream: StreamProgress, operation: Operation): boolean => {
   const { segment, ways } = sieve
   if (ways.halted !== undefined) return false
-  const isFor = isPlain(sieve, stream, operation) ||
-    isForHandler(sieve, { strand, stream, operation, ordinal: segment.letters.get(operation) })
+  const isFor = isForHandler(sieve, { strand, stream, operation, ordinal: segment.letters.get(operation) })
   if (isFor) ways.operations++
   return isFor
-}
-
-/** Whether nothing can be said of an operation but that it comes next, which is then so. */
-const isPlain = ({ segment, sentence, standing }: Sieve, stream: StreamProgress, operation: Operation): boolean => {
-  const isAsked = segment.letters.size > 0 || standing.queues.size > 0 || standing.rewrite !== undefined ||
-    sentence !== undefined || operation.flaw !== undefined
-  if (isAsked || stream.place(operation) !== "next") return false
-  stream.advance(operation)
-  return true
 }
 
 interface Sieve {

@@ -8,7 +8,9 @@ import * as FastCheck from "effect/FastCheck"
 import type { Operation } from "../../src/domain/Operation.js"
 import { indexMax, skipMax } from "../../src/domain/Operation.js"
 import type { Strand } from "../../src/domain/Strand.js"
+import * as Outline from "../../src/store/Outline.js"
 import * as Progress from "../../src/store/Progress.js"
+import * as Slots from "../../src/store/Slots.js"
 import * as Follow from "../guarantees/Follow.js"
 import * as Ledger from "../guarantees/Ledger.js"
 import * as Database from "../support/Database.js"
@@ -91,12 +93,81 @@ describe("an operation is placed by what its stream has taken", () => {
   })
 })
 
+describe("an outline", () => {
+  it("has the operations of each stream, in their order, and is the same for the same strands", () => {
+    const strands = [
+      strandOf([op(0), op(1)], "a"),
+      strandOf([op(0)], "b"),
+      strandOf([op(7)], "a", "local"),
+      strandOf([], "c"),
+      strandOf([op(2)], "a")
+    ]
+    const outline = Outline.of(strands)
+    const told = outline.map(({ documentId, operations, scope }) => [documentId, scope, ...operations])
+    expect(told).toEqual([["a", "global", op(0), op(1), op(2)], ["b", "global", op(0)], ["a", "local", op(7)], [
+      "c",
+      "global"
+    ]])
+    expect(Outline.of(strands)).toBe(outline)
+    expect(Outline.of([...strands])).not.toBe(outline)
+  })
+
+  it("has no chain of operations that come again, leave others out, take a place again, or have a flaw", () => {
+    const chained = (...operations: ReadonlyArray<Operation>) => Outline.make([strandOf(operations)])[0]!.chain()
+    expect(chained(op(3), op(4), op(8, 3), op(9, 2))).toBeDefined()
+    expect(chained()).toBeUndefined()
+    expect(chained(op(3), op(3))).toBeUndefined()
+    expect(chained(op(3), op(3, 1))).toBeUndefined()
+    expect(chained(op(3), op(5))).toBeUndefined()
+    expect(chained(op(3), op(5, 0), op(4))).toBeUndefined()
+    expect(chained(op(3), { ...op(4), flaw: "is bad" })).toBeUndefined()
+  })
+
+  it("extends a stream by a chain exactly where each operation would be next and higher, and as if each was taken", () => {
+    const steps = (minLength: number) =>
+      FastCheck.array(
+        FastCheck.record({
+          leap: FastCheck.constantFrom(0, 0, 0, 0, 1, 40),
+          covers: FastCheck.integer({ min: -1, max: 2 })
+        }),
+        { minLength, maxLength: 80 }
+      )
+    const operationsFrom = (head: number, some: ReadonlyArray<{ readonly leap: number; readonly covers: number }>) => {
+      let last = head
+      return some.map(({ covers, leap }, i) => {
+        last += 1 + leap
+        return op(last, Math.max(0, Math.min(last, leap + covers)), `${head} ${i}`)
+      })
+    }
+    FastCheck.assert(
+      FastCheck.property(steps(0), steps(1), FastCheck.integer({ min: -3, max: 1 }), (before, then, off) => {
+        const [fast, slow] = [stream(), stream()]
+        for (const each of operationsFrom(-1, before)) {
+          for (const own of [fast, slow]) if (own.place(each) === "next") own.advance(each)
+        }
+        const unchanged = fast.changes("d")
+        const operations = operationsFrom(Math.max(-1, fast.head + off), then)
+        const isContinued = operations.every((each) => {
+          const isNext = each.index > slow.head && slow.place(each) === "next"
+          slow.advance(each)
+          return isNext
+        })
+        const chain = Outline.make([strandOf(operations)])[0]!.chain()
+        expect(chain !== undefined && fast.extend(chain)).toBe(isContinued)
+        const byPage = (rows: ReturnType<typeof fast.changes>) => rows.toSorted((a, b) => a.page - b.page)
+        expect(byPage(fast.changes("d"))).toEqual(byPage(isContinued ? slow.changes("d") : unchanged))
+      }),
+      { numRuns: 500 }
+    )
+  })
+})
+
 describe("a fingerprint", () => {
   it("tells skips and hashes apart, and is 8 characters whatever it is made of", () => {
     const seen = new Map<string, string>()
     for (let i = 0; i < 20_000; i++) {
       const operation = op(0, i % 7, `hash-${i}`)
-      const print = Progress.fingerprint(operation)
+      const print = Slots.fingerprint(operation)
       expect(print).toMatch(/^[A-Za-z0-9_-]{8}$/)
       expect(seen.get(print)).toBeUndefined()
       seen.set(print, operation.hash)
@@ -110,10 +181,10 @@ describe("a fingerprint", () => {
       ["hash-1", 3, "GUb7oDek"],
       ["2jmj7l5rSw0yVb/vlWAYkK/YBwk=", 0, "sctYSt5G"]
     ] as const
-    const ask = () => stored.map(([hash, skip]) => Progress.fingerprint(op(0, skip, hash)))
+    const ask = () => stored.map(([hash, skip]) => Slots.fingerprint(op(0, skip, hash)))
     const first = ask()
     expect(first).toEqual(stored.map(([, , print]) => print))
-    for (let i = 0; i < 50_000; i++) Progress.fingerprint(op(0, i % 3, `another hash ${i}`))
+    for (let i = 0; i < 50_000; i++) Slots.fingerprint(op(0, i % 3, `another hash ${i}`))
     expect(ask()).toEqual(first)
   })
 
@@ -122,15 +193,15 @@ describe("a fingerprint", () => {
       { length: 100 },
       (_, i) => op(0, i % 2, `${Math.floor(i / 2) + 10}, and then the same end`)
     )
-    const prints = alike.map(Progress.fingerprint)
+    const prints = alike.map(Slots.fingerprint)
     expect(new Set(prints).size).toBe(alike.length)
-    for (let turn = 0; turn < 3; turn++) expect(alike.map(Progress.fingerprint)).toEqual(prints)
+    for (let turn = 0; turn < 3; turn++) expect(alike.map(Slots.fingerprint)).toEqual(prints)
   })
 
   it("is the same for the same operation, hostile hashes included", () => {
     FastCheck.assert(FastCheck.property(FastCheck.fullUnicodeString(), FastCheck.nat(skipMax), (hash, skip) => {
-      expect(Progress.fingerprint(op(0, skip, hash))).toBe(Progress.fingerprint(op(9, skip, hash)))
-      expect(Progress.fingerprint(op(0, skip, hash))).toHaveLength(8)
+      expect(Slots.fingerprint(op(0, skip, hash))).toBe(Slots.fingerprint(op(9, skip, hash)))
+      expect(Slots.fingerprint(op(0, skip, hash))).toHaveLength(8)
     }))
   })
 })
