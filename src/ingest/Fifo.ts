@@ -40,6 +40,19 @@ export class Fifo<A extends object> {
     return item
   }
 
+  /** Whether these are the first ones. */
+  startsWith(items: ReadonlyArray<A>): boolean {
+    if (items.length > this.length) return false
+    for (let i = 0; i < items.length; i++) if (this.items[this.start + i] !== items[i]) return false
+    return true
+  }
+
+  /** Lets so many go, of which there must be as many. */
+  drop(count: number): void {
+    this.items.fill(undefined, this.start, this.start + count)
+    this.start += count
+  }
+
   /** Those with at least so many before them, in order. */
   from(place: number): ReadonlyArray<A> {
     return this.items.slice(this.start + place) as ReadonlyArray<A>

@@ -17,6 +17,7 @@ import type { Strand } from "../domain/Strand.js"
 import type { Batch, Batches, Limits } from "./Batch.js"
 import * as Filter from "./Filter.js"
 import type { Movable } from "./Idle.js"
+import type { Parcel } from "./Parcel.js"
 import * as Reading from "./Reading.js"
 import type { Hub } from "./Relay.js"
 import { Room } from "./Room.js"
@@ -56,7 +57,7 @@ export class Follower {
   private resume: (() => void) | undefined = undefined
   /** Whether it waits for strands with nothing in its room, attached. */
   private isHungry = false
-  private hand: Array<Strand> = []
+  private hand: Parcel | undefined = undefined
   private handPosition: Position
   /** How many of the first strands of the room it has read itself. */
   private owned = 0
@@ -294,19 +295,7 @@ export class Follower {
       const { hub, room, run } = this
       this.see()
       const wasFull = room.isFull
-      const allowance = {
-        bytes: Math.max(1, hub.hands.free / 4),
-        weigh: (strand: Strand) => this.owned > 0 || hub.hands.has(strand) ? 0 : strand.bytes
-      }
-      const batch = room.take(allowance, (strand) => {
-        this.hand.push(strand)
-        if (this.owned > 0) {
-          this.owned--
-        } else {
-          hub.hands.add(strand)
-          hub.rooms.release(strand)
-        }
-      })
+      const batch = this.takeShared() ?? this.takeAlone()
       this.handPosition = batch.position
       if (run !== undefined) {
         if (room.isEmpty) {
@@ -320,11 +309,43 @@ export class Follower {
     })
   }
 
+  /** What another one has in hand, where that is what would be taken. */
+  private takeShared(): Batch | undefined {
+    const parcel = this.owned === 0 ? this.hub.parcels.from(this.room.first) : undefined
+    const batch = parcel && this.room.takeAs(parcel)
+    if (parcel === undefined || batch === undefined) return undefined
+    parcel.take()
+    this.hand = parcel
+    return batch
+  }
+
+  private takeAlone(): Batch {
+    const { hub, room } = this
+    const isWhole = !room.isBroken
+    const allowance = {
+      bytes: Math.max(1, hub.hands.free / 4),
+      weigh: (strand: Strand) => this.owned > 0 || hub.hands.has(strand) ? 0 : strand.bytes
+    }
+    const left: Array<Strand> = []
+    let own = 0
+    const batch = room.take(allowance, (strand) => {
+      left.push(strand)
+      if (this.owned === 0) return
+      this.owned--
+      own++
+    })
+    const isShared = isWhole && own === 0 && left.length === batch.strands.length && left.length > 0 &&
+      this.run !== undefined && this.run.attached.size > 1
+    this.hand = isShared ? hub.parcels.share(batch) : hub.parcels.keep(left, batch.operations)
+    for (const [i, strand] of left.entries()) (i < own ? hub.hands : hub.rooms).release(strand)
+    return batch
+  }
+
   private letGo(): void {
-    const { hub } = this
     this.committed = this.handPosition
-    for (const strand of this.hand) hub.hands.release(strand)
-    this.hand = []
+    const { hand } = this
+    this.hand = undefined
+    if (hand?.letGo() === true) this.run?.changes()
     if (this.owned === 0) this.finishTurn()
   }
 

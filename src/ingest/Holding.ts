@@ -34,10 +34,17 @@ export class Holding {
     this.held.set(strand, { times: holders })
   }
 
-  /** One of them lets go. */
-  release(strand: Strand): void {
+  /** How many hold the strand. */
+  holders(strand: Strand): number {
+    return this.held.get(strand)?.times ?? 0
+  }
+
+  /** So many of them let go. */
+  release(strand: Strand, holders = 1): void {
     const known = this.held.get(strand)
-    if (known === undefined || --known.times > 0) return
+    if (known === undefined) return
+    known.times -= holders
+    if (known.times > 0) return
     this.held.delete(strand)
     this.bytes -= strand.bytes
   }

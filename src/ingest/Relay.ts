@@ -26,6 +26,7 @@ import { Follower } from "./Follower.js"
 import type { Following } from "./Follower.js"
 import { Holding } from "./Holding.js"
 import * as Idle from "./Idle.js"
+import { Parcels } from "./Parcel.js"
 import { Run } from "./Run.js"
 import { distance } from "./Source.js"
 import type { Source, SourceError } from "./Source.js"
@@ -109,6 +110,7 @@ export class Hub {
   readonly rooms: Holding
   /** What laggards have read, and what is being committed. */
   readonly hands: Holding
+  readonly parcels: Parcels
   readonly idle: Idle.Idle
   readonly patienceMillis: number
   readonly windowStrands: number
@@ -136,6 +138,7 @@ export class Hub {
     this.turns = new Turns(Math.max(1, laggardsMax), patienceMillis)
     this.rooms = new Holding(Math.floor(bytesMax / 2))
     this.hands = new Holding(Math.floor(bytesMax / 2))
+    this.parcels = new Parcels(this.rooms, this.hands)
     this.idle = new Idle.Idle(now)
   }
 

@@ -12,6 +12,7 @@ import type { Position } from "../domain/Position.js"
 import type { Strand } from "../domain/Strand.js"
 import type { Batch, Limits } from "./Batch.js"
 import { Fifo } from "./Fifo.js"
+import type { Parcel } from "./Parcel.js"
 
 /** What may be taken at once beside the limits of a batch. */
 export interface Allowance {
@@ -73,6 +74,10 @@ export class Room {
     return this.outstandingFrom ?? (this.isEmpty ? this.seen : this.left)
   }
 
+  get first(): Strand | undefined {
+    return this.strands.first
+  }
+
   get oldest(): string | undefined {
     return this.strands.first?.operations[this.offset]?.timestamp
   }
@@ -123,6 +128,22 @@ export class Room {
       }
     }
     this.operations -= operations
+    if (this.isEmpty) this.pass(this.seen)
+    return { strands, position: this.left, operations }
+  }
+
+  /** What {@link take} would take, where that are the strands of this parcel and no others; otherwise `undefined`. */
+  takeAs(parcel: Parcel): Batch | undefined {
+    const { bytes, operations, strands } = parcel
+    const { limits } = this
+    const fits = this.offset === 0 && operations <= limits.operations && bytes <= limits.bytes &&
+      (operations === limits.operations || strands.length === this.strands.length) && this.strands.startsWith(strands)
+    if (!fits) return undefined
+    this.outstandingFrom = this.left
+    this.strands.drop(strands.length)
+    this.operations -= operations
+    this.bytes -= bytes
+    this.left = strands.at(-1)!.position
     if (this.isEmpty) this.pass(this.seen)
     return { strands, position: this.left, operations }
   }

@@ -504,6 +504,38 @@ describe("memory", () => {
       expect(yield* bytes).toBe(0)
     }))
 
+  it.scoped("holds one list of strands for all who take the same, and others for whoever takes more, less or something else", () =>
+    Effect.gen(function*() {
+      const feed = yield* Feed.make("feed")
+      const relay = yield* Relay.make(feed.source, { windowStrands: 0 })
+      const follow = (limits?: Partial<Batch.Limits>, type?: string) => relay.follow(following(type, limits))
+      const alike = yield* Effect.forEach([1, 2, 3], () => follow())
+      const fewer = yield* follow({ operations: 3 })
+      const inBytes = yield* follow({ bytes: 25 })
+      const choosy = yield* follow({}, "a")
+      yield* feed.push(...many(3), ...many(1, { type: "b" }), ...many(1))
+      yield* Eventually.settled
+      const [first, second, third] = yield* Effect.forEach(alike, next)
+      expect(contents(first!)).toEqual(["1-0", "2-0", "3-0", "4-0", "5-0"])
+      expect(second!.strands).toBe(first!.strands)
+      expect(third!.strands).toBe(first!.strands)
+      expect(contents(yield* next(fewer))).toEqual(["1-0", "2-0", "3-0"])
+      expect(contents(yield* next(inBytes))).toEqual(["1-0", "2-0", "3-0"])
+      expect(contents(yield* next(choosy))).toEqual(["1-0", "2-0", "3-0", "5-0"])
+      // A piece of a strand is nobody else's.
+      const halves = yield* Effect.forEach([1, 2], () => relay.follow(following(undefined, { operations: 1 }, 5)))
+      yield* feed.push(...many(1, { operations: 2 }))
+      yield* Eventually.settled
+      for (const half of ["6-0", "6-1"]) {
+        expect((yield* Effect.forEach(halves, next)).map(contents)).toEqual([[half], [half]])
+      }
+      for (const each of [...alike, fewer, inBytes, choosy, ...halves]) {
+        yield* Effect.forkScoped(Effect.forever(Effect.zipRight(each.take, Effect.yieldNow())))
+      }
+      yield* Eventually.settled
+      expect((yield* relay.standing).bytes, "all is let go of").toBe(0)
+    }))
+
   it.scoped("keeps in the window what somebody may come back for, and lets go of it once all have committed it", () =>
     Effect.gen(function*() {
       const feed = yield* Feed.make("feed")
