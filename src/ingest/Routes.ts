@@ -19,6 +19,8 @@ type Rest = ReadonlyArray<Filter.Constraint>
 interface Junction<To> {
   next: Map<string, Junction<To>> | undefined
   routes: Map<To, Rest> | undefined
+  /** Those of the routes of which nothing is left to be tested, where that goes for all; made when they are asked for. */
+  all: ReadonlyArray<To> | undefined
 }
 
 interface Table<To> {
@@ -47,9 +49,9 @@ export class Routes<To> {
     leave(this.tableOf(indexed).root, indexed, 0, to)
   }
 
-  /** Calls `found` with each that wants the strand, once. */
-  wanting(strand: Strand, found: (to: To) => void): void {
-    const isMet = (one: Filter.Constraint) => meets(strand, one)
+  /** Those who want the strand, each once. Thousands may want every one of many: where it can be, the list is the same. */
+  wanting(strand: Strand): ReadonlyArray<To> {
+    let found: ReadonlyArray<To> = []
     for (const { fields, root } of this.tables.values()) {
       let at: Junction<To> | undefined = root
       for (const field of fields) {
@@ -58,11 +60,10 @@ export class Routes<To> {
         if (at === undefined) break
       }
       if (at?.routes === undefined) continue
-      // Thousands may want a strand: an iterator would make an entry for each of them.
-      at.routes.forEach((rest, to) => {
-        if (rest.every(isMet)) found(to)
-      })
+      const some = allOf(at) ?? wantingOf(at.routes, strand)
+      found = found.length === 0 ? some : [...found, ...some]
     }
+    return found
   }
 
   private tableOf(indexed: ReadonlyArray<Filter.Constraint>): Table<To> {
@@ -75,7 +76,19 @@ export class Routes<To> {
   }
 }
 
-const junction = <To>(): Junction<To> => ({ next: undefined, routes: undefined })
+const junction = <To>(): Junction<To> => ({ next: undefined, routes: undefined, all: undefined })
+
+const allOf = <To>(at: Junction<To>): ReadonlyArray<To> | undefined => {
+  if (at.all !== undefined || at.routes === undefined) return at.all
+  for (const rest of at.routes.values()) if (rest.length > 0) return undefined
+  return at.all = Array.from(at.routes.keys())
+}
+
+const wantingOf = <To>(routes: ReadonlyMap<To, Rest>, strand: Strand): ReadonlyArray<To> => {
+  const found: Array<To> = []
+  for (const [to, rest] of routes) if (rest.every((one) => meets(strand, one))) found.push(to)
+  return found
+}
 
 const meets = (strand: Strand, { field, values }: Filter.Constraint): boolean => {
   const value = strand[field]
@@ -113,6 +126,7 @@ const enter = <To>(
   if (step === undefined) {
     at.routes ??= new Map()
     at.routes.set(to, rest)
+    at.all = undefined
     return
   }
   at.next ??= new Map()
@@ -128,6 +142,7 @@ const leave = <To>(at: Junction<To>, path: ReadonlyArray<Filter.Constraint>, dep
   const step = path[depth]
   if (step === undefined) {
     at.routes?.delete(to)
+    at.all = undefined
     if (at.routes?.size === 0) at.routes = undefined
     return
   }

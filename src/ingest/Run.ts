@@ -20,6 +20,8 @@ import { Routes } from "./Routes.js"
 import type { SourceError } from "./Source.js"
 import { Window } from "./Window.js"
 
+const nobody: ReadonlyArray<Follower> = []
+
 export class Run {
   readonly attached = new Set<Follower>()
   private readonly routes = new Routes<Follower>()
@@ -33,7 +35,7 @@ export class Run {
   end: Exit.Exit<void, SourceError> | undefined = undefined
   /** The cursors of those who were attached when it ended. */
   lefts: ReadonlyArray<Position> = []
-  private wanting: Array<Follower> = []
+  private wanting: ReadonlyArray<Follower> = nobody
   /** Since when the next strand has been held up, in milliseconds. */
   private heldUpSince: number | undefined = undefined
   private resume: (() => void) | undefined = undefined
@@ -133,12 +135,9 @@ export class Run {
   /** Gives the strand to all who want it, or to nobody: not before all of them have room. */
   private accept(strand: Strand): boolean {
     if (this.attached.size === 0) return false
-    this.wanting = []
-    if (strand.operations.length > 0) {
-      this.routes.wanting(strand, (follower) => {
-        if (follower.mayWant(strand)) this.wanting.push(follower)
-      })
-    }
+    const mayWant = (follower: Follower) => follower.mayWant(strand)
+    const routed = strand.operations.length === 0 ? nobody : this.routes.wanting(strand)
+    this.wanting = routed.every(mayWant) ? routed : routed.filter(mayWant)
     if (this.isHeldUp(strand) && !this.relieve(strand)) return false
     this.heldUpSince = undefined
     if (this.wanting.length > 0) this.hub.rooms.add(strand, this.wanting.length)
