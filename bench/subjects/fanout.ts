@@ -6,9 +6,11 @@
  *     node fanout.js sqlite|pg <directory or url> burst <processors> <matching> <operations>  all at once, to the last commit
  *
  * `idle` and `arriving`: the processors share 1,000 types. `burst`: `matching` processors want the type of all operations, the
- * others types that never come; the operations are in the journal when the clock starts, and all processors are idle.
+ * others types that never come; those have had one operation when the clock starts, the others are in the journal, and all
+ * processors are idle.
  */
 import * as SqlClient from "@effect/sql/SqlClient"
+import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -23,6 +25,7 @@ import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import * as Test from "../../layers/Test.js"
 import { Journal, Namespace, Policy, Processor, Pulse, Reactor, Source } from "../../src/index.js"
+import type { Position, Strand } from "../../src/index.js"
 import * as Quantiles from "../support/Quantiles.js"
 import * as Fanout from "./fanout-rows.js"
 
@@ -178,27 +181,39 @@ const arriving = (operations: number) =>
     }
   })
 
-const burst = (matching: number, operations: number, go: Deferred.Deferred<void>) =>
+/** What keeps a reactor from all that comes behind the first operation. */
+interface Gate {
+  readonly first: Deferred.Deferred<Position.Position>
+  readonly rest: Deferred.Deferred<void>
+}
+
+/** Operations of the bench, from the one with this number on. */
+const wanted = (from: number, many: number) =>
+  Array.from({ length: many }, (_, k) => {
+    const { documentId, index, ...recorded } = Fanout.operationOf(from + k)
+    return Test.strand({ documentId, documentType: "bench/wanted", from: index, operations: [recorded] })
+  })
+
+const burst = (matching: number, operations: number, gate: Gate) =>
   Effect.gen(function*() {
     const journal = yield* Journal.Journal
+    const pulses = yield* Pulse.Pulses
     yield* allIdle
-    for (let i = 0; i < operations; i += 1_000) {
-      yield* journal.append(
-        Array.from({ length: Math.min(1_000, operations - i) }, (_, k) => {
-          const { documentId, index, ...recorded } = Fanout.operationOf(i + k)
-          return Test.strand({ documentId, documentType: "bench/wanted", from: index, operations: [recorded] })
-        })
-      )
+    const wanting = (yield* pulses.all).slice(0, matching)
+    const allHave = Effect.fnUntraced(function*(position: Position.Position) {
+      while (wanting.some((pulse) => (pulse.position ?? 0n) < position)) yield* Effect.sleep(5)
+    })
+    const { position: first } = yield* journal.append(wanted(0, 1))
+    yield* Deferred.succeed(gate.first, first)
+    yield* allHave(first)
+    for (let i = 1; i <= operations; i += 1_000) {
+      yield* journal.append(wanted(i, Math.min(1_000, operations + 1 - i)))
     }
     const { head } = yield* journal.bounds
-    const pulses = yield* Pulse.Pulses
-    const wanting = (yield* pulses.all).slice(0, matching)
     const cpu = process.cpuUsage()
     const began = now()
-    yield* Deferred.succeed(go, undefined)
-    while (
-      wanting.some(({ position }) => (position ?? 0n) < head)
-    ) yield* Effect.sleep(5)
+    yield* Deferred.succeed(gate.rest, undefined)
+    yield* allHave(head)
     const seconds = (now() - began) / 1_000
     const { system, user } = process.cpuUsage(cpu)
     const rows = yield* Namespace.query(
@@ -206,8 +221,9 @@ const burst = (matching: number, operations: number, go: Deferred.Deferred<void>
       Effect.flatMap(SqlClient.SqlClient, (sql) =>
         sql<{ readonly n: number }>`SELECT CAST(COUNT(*) AS INTEGER) AS n FROM entry`)
     )
-    if (Number(rows[0]?.n) !== matching * operations) {
-      return yield* Effect.dieMessage(`${rows[0]?.n} rows, not ${matching * operations}`)
+    const expected = matching * (operations + 1)
+    if (Number(rows[0]?.n) !== expected) {
+      return yield* Effect.dieMessage(`${rows[0]?.n} rows, not ${expected}`)
     }
     return { operations, seconds, cpuSeconds: (system + user) / 1e6 }
   })
@@ -218,23 +234,30 @@ const processors = Array.from(
 )
 
 const program = Effect.gen(function*() {
-  const go = yield* Deferred.make<void>()
+  const gate = { first: yield* Deferred.make<Position.Position>(), rest: yield* Deferred.make<void>() }
   const [home, place] = [yield* placeOf("journal"), yield* placeOf("fanout")]
   const journal = yield* Layer.build(Journal.layer("home").pipe(Layer.provide(home)))
   const source = Context.get(journal, Source.Source)
-  const gated: typeof source = {
+  const gated = (chunk: Chunk.Chunk<Strand.Strand>) =>
+    Effect.flatMap(
+      Deferred.await(gate.first),
+      (first) =>
+        Chunk.some(chunk, ({ position }) => position > first)
+          ? Effect.as(Deferred.await(gate.rest), chunk)
+          : Effect.succeed(chunk)
+    )
+  const gatedSource: typeof source = {
     ...source,
-    strands: (after) => Stream.unwrap(Effect.as(Deferred.await(go), source.strands(after)))
+    strands: (after) => Stream.mapChunksEffect(source.strands(after), gated)
   }
-  if (mode !== "burst") yield* Deferred.succeed(go, undefined)
   const began = now()
   const reactor = yield* Layer.build(
     Reactor.layer(...processors).pipe(
-      Layer.provide(Layer.succeed(Source.Source, gated)),
+      Layer.provide(Layer.succeed(Source.Source, mode === "burst" ? gatedSource : source)),
       Layer.provideMerge(place)
     )
   )
-  const reading = mode === "idle" ? idle : mode === "arriving" ? arriving(second) : burst(second, third, go)
+  const reading = mode === "idle" ? idle : mode === "arriving" ? arriving(second) : burst(second, third, gate)
   const found = yield* Effect.provide(
     Effect.gen(function*() {
       yield* allIdle
