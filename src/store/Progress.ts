@@ -399,13 +399,19 @@ const changesOf = (key: Key, progress: Progress): ReadonlyArray<Bulk.Cells> =>
 
 const statementsOf = (sql: SqlClient.SqlClient) => statements[dialectOf(sql)]
 
+/**
+ * No page has a higher number than the newest, so it is among those from the first wanted one on, and the key leads to them:
+ * what came before, which may be a long history, is not read. That no number is outside the bounds lets PostgreSQL expect few
+ * rows to ask for, and keep a plan that goes by the key, where it would otherwise read the table or make a plan for each call.
+ */
 const selectPages = (table: string, others: string) => `
     SELECT s.document_id, s.scope, s.branch, s.page, s.last_index, s.last_skip, s.history, s.slots${others}
     FROM ${table}
     CROSS JOIN processor_stream AS s
     WHERE s.processor = v.column1 AND s.source = v.column2
       AND s.document_id = v.column3 AND s.scope = v.column4 AND s.branch = v.column5
-      AND (s.page BETWEEN v.column6 AND v.column7 OR s.page = ${newest})`
+      AND s.page >= v.column6 AND (s.page <= v.column7 OR s.page = ${newest})
+      AND v.column6 BETWEEN 0 AND ${newest}`
 
 /**
  * In texts that stay the same, with a parameter for each column: of a row as JSON, SQLite reads all for each of them. Rows

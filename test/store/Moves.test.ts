@@ -1,6 +1,7 @@
 /**
  * Cursors of many: claimed in one transaction, and moved in one, each by compare-and-set.
  */
+import * as SqlClient from "@effect/sql/SqlClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -15,6 +16,7 @@ import * as Permits from "../../src/store/Permits.js"
 import * as Database from "../support/Database.js"
 import * as Eventually from "../support/Eventually.js"
 import * as Ledger from "../support/Ledger.js"
+import * as QueryPlan from "../support/QueryPlan.js"
 import * as Store from "../support/Store.js"
 
 const source = Source.name("home")
@@ -52,6 +54,24 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       for (const [i, cursor] of cursors.entries()) {
         expect(cursor).toMatchObject({ ...key(`p${i}`), start: at(i), position: at(i), epoch: i === 7 ? 2n : 1n })
         expect(cursor).toEqual(yield* Cursors.peek(key(`p${i}`)))
+      }
+    })))
+
+  it.scopedLive("the key leads to the cursors that are held and moved, however many there are", () =>
+    prepared(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const claims = Array.from({ length: 1_000 }, (_, i) => ({ ...key(`p${i}`), start: at(0) }))
+      const few = (yield* Crowd.claimEach(claims)).slice(0, 2)
+      const { statements } = Crowd.holding(sql, few)
+      const moving = sql.onDialectOrElse({
+        // Only PostgreSQL has no one to wait for what becomes of a move.
+        sqlite: () => [],
+        orElse: () => Crowd.moving(sql, few.map((from) => ({ from, position: at(1) })), 0)
+      })
+      for (const statement of [...statements, ...moving]) {
+        const plan = yield* QueryPlan.of(statement)
+        expect(plan).toMatch(/USING INDEX|Index Scan using processor_cursor_pkey/)
+        expect(plan).not.toMatch(/SCAN processor_cursor|Seq Scan/)
       }
     })))
 

@@ -1,7 +1,7 @@
 /**
  * Progress: where an operation stands in its stream, told the same after any number of commits and restarts.
  */
-import type * as SqlClient from "@effect/sql/SqlClient"
+import * as SqlClient from "@effect/sql/SqlClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as FastCheck from "effect/FastCheck"
@@ -14,6 +14,7 @@ import * as Slots from "../../src/store/Slots.js"
 import * as Follow from "../guarantees/Follow.js"
 import * as Ledger from "../guarantees/Ledger.js"
 import * as Database from "../support/Database.js"
+import * as QueryPlan from "../support/QueryPlan.js"
 import * as Store from "../support/Store.js"
 
 const op = (index: number, skip = 0, hash = `${index}/${skip}`): Operation =>
@@ -268,6 +269,23 @@ describe.each(Database.dialects)("kept on $dialect", ({ fresh }) => {
         "next"
       ])
       expect(yield* commit(op(1_001))).toEqual(["next"])
+    })))
+
+  it.scopedLive("the key leads to the pages that are asked for, past a long history and before there is any", () =>
+    kept(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const outline = Outline.make([strandOf([op(3_200)])])
+      const [one, many] = [
+        Progress.loading(sql, key, outline),
+        Progress.loadingAll(sql, [{ follower: key, outline }])
+      ]
+      const plans = Effect.forEach([...one.statements, ...many.statements], QueryPlan.of)
+      const byKey = /SEARCH s USING PRIMARY KEY .*page>\?|Index Scan .*\n.*Index Cond: .*page >= /
+      for (const plan of yield* plans) expect(plan).toMatch(byKey)
+      yield* commit(...Array.from({ length: 3_200 }, (_, i) => op(i)))
+      for (const plan of yield* plans) expect(plan).toMatch(byKey)
+      const [rows] = yield* Effect.forEach(one.statements, (each) => each)
+      expect(rows).toHaveLength(1)
     })))
 
   it.scopedLive("an index used again with a longer skip is recognised after a restart, at a border of pages too", () =>
