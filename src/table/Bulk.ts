@@ -2,7 +2,7 @@
  * A bulk: one statement for any number of rows, in texts that stay the same, so that a database prepares each once.
  *
  *     rows ──▶ 128 rows, 128 rows, 32, 8, 1       SQLite: VALUES (?, ?), …, in sizes that are powers of two; 1,024 keys
- *     rows ──▶ 1,000 rows, 1,000 rows, 297        PostgreSQL: unnest($1::text[], …), a list for each column
+ *     rows ──▶ 1,000 rows, 1,000 rows, 297        PostgreSQL: unnest($1::text[]), …, a list for each column
  *
  * Invariant: no call has more parameters than its database takes (32,766 and 65,535), or more rows than these.
  */
@@ -123,11 +123,12 @@ const ceilingOf = (count: number): number => count <= 1 ? 1 : floorOf(count - 1)
 
 const pgRowsMax = 1_000
 
-/** For PostgreSQL, where the rows are always a table, with columns of these names. */
+/** For PostgreSQL, where the columns of the table have these names. */
 export const pg = (kinds: ReadonlyArray<Kind>, names: ReadonlyArray<string>, write: Write): Bulk => {
-  const lists = kinds.map((kind, i) => `$${i + 1}::${pgTypes[kind]}[]`).join(", ")
-  const table = `unnest(${lists}) AS v (${names.join(", ")})`
-  const text = write({ list: `SELECT * FROM ${table}`, table })
+  const lists = kinds.map((kind, i) => `$${i + 1}::${pgTypes[kind]}[]`)
+  // What FROM has is kept aside as a whole before the first row of it is read.
+  const list = `SELECT ${lists.map((each) => `unnest(${each})`).join(", ")}`
+  const text = write({ list, table: `unnest(${lists.join(", ")}) AS v (${names.join(", ")})` })
   return {
     take: (left) => Math.min(left, pgRowsMax),
     text: () => text,
