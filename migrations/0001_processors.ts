@@ -46,6 +46,8 @@ export const up = Effect.gen(function*() {
       updated_at_ms BIGINT NOT NULL,
       PRIMARY KEY (processor, source, first_slice)
     )`
+  // A newest page that has grown goes beside the one that it takes the place of, in what is left free: the index need not know.
+  const storage = sql.onDialectOrElse({ sqlite: () => "WITHOUT ROWID", orElse: () => "WITH (fillfactor = 80)" })
   yield* sql`
     CREATE TABLE processor_stream (
       processor TEXT NOT NULL,
@@ -59,7 +61,7 @@ export const up = Effect.gen(function*() {
       history TEXT,
       slots TEXT NOT NULL,
       PRIMARY KEY (processor, source, document_id, scope, branch, page)
-    ) ${sql.literal(sql.onDialectOrElse({ sqlite: () => "WITHOUT ROWID", orElse: () => "" }))}`
+    ) ${sql.literal(storage)}`
   yield* sql`
     CREATE TABLE processor_state (
       processor TEXT NOT NULL,

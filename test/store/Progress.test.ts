@@ -11,6 +11,7 @@ import type { Strand } from "../../src/domain/Strand.js"
 import * as Outline from "../../src/store/Outline.js"
 import * as Progress from "../../src/store/Progress.js"
 import * as Slots from "../../src/store/Slots.js"
+import * as Transaction from "../../src/store/Transaction.js"
 import * as Follow from "../guarantees/Follow.js"
 import * as Ledger from "../guarantees/Ledger.js"
 import * as Database from "../support/Database.js"
@@ -286,6 +287,34 @@ describe.each(Database.dialects)("kept on $dialect", ({ fresh }) => {
       for (const plan of yield* plans) expect(plan).toMatch(byKey)
       const [rows] = yield* Effect.forEach(one.statements, (each) => each)
       expect(rows).toHaveLength(1)
+    })))
+
+  it.scopedLive("a page that is written again is put beside itself, where the index need not be told", () =>
+    kept(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      // SQLite keeps rows in the index.
+      const elsewhere = sql.onDialectOrElse({
+        sqlite: () => Effect.succeed(0),
+        orElse: () =>
+          Effect.map(
+            sql<{ readonly count: number }>`
+              SELECT n_tup_upd - n_tup_hot_upd AS count FROM pg_stat_xact_user_tables WHERE relname = 'processor_stream'`,
+            ([row]) => row!.count
+          )
+      })
+      const take = (documents: ReadonlyArray<number>, ...operations: ReadonlyArray<Operation>) =>
+        Transaction.run(Effect.gen(function*() {
+          const before = yield* elsewhere
+          const strands = documents.map((d) => strandOf(operations, `document ${d}`))
+          const progress = yield* Progress.load(key, strands)
+          for (const strand of strands) for (const each of operations) progress.of(strand).advance(each)
+          yield* Progress.save(key, progress)
+          return (yield* elsewhere) - before
+        }))
+      const all = Array.from({ length: 1_000 }, (_, d) => d)
+      yield* take(all, ...Array.from({ length: 12 }, (_, i) => op(i)))
+      // Two or three of each of the database's pages.
+      expect(yield* take(all.filter((d) => d % 10 === 0), op(12))).toBeLessThan(10)
     })))
 
   it.scopedLive("an index used again with a longer skip is recognised after a restart, at a border of pages too", () =>
