@@ -289,6 +289,38 @@ describe.each(Database.dialects)("kept on $dialect", ({ fresh }) => {
       expect(rows).toHaveLength(1)
     })))
 
+  it.scopedLive("pages that are new and pages that are not, many and few, are saved side by side", () =>
+    kept(Effect.gen(function*() {
+      const documents = Array.from({ length: 30 }, (_, i) => `d${i}`)
+      const heads = new Map<string, number>()
+      // Each document is somewhere else in its pages; some are there, some come, and one has no row yet in any round.
+      for (const round of [0, 1, 2, 3]) {
+        const strands = [...documents, `late${round}`].map((documentId, i) => {
+          const from = (heads.get(documentId) ?? -1) + 1
+          return strandOf(Array.from({ length: 1 + (i * 7 + round * 29) % 90 }, (_, k) => op(from + k)), documentId)
+        })
+        const progress = yield* Progress.load(key, strands)
+        for (const strand of strands) {
+          const own = progress.of(strand)
+          for (const operation of strand.operations) {
+            expect(own.place(operation)).toBe("next")
+            own.advance(operation)
+          }
+          heads.set(strand.documentId, own.head)
+        }
+        yield* Progress.save(key, progress)
+      }
+      const all = Array.from(
+        heads,
+        ([documentId, head]) => strandOf(Array.from({ length: head + 1 }, (_, i) => op(i)), documentId)
+      )
+      const progress = yield* Progress.load(key, all)
+      for (const strand of all) {
+        for (const each of strand.operations) expect(progress.of(strand).place(each)).toBe("redelivered")
+        expect(progress.of(strand).place(op(strand.operations.length))).toBe("next")
+      }
+    })))
+
   it.scopedLive("a page that is written again is put beside itself, where the index need not be told", () =>
     kept(Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
