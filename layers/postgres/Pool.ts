@@ -76,7 +76,7 @@ export const lease = (settings: Settings, pool: Pool, schema: SearchPath.Schema)
       ),
       Effect.map((client) => new Session(client, { socketMillis: settings.socketMillis, path: pool.path, schema })),
       Effect.tap((session) => Effect.addFinalizer(() => Effect.sync(() => session.giveBack()))),
-      Effect.tap((session) => session.enter)
+      Effect.tap((session) => Effect.sync(() => session.enter()))
     )
   })
 

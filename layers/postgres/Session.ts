@@ -48,8 +48,8 @@ export class Session implements Committer, Teller {
   private readonly hearing: Array<() => void> = []
   /** What waits for the server to be ready for more. */
   private readonly settling: Array<() => void> = []
-  /** Whether a transaction is to begin with the next statement. */
-  private isBeginning = false
+  /** What goes before the next statement: where the session is to be, and then that a transaction begins. */
+  private ahead: ReadonlyArray<string> = []
   private readonly client: Pg.PoolClient
   private readonly prepared: Prepared.Prepared
   private readonly socketMillis: number
@@ -72,19 +72,22 @@ export class Session implements Committer, Teller {
     this.schema = options.schema
   }
 
-  /** Goes to its schema if it is not there, with plans that are not too old. To be done before any other statement. */
-  readonly enter: Effect.Effect<void, SqlError> = Effect.suspend(() =>
-    this.prepared.isDue() ? Effect.zipRight(this.send("DISCARD PLANS", []), this.goHome) : this.goHome
-  )
+  /** Has it go to its schema if it is not there, with plans that are not too old. To be done before any statement. */
+  enter(): void {
+    const plans = this.prepared.isDue() ? ["DISCARD PLANS"] : []
+    const path = this.path.isAt(this.client, this.schema) ? [] : [SearchPath.setting(this.schema)]
+    this.ahead = [...plans, ...path]
+  }
 
-  private readonly goHome: Effect.Effect<void, SqlError> = Effect.suspend(() =>
-    this.path.isAt(this.client, this.schema)
-      ? Effect.void
-      : Effect.map(
-        this.send(SearchPath.setting(this.schema), []),
-        () => this.path.settle(this.client, this.schema)
-      )
-  )
+  /** Whether a transaction is to begin with the next statement. */
+  private get isBeginning(): boolean {
+    return this.ahead.at(-1) === beginning
+  }
+
+  /** What went ahead was done. */
+  private wentAhead(ahead: ReadonlyArray<string>): void {
+    if (ahead.includes(SearchPath.setting(this.schema))) this.path.settle(this.client, this.schema)
+  }
 
   /**
    * Whether it is still there. A body that went elsewhere, on purpose or in a function, had the engine's own last
@@ -128,7 +131,7 @@ export class Session implements Committer, Teller {
       const safeIntegers = Context.get(fiber.currentContext, SqlClient.SafeIntegers)
       return this.answerTo(taking([text, values]), { rowMode, safeIntegers })
     })
-    return Effect.suspend(() => this.isBeginning ? Effect.zipRight(this.begin, sent) : sent)
+    return Effect.suspend(() => this.ahead.length > 0 ? Effect.zipRight(this.goAhead, sent) : sent)
   }
 
   /** By itself, so that what `Effect.async` is given does not reach the values. */
@@ -142,11 +145,12 @@ export class Session implements Committer, Teller {
     ))
   }
 
-  /** Begins a transaction that was to begin with the next statement. */
-  private readonly begin: Effect.Effect<void, SqlError> = Effect.suspend(() => {
-    if (!this.isBeginning) return Effect.void
-    this.isBeginning = false
-    return Effect.asVoid(this.send("BEGIN", []))
+  /** Sends what was to go before the next statement. */
+  private readonly goAhead: Effect.Effect<void, SqlError> = Effect.suspend(() => {
+    const { ahead } = this
+    if (ahead.length === 0) return Effect.void
+    this.ahead = []
+    return Effect.map(this.sendTogether(ahead.map((text): Sent => [text, []])), () => this.wentAhead(ahead))
   })
 
   /**
@@ -189,7 +193,7 @@ export class Session implements Committer, Teller {
   /** Where they cannot go at once, or too many are under way already, they are waited for all the same. */
   tell: Teller["tell"] = (statements) =>
     Effect.suspend(() => {
-      if (this.isBeginning || this.telling + statements.length > tellingMax || !statements.every(isSendable)) {
+      if (this.ahead.length > 0 || this.telling + statements.length > tellingMax || !statements.every(isSendable)) {
         return Effect.asVoid(this.executeTogether(statements))
       }
       this.pipeline(true)
@@ -291,12 +295,12 @@ export class Session implements Committer, Teller {
   /** BEGIN goes with the first statement behind it; a transaction without one is not begun, and there is nothing to end. */
   executeRaw: Connection["executeRaw"] = (text, params) =>
     Effect.suspend((): Effect.Effect<unknown, SqlError> => {
-      if (text === "BEGIN") {
-        this.isBeginning = true
+      if (text === beginning) {
+        this.ahead = [...this.ahead, beginning]
         return Effect.void
       }
       if (!this.isBeginning || !isEnd(text)) return this.run(text, params)
-      this.isBeginning = false
+      this.ahead = this.ahead.slice(0, -1)
       return Effect.void
     })
 
@@ -310,18 +314,22 @@ export class Session implements Committer, Teller {
   /** The BEGIN before them goes along if they only ask: if that fails, what came of them is nothing. */
   executeTogether: Committer["executeTogether"] = (statements) =>
     Effect.suspend(() => {
-      if (!this.isBeginning) return this.sendTogether(statements)
-      if (!statements.every(([text]) => isQuestion(text))) {
-        return Effect.zipRight(this.begin, this.sendTogether(statements))
+      // Of what goes wrong before a transaction has begun nothing but questions may be sent.
+      if (!this.isBeginning || !statements.every(([text]) => isQuestion(text))) {
+        return Effect.zipRight(this.goAhead, this.sendTogether(statements))
       }
-      this.isBeginning = false
-      return Effect.map(this.sendTogether([["BEGIN", []], ...statements]), (answers) => answers.slice(1))
+      const { ahead } = this
+      this.ahead = []
+      return Effect.map(this.sendTogether([...ahead.map((text): Sent => [text, []]), ...statements]), (answers) => {
+        this.wentAhead(ahead)
+        return answers.slice(ahead.length)
+      })
     }).pipe(Effect.map((answers) => answers.map(rowsOf)))
 
   /** Only where all is known to reach the server, which then takes no COMMIT behind a failure. */
   commitTogether: Committer["commitTogether"] = (statements) =>
     Effect.suspend(() =>
-      !this.isBeginning && this.isHome() && statements.every(isSendable)
+      this.ahead.length === 0 && this.isHome() && statements.every(isSendable)
         ? Effect.map(this.sendTogether([...statements, ["COMMIT", []]]), (answers) => answers.at(-1))
         : Effect.zipRight(this.executeTogether(statements), this.run("COMMIT", []))
     )
@@ -332,7 +340,7 @@ export class Session implements Committer, Teller {
   executeStream: Connection["executeStream"] = (text, params, transformRows) =>
     Stream.unwrapScoped(Effect.gen(this, function*() {
       const name = `effect_processors_${++this.cursors}`
-      yield* this.begin
+      yield* this.goAhead
       const isOwn = this.client.getTransactionStatus() === "I"
       if (isOwn) yield* this.send("BEGIN", [])
       // Ending the transaction, or the session, ends the cursor; that of somebody else's transaction is closed alone.
@@ -348,7 +356,8 @@ export class Session implements Committer, Teller {
     }))
 }
 
-/** `sql.withTransaction` and the engine send it like this. */
+/** `sql.withTransaction` and the engine send them like this. */
+const beginning = "BEGIN"
 const isCommit = (text: string): boolean => text === "COMMIT"
 
 const isEnd = (text: string): boolean => isCommit(text) || text === "ROLLBACK"

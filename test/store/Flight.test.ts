@@ -11,12 +11,13 @@ import * as Logger from "effect/Logger"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import pg from "pg"
-import { Namespace, Policy, Table } from "../../src/index.js"
+import { Journal, Namespace, Policy, Table } from "../../src/index.js"
 import type { Processor } from "../../src/index.js"
 import * as Fault from "../../src/process/Fault.js"
 import * as Flight from "../../src/store/Flight.js"
 import * as Transaction from "../../src/store/Transaction.js"
 import * as Follow from "../guarantees/Follow.js"
+import { strand } from "../journal/Home.js"
 import * as Database from "../support/Database.js"
 import * as Senders from "../support/Senders.js"
 import * as Store from "../support/Store.js"
@@ -51,11 +52,12 @@ const flights = (
     ({ restore }) => Effect.sync(restore)
   ).pipe(Effect.map(({ sent }) => sent))
 
+const table = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`CREATE TABLE t (a INTEGER PRIMARY KEY)`)
+
 describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
   const kept = <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient | Scope.Scope>) =>
     Effect.flatMap(fresh, (database) => Effect.provide(effect, Layer.merge(Store.layer(database), silent)))
 
-  const table = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`CREATE TABLE t (a INTEGER PRIMARY KEY)`)
   const rows = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`SELECT a FROM t ORDER BY a`)
 
   it.scopedLive("each sees what those before it have written, and the answers come in order", () =>
@@ -141,14 +143,25 @@ describe("on PostgreSQL", () => {
   const kept = <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient | Namespace.Namespaces | Scope.Scope>) =>
     Effect.flatMap(Database.postgres, (database) => Effect.provide(effect, Layer.merge(Store.layer(database), silent)))
 
+  const many = <A, E>(effect: Effect.Effect<A, E, Namespace.Namespaces | Scope.Scope>) =>
+    Effect.flatMap(
+      Database.postgres,
+      (database) => Effect.provide(effect, Layer.merge(Store.layerMany(database), silent))
+    )
+
   /** The flights of the last of two commits. */
   const lastCommit = (processor: Processor.Processor<never, SqlClient.SqlClient>) =>
     Effect.gen(function*() {
       yield* Follow.prepare(processor)
       const sent = yield* flights()
       yield* Follow.follow(processor, "s", [Senders.orders("d", 0, "a", "b")])
-      return sent.slice(sent.findLastIndex((flight) => flight[0] === "BEGIN"))
+      const done = withoutPlans(sent)
+      return done.slice(done.findLastIndex((flight) => flight[0] === "BEGIN"))
     })
+
+  /** Now and then a session makes its plans anew, along with what it is sent next. */
+  const withoutPlans = (sent: ReadonlyArray<ReadonlyArray<string>>) =>
+    sent.map((flight) => flight.filter((text) => text !== "DISCARD PLANS"))
 
   it.scopedLive("a commit goes to the server and back three times", () =>
     kept(Effect.gen(function*() {
@@ -168,6 +181,66 @@ describe("on PostgreSQL", () => {
         ["BEGIN", "SELECT first_slice,", "SELECT s.document_id,"],
         ["INSERT INTO", "INSERT INTO", "WITH moved", "COMMIT"]
       ])
+    })))
+
+  it.scopedLive("an append goes there and back twice, and once more for where its operations are that were there", () =>
+    kept(Effect.gen(function*() {
+      const journal = yield* Journal.make("home")
+      yield* journal.append([strand("a", 0, 2)])
+      const sent = yield* flights()
+      yield* journal.append([strand("a", 2, 1), strand("b", 0, 1)])
+      const asking = ["BEGIN", "SELECT CAST(head", "SELECT s.document_id,"]
+      expect(withoutPlans(sent)).toEqual([asking, ["WITH written", "INSERT INTO", "COMMIT"]])
+      yield* journal.append([strand("a", 1, 3)])
+      expect(withoutPlans(sent).slice(2)).toEqual([asking, ["WITH written", "INSERT INTO"], ["SELECT asked.ordinal,"], [
+        "COMMIT"
+      ]])
+    })))
+
+  it.scopedLive("a transaction of another namespace takes what sends the session there along, and is in it", () =>
+    many(Effect.gen(function*() {
+      const { open } = yield* Namespace.Namespaces
+      const [red, blue] = [yield* open(Namespace.make("red")), yield* open(Namespace.make("blue"))]
+      const path = (sql: SqlClient.SqlClient) =>
+        Effect.provideService(
+          Transaction.run(Flight.send([sql`SELECT current_schema() AS at`, sql`SELECT 1`])),
+          SqlClient.SqlClient,
+          sql
+        )
+      const sent = yield* flights()
+      for (const [sql, name] of [[red, "red"], [blue, "blue"], [blue, "blue"], [red, "red"]] as const) {
+        const [rows] = yield* path(sql)
+        expect(rows).toEqual([{ at: Namespace.place(Namespace.make(name)) }])
+      }
+      const moving = [["SET search_path", "BEGIN", "SELECT current_schema()", "SELECT 1"], ["COMMIT"]]
+      expect(sent.slice(-6)).toEqual([
+        ...moving,
+        ["BEGIN", "SELECT current_schema()", "SELECT 1"],
+        ["COMMIT"],
+        ...moving
+      ])
+    })))
+
+  it.scopedLive("where a session cannot be sent to a namespace nothing is done, whatever was sent with it", () =>
+    many(Effect.gen(function*() {
+      const { open } = yield* Namespace.Namespaces
+      const red = yield* open(Namespace.make("red"))
+      const blue = yield* open(Namespace.make("blue"))
+      const inPlace = Effect.provideService(SqlClient.SqlClient, red)
+      yield* inPlace(table)
+      yield* Effect.provideService(blue`SELECT 1`, SqlClient.SqlClient, blue)
+      const sent = yield* flights((text) => text.startsWith("SET search_path") ? "SELECT 1 / 0" : text)
+      for (
+        const body of [
+          Effect.zipRight(Flight.send([red`SELECT 1`, red`SELECT 2`]), red`INSERT INTO t (a) VALUES (1)`),
+          red`INSERT INTO t (a) VALUES (2)`
+        ]
+      ) {
+        const exit = yield* Effect.exit(inPlace(Transaction.run(Effect.asVoid<unknown, SqlError, never>(body))))
+        expect(Exit.isFailure(exit)).toBe(true)
+      }
+      expect(sent.flat().filter((text) => text.startsWith("INSERT"))).toEqual([])
+      expect(sent.flat()).not.toContain("COMMIT")
     })))
 
   it.scopedLive.each([undefined, 300])(
