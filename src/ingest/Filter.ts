@@ -52,14 +52,20 @@ export const constraints = (filter: Filter, dialect: Dialect = "drive"): Readonl
       : [{ field, values: new Set(wanted) }]
   }).slice() // Thousands are kept: this one has no room to grow.
 
+/** Whether a strand meets all of them. */
+export const meets = (
+  strand: { readonly [Field in keyof Filter]-?: string | undefined },
+  tests: ReadonlyArray<Constraint>
+): boolean =>
+  tests.every(({ field, values }) => {
+    const value = strand[field]
+    return value !== undefined && values.has(value)
+  })
+
 /** Builds the test for one strand. Compile once, test often. */
 export const compile = (filter: Filter, dialect: Dialect = "drive"): (strand: Strand) => boolean => {
   const tests = constraints(filter, dialect)
-  return (strand) =>
-    tests.every(({ field, values }) => {
-      const value = strand[field]
-      return value !== undefined && values.has(value)
-    })
+  return (strand) => meets(strand, tests)
 }
 
 /** Whether `filter` wants `strand`, for a single test. */

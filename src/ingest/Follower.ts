@@ -93,10 +93,7 @@ export class Follower {
   }
 
   wants(strand: Strand): boolean {
-    return strand.operations.length > 0 && this.mayWant(strand) && this.constraints.every(({ field, values }) => {
-      const value = strand[field]
-      return value !== undefined && values.has(value)
-    })
+    return strand.operations.length > 0 && this.mayWant(strand) && Filter.meets(strand, this.constraints)
   }
 
   /** What the routes do not know. */

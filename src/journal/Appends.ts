@@ -21,14 +21,14 @@ import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import type { Position } from "../domain/Position.js"
 import type { Unplaced } from "../ingest/Source.js"
 import * as Fault from "../process/Fault.js"
 import * as Pauses from "../process/Pauses.js"
-import { CommitUnknown, RolledBack, run as transaction } from "../store/Transaction.js"
+import { CommitUnknown, prompt as transaction, RolledBack, turn } from "../store/Transaction.js"
 import * as Admission from "./Admission.js"
 import * as Group from "./Group.js"
 import type * as Log from "./Log.js"
+import type { Piece } from "./Tail.js"
 
 /** An append came to no answer: the database was away for longer than was waited, or cannot do what it is asked. */
 export class JournalUnavailable extends Data.TaggedError("JournalUnavailable")<{
@@ -63,11 +63,11 @@ const groupOperationsMax = 10_000
 /** Appends strands: all of them, or none and why. */
 export type Append = (strands: ReadonlyArray<Unplaced>) => Effect.Effect<Group.Receipt, AppendError>
 
-/** Starts the fiber that commits, for as long as the scope lasts; `committed` is told each new end of the log. */
+/** Starts the fiber that commits, for as long as the scope lasts; `committed` is told what each group has put into the log. */
 export const make = (
   log: Log.Log,
   settings: Settings,
-  committed: (head: Position) => Effect.Effect<void>
+  committed: (piece: Piece) => Effect.Effect<void>
 ): Effect.Effect<Append, never, SqlClient.SqlClient | Scope.Scope> =>
   Effect.gen(function*() {
     const line = new Line(yield* Effect.makeLatch(false), yield* Effect.makeLatch(true))
@@ -87,7 +87,7 @@ export const make = (
 interface Desk {
   readonly log: Log.Log
   readonly settings: Settings
-  readonly committed: (head: Position) => Effect.Effect<void>
+  readonly committed: (piece: Piece) => Effect.Effect<void>
   readonly line: Line
 }
 
@@ -126,10 +126,13 @@ const commit = (
       if (live.length === 0) return
       const exit = yield* Effect.exit(write(desk, live))
       if (Exit.isSuccess(exit)) {
-        yield* desk.committed(exit.value.head)
-        const outcomes = exit.value.outcomes
-        return yield* Effect.forEach(live, (one, i) => settle(desk, one, exitOf(outcomes[i]!)), { discard: true })
+        const { outcomes } = exit.value
+        // The appenders go on before the readers, who have more to do.
+        yield* Effect.forEach(live, (one, i) => settle(desk, one, exitOf(outcomes[i]!)), { discard: true })
+        yield* desk.committed(exit.value)
+        return yield* turn
       }
+      yield* turn
       const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
       if (failure instanceof CommitUnknown) live.forEach((one) => one.isUnknown = true)
       if (failure !== undefined && isPassing(failure)) {

@@ -7,9 +7,11 @@
  *       decide about each append          refused → answered, and the others go on without it
  *       write entries and progress, move the head, leave word
  *     COMMIT
+ *
+ * Where the connection can, the first three go in one flight, and what is written in another one.
  */
 
-import type * as SqlClient from "@effect/sql/SqlClient"
+import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -17,10 +19,13 @@ import * as Position from "../domain/Position.js"
 import type { Stream } from "../domain/Strand.js"
 import type { ProcessorName } from "../process/Processor.js"
 import type { Key } from "../store/Cursors.js"
+import * as Flight from "../store/Flight.js"
+import * as Outline from "../store/Outline.js"
 import * as Progress from "../store/Progress.js"
 import type { StreamProgress } from "../store/Progress.js"
 import * as Admission from "./Admission.js"
 import * as Log from "./Log.js"
+import type * as Tail from "./Tail.js"
 
 /** What an append came to. */
 export interface Receipt {
@@ -39,11 +44,9 @@ export interface Receipt {
 
 export type Outcome = Either.Either<Receipt, Admission.Refusal>
 
-export interface Written {
+export interface Written extends Tail.Piece {
   /** One for each append, in their order. */
   readonly outcomes: ReadonlyArray<Outcome>
-  /** Where the log ends once this is committed. */
-  readonly head: Position.Position
 }
 
 /** The body of a group's transaction. */
@@ -52,20 +55,29 @@ export const write = (
   appends: ReadonlyArray<Admission.Prepared>
 ): Effect.Effect<Written, SqlError, SqlClient.SqlClient> =>
   Effect.gen(function*() {
-    const bounds = yield* Log.lock(log)
+    const sql = yield* SqlClient.SqlClient
     const key = keyOf(log)
-    const { decisions, progress } = yield* decide(log, key, appends)
+    const { before, standing } = yield* stand(sql, log, key, appends)
+    // One after another: who was refused has left no trace in what is known.
+    const decisions = appends.map((append) => Admission.admit(append, standing))
     const admitted = decisions.flatMap(Either.match({ onLeft: () => [], onRight: (one) => [one] }))
     const entries = admitted.flatMap((one) => one.entries)
-    const positions = entries.length === 0 ? [] : yield* Log.write(log, bounds.head, entries)
-    if (entries.length > 0) yield* Progress.save(key, progress)
-    const known = yield* Log.positionsOf(log, admitted.flatMap((one) => one.known))
-    // What was removed is below the floor.
-    const take = inTurn(positions, known.map((position) => position ?? bounds.floor))
-    return {
-      outcomes: decisions.map(Either.map((one) => receiptOf(one, take(one)))),
-      head: positions.at(-1) ?? bounds.head
+    const positions = Log.positionsOf(before.head, entries)
+    const sought = admitted.flatMap((one) => one.known)
+    if (entries.length > 0) {
+      const statements = [
+        ...Log.writing(sql, log, entries, positions),
+        ...Progress.saving(sql, key, standing.progress)
+      ]
+      // What is there already may be what another append of the group has just brought: that has to be written by then.
+      const departure = sought.length === 0 ? yield* Flight.departure : undefined
+      if (departure === undefined) yield* Flight.send(statements)
+      else departure(statements.map((statement) => statement.compile()))
     }
+    const known = yield* Log.find(log, sought)
+    // What was removed is below the floor.
+    const take = inTurn(positions, known.map((position) => position ?? before.floor))
+    return { before, entries, positions, outcomes: decisions.map(Either.map((one) => receiptOf(one, take(one)))) }
   })
 
 /** Deals out to each admitted append, in their order, the positions of what it wrote and of what was there already. */
@@ -88,39 +100,32 @@ const receiptOf = (
   superseded
 })
 
-interface Decided {
-  readonly decisions: ReadonlyArray<Either.Either<Admission.Admitted, Admission.Refusal>>
-  /** What is known of the streams once all that was admitted is written. */
-  readonly progress: Progress.Progress
-}
-
-/** Decides about all, one after another: who was refused has left no trace in what is known. */
-const decide = (
-  log: Log.Log,
-  key: Key,
-  appends: ReadonlyArray<Admission.Prepared>
-): Effect.Effect<Decided, SqlError, SqlClient.SqlClient> =>
-  Effect.map(stand(log, key, appends), (standing) => ({
-    decisions: appends.map((append) => Admission.admit(append, standing)),
-    progress: standing.progress
-  }))
-
-/** What the database knows of the streams of these appends. */
+/** Locks the log, and asks what the database knows of the streams of these appends. */
 const stand = (
+  sql: SqlClient.SqlClient,
   log: Log.Log,
   key: Key,
   appends: ReadonlyArray<Admission.Prepared>
-): Effect.Effect<Admission.Standing, SqlError, SqlClient.SqlClient> =>
+): Effect.Effect<
+  { readonly before: Log.Bounds; readonly standing: Admission.Standing },
+  SqlError,
+  SqlClient.SqlClient
+> =>
   Effect.gen(function*() {
     const strands = appends.flatMap(({ drafts }) => drafts.map(({ strand }) => strand))
-    const progress = yield* Progress.load(key, strands)
     const streams = appends.flatMap(Admission.chained)
-    const found = yield* Log.lastHashes(log, streams)
+    const locking = Log.locking(sql, log)
+    const loading = Progress.loading(sql, key, Outline.make(strands))
+    const hashing = Log.hashing(sql, log, streams)
+    const answers = yield* Flight.send([locking.statement, ...loading.statements, ...hashing.statements])
+    const before = yield* locking.boundsOf(answers[0]!)
+    const progress = loading.progressOf(answers.slice(1, 1 + loading.statements.length))
+    const found = hashing.foundOf(answers.slice(1 + loading.statements.length))
     const hashes = new Map<StreamProgress, string>()
     for (const [i, stream] of streams.entries()) {
       if (found[i] !== undefined) hashes.set(progress.of(stream), found[i])
     }
-    return { progress, hashes }
+    return { before, standing: { progress, hashes } }
   })
 
 /** The end of a stream. */
@@ -138,7 +143,8 @@ export const heads = (
 ): Effect.Effect<ReadonlyArray<Head>, SqlError, SqlClient.SqlClient> =>
   Effect.gen(function*() {
     const progress = yield* Progress.load(keyOf(log), streams.map((stream) => ({ ...stream, operations: [] })))
-    const hashes = yield* Log.lastHashes(log, streams)
+    const hashing = Log.hashing(yield* SqlClient.SqlClient, log, streams)
+    const hashes = hashing.foundOf(yield* Flight.send(hashing.statements))
     return streams.map((stream, i) => ({ index: progress.of(stream).head, hash: hashes[i] }))
   })
 

@@ -42,6 +42,7 @@ import * as Appends from "./Appends.js"
 import * as Group from "./Group.js"
 import * as Log from "./Log.js"
 import * as Retention from "./Retention.js"
+import { Tail } from "./Tail.js"
 import * as Watch from "./Watch.js"
 
 export { AppendTooLarge, ChainBroken, type Refusal } from "./Admission.js"
@@ -125,11 +126,24 @@ export const make = (
     const log = yield* patiently(journal, patience, Log.open(journal))
     const { hints } = yield* Wakeups
     const watch = yield* Watch.make(Effect.map(Log.bounds(log), ({ head }) => head), hints(log.topic))
-    const append = yield* Appends.make(log, { patience }, watch.tell)
+    const tail = new Tail()
+    const append = yield* Appends.make(log, { patience }, (piece) =>
+      Effect.suspend(() => {
+        tail.add(piece)
+        return watch.tell(piece.positions.at(-1) ?? piece.before.head)
+      }))
     const alone = outside(sql)
     const heeded = new Set<{ readonly complaints: Effect.Effect<ReadonlyArray<string>> }>()
     const page = (after: Position, reading: Reading = {}) => alone(read(log, after, reading))
-    const pages = (after: Position, reading: Reading = {}) => follow((at) => page(at, reading), watch.beyond, after)
+    const pages = (after: Position, reading: Reading = {}) => {
+      const constraints = constraintsOf(reading)
+      const limits = limitsOf(reading)
+      return follow({
+        page: (at) => page(at, reading),
+        recent: (at) => tail.page(at, constraints, limits),
+        beyond: watch.beyond
+      }, after)
+    }
     return {
       name: log.name,
       append: (strands) => alone(append(strands)),
@@ -193,19 +207,23 @@ const own = { namespace: "processor_journal", migrations: { "0001_journal": migr
 
 const defaults: Log.Limits = { operations: 1_000, bytes: 4 * 1024 * 1024, positions: 50_000 }
 
+const constraintsOf = ({ filter, filterDialect }: Reading): ReadonlyArray<Filter.Constraint> =>
+  Filter.constraints(filter ?? Filter.all, filterDialect)
+
+const limitsOf = ({ bytes, operations }: Reading): Log.Limits => ({
+  operations: Math.max(1, operations ?? defaults.operations),
+  bytes: Math.max(1, bytes ?? defaults.bytes),
+  positions: defaults.positions
+})
+
 const read = (
   log: Log.Log,
   after: Position,
   reading: Reading
 ): Effect.Effect<Log.Page, SourceError, SqlClient.SqlClient> =>
   Effect.gen(function*() {
-    const constraints = Filter.constraints(reading.filter ?? Filter.all, reading.filterDialect)
     const page = yield* Effect.mapError(
-      Log.read(log, after, constraints, {
-        operations: Math.max(1, reading.operations ?? defaults.operations),
-        bytes: Math.max(1, reading.bytes ?? defaults.bytes),
-        positions: defaults.positions
-      }),
+      Log.read(log, after, constraintsOf(reading), limitsOf(reading)),
       (failure) => sourceError(log, failure)
     )
     if (after < page.floor) return yield* new SourceTruncated({ source: log.name, after, floor: page.floor })
@@ -220,22 +238,40 @@ const read = (
     return page
   })
 
-/** Reads on and on, with a turn for others after each page; waits whenever there is no more. */
-const follow = (
-  page: (after: Position) => Effect.Effect<Log.Page, SourceError>,
-  beyond: Watch.Beyond,
-  after: Position
-): Stream.Stream<Log.Page, SourceError> =>
+/** What a follower goes by. */
+interface Supply {
+  /** What the database has above a position. */
+  readonly page: (after: Position) => Effect.Effect<Log.Page, SourceError>
+  /** All that there is above it, where that is known without asking. */
+  readonly recent: (after: Position) => Log.Page | undefined
+  readonly beyond: Watch.Beyond
+}
+
+/**
+ * Reads on and on, with a turn for others after each page that is not the last; waits whenever there is no more. Only who has
+ * waited takes what is recent: it stands where the database has said that the log ends.
+ */
+const follow = ({ beyond, page, recent }: Supply, after: Position): Stream.Stream<Log.Page, SourceError> =>
   Stream.suspend(() => {
     let at = after
-    const next: Effect.Effect<Log.Page, SourceError> = Effect.flatMap(
-      Effect.suspend(() => page(at)),
-      (found) => {
-        if (found.position === at) return Effect.zipRight(beyond(at), next)
-        at = found.position
-        return Effect.as(Transaction.turn, found)
-      }
+    let isAtEnd = false
+    const next: Effect.Effect<Log.Page, SourceError> = Effect.suspend(() =>
+      isAtEnd
+        ? Effect.zipRight(beyond(at), Effect.suspend(() => take(recent(at)) ?? ask))
+        : ask
     )
+    const ask: Effect.Effect<Log.Page, SourceError> = Effect.flatMap(
+      Effect.suspend(() => page(at)),
+      (found) => take(found) ?? Effect.zipRight(Transaction.turn, next)
+    )
+    /** `undefined` for what goes no further. */
+    const take = (found: Log.Page | undefined): Effect.Effect<Log.Page> | undefined => {
+      if (found === undefined) return undefined
+      isAtEnd = found.position === found.head
+      if (found.position === at) return undefined
+      at = found.position
+      return isAtEnd ? Effect.succeed(found) : Effect.as(Transaction.turn, found)
+    }
     return Stream.repeatEffect(next)
   })
 

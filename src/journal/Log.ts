@@ -11,7 +11,7 @@
 
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
-import type { Fragment } from "@effect/sql/Statement"
+import type { Fragment, Statement } from "@effect/sql/Statement"
 import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
 import type { Protocol } from "../domain/History.js"
@@ -22,6 +22,7 @@ import * as Position from "../domain/Position.js"
 import type { Strand, Stream } from "../domain/Strand.js"
 import type { Constraint } from "../ingest/Filter.js"
 import type { SourceName } from "../ingest/Source.js"
+import * as Flight from "../store/Flight.js"
 import * as Rows from "../store/Rows.js"
 import type { TransactionError } from "../store/Transaction.js"
 import * as Transaction from "../store/Transaction.js"
@@ -74,44 +75,61 @@ export const open = (name: SourceName): Effect.Effect<Log, TransactionError, Sql
 const openRoundsMax = 1_000
 
 /** Where the log begins and ends. */
-export const bounds = (log: Log): Effect.Effect<Bounds, SqlError, SqlClient.SqlClient> => select(log, false)
+export const bounds = (log: Log): Effect.Effect<Bounds, SqlError, SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) => Effect.flatMap(selection(sql, log, false), boundsIn(log)))
 
 /** The same, and nobody else appends or truncates until this transaction has ended. */
-export const lock = (log: Log): Effect.Effect<Bounds, SqlError, SqlClient.SqlClient> => select(log, true)
+export const lock = (log: Log): Effect.Effect<Bounds, SqlError, SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) => {
+    const { boundsOf, statement } = locking(sql, log)
+    return Effect.flatMap(statement, boundsOf)
+  })
+
+/** The statement of {@link lock}, and what its answer comes to. */
+export const locking = (sql: SqlClient.SqlClient, log: Log): {
+  readonly statement: Statement<object>
+  readonly boundsOf: (rows: ReadonlyArray<object>) => Effect.Effect<Bounds>
+} => ({ statement: selection(sql, log, true), boundsOf: boundsIn(log) })
 
 /** On SQLite the transaction is the lock. */
-const select = (log: Log, forUpdate: boolean): Effect.Effect<Bounds, SqlError, SqlClient.SqlClient> =>
-  Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    const [row] = yield* sql<{ readonly head: string; readonly floor: string }>`
+const selection = (sql: SqlClient.SqlClient, log: Log, forUpdate: boolean): Statement<object> =>
+  sql`
       SELECT CAST(head AS TEXT) AS head, CAST(floor AS TEXT) AS floor FROM processor_journal WHERE id = ${log.id}
       ${sql.literal(sql.onDialectOrElse({ sqlite: () => "", orElse: () => forUpdate ? "FOR UPDATE" : "" }))}`
-    return yield* row === undefined
-      ? Effect.dieMessage(`the row of journal ${log.name} is gone`)
-      : Effect.succeed({ head: Position.fromSql(row.head), floor: Position.fromSql(row.floor) })
-  })
 
-/**
- * Writes entries behind `head`, of a log that is locked, moves the head, and leaves word for whoever listens, to be sent
- * with COMMIT. Returns the position of each.
- */
-export const write = (
-  log: Log,
+const boundsIn = (log: Log) => ([row]: ReadonlyArray<object>): Effect.Effect<Bounds> => {
+  const found = row as { readonly head: string; readonly floor: string } | undefined
+  return found === undefined
+    ? Effect.dieMessage(`the row of journal ${log.name} is gone`)
+    : Effect.succeed({ head: Position.fromSql(found.head), floor: Position.fromSql(found.floor) })
+}
+
+/** The position of each entry behind `head`. */
+export const positionsOf = (
   head: Position.Position,
   entries: ReadonlyArray<Entry>
-): Effect.Effect<ReadonlyArray<Position.Position>, SqlError, SqlClient.SqlClient> =>
-  Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    let last: bigint = head
-    const positions = entries.map((entry) => Position.make(last += BigInt(entry.operationCount)))
-    const rows = entries.map((entry, i) => rowOf(log, positions[i]!, entry))
-    const advance = sql`UPDATE processor_journal SET head = ${last} WHERE id = ${log.id}`
-    yield* sql.onDialectOrElse({
-      sqlite: () => Effect.zipRight(insertInLists(sql, rows), advance),
-      orElse: () => sql`WITH written AS (${insertAtOnce(sql, rows)}) ${advance} RETURNING pg_notify(${log.topic}, '')`
-    })
-    return positions
+): ReadonlyArray<Position.Position> => {
+  let last: bigint = head
+  return entries.map((entry) => Position.make(last += BigInt(entry.operationCount)))
+}
+
+/**
+ * The statements that write entries, at least one, at these positions of a log that is locked, move its head, and leave word
+ * for whoever listens, to be sent with COMMIT.
+ */
+export const writing = (
+  sql: SqlClient.SqlClient,
+  log: Log,
+  entries: ReadonlyArray<Entry>,
+  positions: ReadonlyArray<Position.Position>
+): ReadonlyArray<Statement<object>> => {
+  const rows = entries.map((entry, i) => rowOf(log, positions[i]!, entry))
+  const advance = sql`UPDATE processor_journal SET head = ${positions.at(-1)!} WHERE id = ${log.id}`
+  return sql.onDialectOrElse({
+    sqlite: () => [...insertsInLists(sql, rows), advance],
+    orElse: () => [sql`WITH written AS (${insertAtOnce(sql, rows)}) ${advance} RETURNING pg_notify(${log.topic}, '')`]
   })
+}
 
 const columns = {
   journal: "integer",
@@ -144,8 +162,10 @@ const rowOf = (log: Log, position: Position.Position, entry: Entry): Row => ({
   operation_count: entry.operationCount,
   bytes: entry.bytes,
   protocol: entry.protocol,
-  operations: `[${entry.texts.join(",")}]`
+  operations: textOf(entry)
 })
+
+const textOf = ({ texts }: Entry): string => `[${texts.join(",")}]`
 
 /** PostgreSQL takes all rows as one parameter. */
 const insertAtOnce = (sql: SqlClient.SqlClient, rows: ReadonlyArray<Row>): Fragment => {
@@ -156,12 +176,8 @@ const insertAtOnce = (sql: SqlClient.SqlClient, rows: ReadonlyArray<Row>): Fragm
 }
 
 /** SQLite would read that parameter once for each column, so it gets lists of values, of few lengths, prepared once. */
-const insertInLists = (sql: SqlClient.SqlClient, rows: ReadonlyArray<Row>): Effect.Effect<void, SqlError> =>
-  Effect.forEach(
-    inPowersOfTwo(rows),
-    (some) => sql`INSERT INTO processor_journal_strand ${sql.insert(some)}`,
-    { discard: true }
-  )
+const insertsInLists = (sql: SqlClient.SqlClient, rows: ReadonlyArray<Row>): ReadonlyArray<Statement<object>> =>
+  inPowersOfTwo(rows).map((some) => sql`INSERT INTO processor_journal_strand ${sql.insert(some)}`)
 
 const lengthMax = 128
 
@@ -277,6 +293,19 @@ const strandOf = (row: Found): ReadonlyArray<Strand> =>
     } as Strand
   ]
 
+/** An entry as a page supplies it, once it is committed: made of its text, so that it is nobody else's. */
+export const supplied = (entry: Entry, position: Position.Position): Strand => ({
+  position,
+  driveId: entry.driveId,
+  documentId: entry.documentId,
+  documentType: entry.documentType,
+  scope: entry.scope,
+  branch: entry.branch,
+  operations: JSON.parse(textOf(entry)) as ReadonlyArray<Operation>,
+  protocol: entry.protocol,
+  bytes: entry.bytes
+})
+
 const minimum = (a: bigint, b: bigint): bigint => a < b ? a : b
 const maximum = (a: bigint, b: bigint): bigint => a > b ? a : b
 
@@ -307,54 +336,66 @@ export interface Place extends Stream {
  * Where a reader has to be to have seen each of these operations, which are stored: the position of the last strand of its
  * stream that begins no later; `undefined` for what was removed.
  */
-export const positionsOf = (
+export const find = (
   log: Log,
   places: ReadonlyArray<Place>
 ): Effect.Effect<ReadonlyArray<Position.Position | undefined>, SqlError, SqlClient.SqlClient> =>
-  Effect.map(
-    lookUp(log, places, (sql) => sql.literal("CAST(s.position AS TEXT)")),
-    (found) => found.map((position) => position === undefined ? undefined : Position.fromSql(position))
-  )
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const { foundOf, statements } = lookingUp(sql, log, places, sql.literal("CAST(s.position AS TEXT)"))
+    return foundOf(yield* Flight.send(statements))
+      .map((position) => position === undefined ? undefined : Position.fromSql(position))
+  })
 
-/** The hash of the last operation of each of these streams; `undefined` for what was removed, or never there. */
-export const lastHashes = (
-  log: Log,
-  streams: ReadonlyArray<Stream>
-): Effect.Effect<ReadonlyArray<string | undefined>, SqlError, SqlClient.SqlClient> =>
-  lookUp(log, streams.map((stream) => ({ ...stream, index: indexMax })), (sql) => sql.literal("s.last_hash"))
+/** Statements that look places up, one or none, and what their answers come to, in the order of the places. */
+interface Lookup {
+  readonly statements: ReadonlyArray<Statement<object>>
+  readonly foundOf: (answers: ReadonlyArray<ReadonlyArray<object>>) => ReadonlyArray<string | undefined>
+}
+
+/** Asks for the hash of the last operation of each of these streams; `undefined` for what was removed, or never there. */
+export const hashing = (sql: SqlClient.SqlClient, log: Log, streams: ReadonlyArray<Stream>): Lookup =>
+  lookingUp(sql, log, streams.map((stream) => ({ ...stream, index: indexMax })), sql.literal("s.last_hash"))
 
 /** Looks each place up, in one statement: the last strand of its stream that begins no later. */
-const lookUp = (
+const lookingUp = (
+  sql: SqlClient.SqlClient,
   log: Log,
   places: ReadonlyArray<Place>,
-  column: (sql: SqlClient.SqlClient) => Fragment
-): Effect.Effect<ReadonlyArray<string | undefined>, SqlError, SqlClient.SqlClient> =>
-  Effect.gen(function*() {
-    if (places.length === 0) return []
-    const sql = yield* SqlClient.SqlClient
-    const asked = Rows.table(
-      sql,
-      "asked",
-      { ordinal: "integer", document_id: "text", scope: "text", branch: "text", op_index: "integer" },
-      places.map(({ branch, documentId, index, scope }, ordinal) => ({
-        ordinal,
-        document_id: documentId,
-        scope,
-        branch,
-        op_index: index
-      }))
-    )
-    const rows = yield* sql<{ readonly ordinal: number; readonly found: string | null }>`
+  column: Fragment
+): Lookup => {
+  if (places.length === 0) return { statements: [], foundOf: () => [] }
+  const asked = Rows.table(
+    sql,
+    "asked",
+    { ordinal: "integer", document_id: "text", scope: "text", branch: "text", op_index: "integer" },
+    places.map(({ branch, documentId, index, scope }, ordinal) => ({
+      ordinal,
+      document_id: documentId,
+      scope,
+      branch,
+      op_index: index
+    }))
+  )
+  const statement = sql`
       SELECT asked.ordinal, (
-        SELECT ${column(sql)} FROM processor_journal_strand AS s
+        SELECT ${column} FROM processor_journal_strand AS s
         WHERE s.journal = ${log.id} AND s.document_id = asked.document_id AND s.scope = asked.scope
           AND s.branch = asked.branch AND s.first_index <= asked.op_index
         ORDER BY s.first_index DESC, s.position DESC LIMIT 1
       ) AS found
       FROM ${asked}`
-    const found = new Map(rows.map((row) => [row.ordinal, row.found ?? undefined]))
-    return places.map((_, ordinal) => found.get(ordinal))
-  })
+  return {
+    statements: [statement],
+    foundOf: ([rows = []]) => {
+      const found = new Map(
+        (rows as ReadonlyArray<{ readonly ordinal: number; readonly found: string | null }>)
+          .map((row) => [row.ordinal, row.found ?? undefined])
+      )
+      return places.map((_, ordinal) => found.get(ordinal))
+    }
+  }
+}
 
 /** The position of the last strand at or below `limit`, looking at no more than `strands` of them. */
 export const boundary = (

@@ -60,6 +60,12 @@ export type TransactionError = SqlError | CommitUnknown | RolledBack
 export const run = <A, E, R>(
   body: Effect.Effect<A, E, R>,
   errand?: Errand.Errand
+): Effect.Effect<A, E | TransactionError, R | SqlClient.SqlClient> => Effect.ensuring(prompt(body, errand), turn)
+
+/** {@link run} for who tells others of it at once, and takes the turn at its end by itself. */
+export const prompt = <A, E, R>(
+  body: Effect.Effect<A, E, R>,
+  errand?: Errand.Errand
 ): Effect.Effect<A, E | TransactionError, R | SqlClient.SqlClient> =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     Effect.uninterruptibleMask((restore) =>
@@ -75,7 +81,7 @@ export const run = <A, E, R>(
           ),
         (scope, exit) => Scope.close(scope, exit)
       )
-    )).pipe(Effect.ensuring(turn))
+    ))
 
 /** Runs outside the transaction that is open around it, whose connection all clients of a fiber would use. */
 export const outside = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
