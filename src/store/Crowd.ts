@@ -175,7 +175,7 @@ const move = (table: string) => `
 /** Fails by dividing by zero. */
 const moveOrFail = Bulk.pg(moveKinds, moveKinds.map((_, i) => `column${i + 1}`), ({ table }) => `
     WITH moved AS (${move(table)} RETURNING 1)
-    SELECT 1 / (CASE WHEN (SELECT COUNT(*) FROM moved) = cardinality($1::text[]) THEN 1 ELSE 0 END)`)
+    SELECT 1 / (CASE WHEN (SELECT COUNT(*) FROM moved) = (SELECT COUNT(*) FROM ${table}) THEN 1 ELSE 0 END)`)
 
 const hold = (bulk: Bulk.Make, lock: string) =>
   bulk(["text", "text", "integer"], ({ table }) => `

@@ -3,6 +3,7 @@
  *
  *     rows ──▶ 128 rows, 128 rows, 32, 8, 1       SQLite: VALUES (?, ?), …, in sizes that are powers of two; 1,024 keys
  *     rows ──▶ 1,000 rows, 1,000 rows, 297        PostgreSQL: unnest($1::text[]), …, a list for each column
+ *     row  ──▶ 1 row                              $1::text, …, its cells
  *
  * Invariant: no call has more parameters than its database takes (32,766 and 65,535), or more rows than these.
  */
@@ -123,16 +124,28 @@ const ceilingOf = (count: number): number => count <= 1 ? 1 : floorOf(count - 1)
 
 const pgRowsMax = 1_000
 
-/** For PostgreSQL, where the columns of the table have these names. */
+/**
+ * For PostgreSQL, where the columns of the table have these names. Of a row alone it knows that it is one: it keeps a plan that
+ * goes by the key, where it would make one for each call with a list of few.
+ */
 export const pg = (kinds: ReadonlyArray<Kind>, names: ReadonlyArray<string>, write: Write): Bulk => {
-  const lists = kinds.map((kind, i) => `$${i + 1}::${pgTypes[kind]}[]`)
-  // What FROM has is kept aside as a whole before the first row of it is read.
-  const list = `SELECT ${lists.map((each) => `unnest(${each})`).join(", ")}`
-  const text = write({ list, table: `unnest(${lists.join(", ")}) AS v (${names.join(", ")})` })
+  const columns = names.join(", ")
+  const types = kinds.map((kind) => pgTypes[kind])
+  const lists = types.map((type, i) => `$${i + 1}::${type}[]`)
+  const cells = `SELECT ${types.map((type, i) => `$${i + 1}::${type}`).join(", ")}`
+  const one = write({ list: cells, table: `(${cells}) AS v (${columns})` })
+  const many = write({
+    // What FROM has is kept aside as a whole before the first row of it is read.
+    list: `SELECT ${lists.map((each) => `unnest(${each})`).join(", ")}`,
+    table: `unnest(${lists.join(", ")}) AS v (${columns})`
+  })
   return {
     take: (left) => Math.min(left, pgRowsMax),
-    text: () => text,
-    parameters: (rows, from, count) => kinds.map((kind, column) => listOf(kind, rows, column, from, from + count))
+    text: (rows) => rows === 1 ? one : many,
+    parameters: (rows, from, count) =>
+      count === 1
+        ? kinds.map((_, column) => alone(rows[from]![column]!))
+        : kinds.map((kind, column) => listOf(kind, rows, column, from, from + count))
   }
 }
 
@@ -148,6 +161,10 @@ export const pgTypes: { readonly [K in Kind]: string } = {
   bytes: "bytea",
   json: "jsonb"
 }
+
+/** A cell by itself, as PostgreSQL reads it. */
+const alone = (cell: Cell): string | null =>
+  cell === null ? null : cell instanceof Uint8Array ? hexOf(cell) : String(cell)
 
 /** A list of one column, as PostgreSQL reads it: `{"a","b",NULL}`. */
 const listOf = (kind: Kind, rows: ReadonlyArray<Cells>, column: number, from: number, to: number): string => {
@@ -194,10 +211,10 @@ const quoted = (cell: Cell): string => {
   return `"${special.test(text) ? text.replace(specials, "\\$&") : text}"`
 }
 
-const bytesLiteral = (cell: Cell): string => {
-  const bytes = cell as Uint8Array
-  return `"\\\\x${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex")}"`
-}
+const hexOf = (bytes: Uint8Array): string =>
+  `\\x${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex")}`
+
+const bytesLiteral = (cell: Cell): string => `"\\${hexOf(cell as Uint8Array)}"`
 
 const pgLiterals: { readonly [K in Kind]: (cell: Cell) => string } = {
   text: quoted,

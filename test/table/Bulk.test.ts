@@ -85,7 +85,7 @@ describe("for PostgreSQL", () => {
     fc.assert(
       fc.property(fc.array(fc.option(text), { minLength: 1 }), (cells) => {
         fc.pre(!cells.some((cell) => cell?.includes("\0") === true))
-        expect(readOf(listed("text", cells))).toEqual(cells)
+        expect(cells.length === 1 ? [listed("text", cells)] : readOf(listed("text", cells))).toEqual(cells)
       }),
       { numRuns: 2_000 }
     )
@@ -96,6 +96,36 @@ describe("for PostgreSQL", () => {
     expect(readOf(listed("double", [0.1, 1e308, 5e-324, null]))).toEqual(["0.1", "1e+308", "5e-324", null])
     expect(readOf(listed("boolean", [true, false, null]))).toEqual(["true", "false", null])
     expect(readOf(listed("bigint", [2n ** 63n - 1n, null]))).toEqual(["9223372036854775807", null])
+  })
+
+  it("a row alone is sent as its cells, in a text of its own", () => {
+    const kinds = ["text", "json", "integer", "double", "boolean", "bigint", "bytes", "timestamp"] as const
+    const bulk = Bulk.pg(kinds, kinds, ({ list, table }) => `${list} ${table}`)
+    const row: Cells = [
+      "{a,\"b\\",
+      "[\"\\n\"]",
+      -7,
+      5e-324,
+      false,
+      -(2n ** 63n),
+      Uint8Array.of(0, 255),
+      "2026-01-01T00:00:00.000Z"
+    ]
+    expect(bulk.parameters([row, row], 1, 1)).toEqual([
+      "{a,\"b\\",
+      "[\"\\n\"]",
+      "-7",
+      "5e-324",
+      "false",
+      "-9223372036854775808",
+      "\\x00ff",
+      "2026-01-01T00:00:00.000Z"
+    ])
+    expect(bulk.parameters([kinds.map(() => null)], 0, 1)).toEqual(kinds.map(() => null))
+    const texts = [1, 2, 1_000].map((count) => bulk.text(count))
+    expect(texts[0]).not.toContain("unnest")
+    expect(texts[1]).toContain("unnest")
+    expect(texts[2]).toBe(texts[1])
   })
 
   it("every row is sent once, a thousand in a call, in one text", () => {
