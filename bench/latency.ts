@@ -1,11 +1,12 @@
 /**
  * Latency: how long one commit takes, of one operation and of 1,000, how long it takes to read one row of the projected
- * table by its key, and how long after the begin of its append the row of an operation can be read; the median and the
- * slowest but one in a hundred.
+ * table by its key, and how long after the begin of its append an operation is committed, and its row can be read; the median
+ * and the slowest but one in a hundred, of processes that have run for a while.
  *
  *     npm run bench:latency
  */
 import * as Effect from "effect/Effect"
+import * as Visibility from "./subjects/visibility.js"
 import * as Contest from "./support/Contest.js"
 import * as Databases from "./support/Databases.js"
 import * as Disk from "./support/Disk.js"
@@ -48,23 +49,25 @@ const appending: ReadonlyArray<Contest.Contender> = [
   { ...handed, dialect: "pg" }
 ]
 
-/** After the warm-up, which is a tenth, a hundred: p99 is then the slowest but one. */
-const appends = 112
-
 const notes = [
-  "A commit: from before BEGIN to the answer to COMMIT, with the cursor; one after the other, without a pause.",
+  `A commit: from before BEGIN to the answer to COMMIT, with the cursor; one after the other, without a pause. Of commits of 1 operation the last ${Effort.countedCommits} are counted, those before warm up.`,
   "Powerhouse: one call of its manager with one operation, which is an upsert, a cursor and a state, three transactions.",
   "A read: one row of the search index by its key, through SqlClient, the bare driver, or Kysely on Knex.",
   "SQLite: WAL and synchronous=FULL. PostgreSQL: as it comes, fsync and synchronous_commit on. PGlite: not flushed at commit.",
-  "Emmett has no hook around its commit and is only in append to row.",
-  `Append to row: ${appends} operations, one every 25 ms, each until its row is found by a reader that looks without rest in the same process, on a connection of its own.`,
-  "Append to row, ours: from before Journal.append, with a reactor that follows the journal in the same process and database. By hand: a commit into a log and one of the row, without a wait in between.",
-  "Append to row, Emmett: appendToStream, with a running consumer. It has no wake-up: it rests up to a second between two looks that find less than a full batch, whatever its pullingFrequencyInMs.",
-  "Append to row, Powerhouse: from the call of its manager; that its reactor stores the operation before is not in it. On PGlite the reader shares the one connection."
+  `Appends: ${Visibility.warmUps} warm up, then ${Visibility.counted} are measured to the row and ${Visibility.counted} to the commit, an operation each, one every 25 ms.`,
+  "Append to row: until its row is found by a reader that looks without rest in the same process, on a connection of its own. Append to commit: nobody looks.",
+  "Appends, ours: from before Journal.append, with a reactor that follows the journal in the same process and database, to the row, or to its telling of the commit. By hand: a commit into a log and one of the row, without a wait in between.",
+  "Emmett has no hook around its commit and is only in append to row: appendToStream, with a running consumer. It has no wake-up: it rests up to a second between two looks that find less than a full batch, whatever its pullingFrequencyInMs.",
+  "Appends, Powerhouse: from the call of its manager, to the row, or to its return; that its reactor stores the operation before is not in it. On PGlite the reader shares the one connection."
 ]
 
 const metricOf = (timing: Timing, operations: string) =>
-  ({ read: "read of a row", commit: `commit of ${operations}`, append: "append to row" })[timing]
+  ({
+    read: "read of a row",
+    commit: `commit of ${operations}`,
+    append: "append to row",
+    appendToCommit: "append to commit"
+  })[timing]
 
 const quantiles = ["p50", "p99"] as const
 
@@ -102,13 +105,19 @@ const contest = Effect.gen(function*() {
   return yield* Effect.promise(async () => {
     const { directory } = databases
     const disk = Disk.note(directory)
-    const singles = await Strands.repeatSingly(Recorded.path, Effort.operations(1_000), directory)
+    const singles = await Strands.repeatSingly(Recorded.path, Effort.operations(3_000), directory)
     const single = await Contest.hold(alone, singles, databases)
     const many = await Strands.repeat(Recorded.path, Effort.operations(1_000) * 100, directory)
     const bulk = await Contest.hold(inCommitsOf("1000"), many, databases)
-    const apart = await Strands.repeatApart(Recorded.path, appends, directory)
-    const rows = await Contest.hold(appending, apart, databases)
-    const told = [tell(single, ["commit", "read"], "1"), tell(bulk, ["commit"], "1,000"), tell(rows, ["append"], "1")]
+    const apart = await Strands.repeatApart(Recorded.path, Visibility.appends, directory)
+    const appended = await Contest.hold(appending, apart, databases, Effort.rounds, true)
+    const committing = appended.filter(({ contender }) => contender.program !== emmett.program)
+    const told = [
+      tell(single, ["commit", "read"], "1"),
+      tell(bulk, ["commit"], "1,000"),
+      tell(appended, ["append"], "1"),
+      tell(committing, ["appendToCommit"], "1")
+    ]
     return { disk, told }
   })
 })

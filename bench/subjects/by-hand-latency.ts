@@ -3,6 +3,7 @@
  *
  *     node by-hand-latency.js <strands.ndjson> <file or URL> <operations in a commit>
  */
+import * as Effort from "../support/Effort.js"
 import * as Quantiles from "../support/Quantiles.js"
 import * as Strands from "../support/Strands.js"
 import { report } from "../support/Subject.js"
@@ -39,6 +40,6 @@ for await (const strand of Strands.read(input)) {
 await commit()
 
 const read = await Reads.measure(Search.keysOf(await loop.table()), loop.find)
-const latency = { commit: Quantiles.make(commitMillis), read }
+const latency = { commit: Quantiles.make(commitMillis, Effort.countedCommits), read }
 await report({ operations, commits: commitMillis.length, started, latency }, loop.table)
 await loop.close()

@@ -6,6 +6,7 @@
  */
 import Database from "better-sqlite3"
 import pg from "pg"
+import type { RecordedStrand } from "../support/Strands.js"
 import { report } from "../support/Subject.js"
 import * as Loop from "./loop.js"
 import { isPostgres } from "./processor.js"
@@ -40,11 +41,14 @@ const loop = await Loop.open(database, "one")
 const log = await openLog()
 const reader = await Visibility.reader(database)
 let position = 0
-const { append, operations } = await Visibility.measure(input, async (strand) => {
+const commits = new Visibility.Commits()
+const append = async (strand: RecordedStrand) => {
   await log.append(++position, JSON.stringify(strand))
   await loop.commit(strand.operations.map((operation) => Search.rowOf(strand.documentId, operation)), position)
-}, reader.find)
-await report({ operations, commits: 2 * operations, started, latency: { append } }, reader.table)
+  commits.tell(strand.operations.length)
+}
+const { latency, operations } = await Visibility.measure(input, append, reader.find, commits)
+await report({ operations, commits: 2 * operations, started, latency }, reader.table)
 await reader.close()
 await log.close()
 await loop.close()

@@ -61,7 +61,7 @@ const measured = Visibility.measure(
   async (strand) => store.appendToStream(Emmett.streamOf(strand), Emmett.eventsOf(strand)),
   reader.find
 )
-const { append, operations } = await Promise.race([measured, failed])
-await report({ operations, commits: 2 * operations, started, latency: { append } }, reader.table)
+const { latency, operations } = await Promise.race([measured, failed])
+await report({ operations, commits: 2 * operations, started, latency }, reader.table)
 // Its consumer runs on, and its pools would keep the process alive.
 process.exit()

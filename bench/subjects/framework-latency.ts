@@ -12,6 +12,7 @@ import * as LogLevel from "effect/LogLevel"
 import * as Runtime from "effect/Runtime"
 import * as Stream from "effect/Stream"
 import { Migrator, Ndjson, Subscription } from "../../src/index.js"
+import * as Effort from "../support/Effort.js"
 import * as Quantiles from "../support/Quantiles.js"
 import { report } from "../support/Subject.js"
 import { databaseOf, isPostgres, processorOf } from "./processor.js"
@@ -56,7 +57,7 @@ const program = Effect.gen(function*() {
       operations += commit.operations + commit.redelivered
       commits++
     }))
-  const latency = { commit: Quantiles.make(commitMillis), read: yield* reads }
+  const latency = { commit: Quantiles.make(commitMillis, Effort.countedCommits), read: yield* reads }
   const runtime = yield* Effect.runtime<SqlClient.SqlClient>()
   const table = Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe<Search.SearchRow>(Search.selectAll))
   yield* Effect.promise(() =>

@@ -15,15 +15,19 @@ const { made, manager } = await Switchboard.reactor(database)
 await manager.indexOperations([Switchboard.createDrive("bench-drive")])
 const indexer = made[0]!
 let ordinal = 1
-const { append, operations } = await Visibility.measure(
+const commits = new Visibility.Commits()
+const { latency, operations } = await Visibility.measure(
   input,
-  (strand) =>
-    manager.indexOperations(
+  async (strand) => {
+    await manager.indexOperations(
       strand.operations.map((recorded) => Switchboard.toOperation(strand, recorded, ++ordinal))
-    ),
-  (id) => indexer.find(id)
+    )
+    commits.tell(strand.operations.length)
+  },
+  (id) => indexer.find(id),
+  commits
 )
-await report({ operations, commits: 3 * operations, started, latency: { append } }, () => indexer.table())
+await report({ operations, commits: 3 * operations, started, latency }, () => indexer.table())
 Switchboard.checkActive(manager)
 // Its pools and timers would keep the process alive.
 process.exit()

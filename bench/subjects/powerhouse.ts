@@ -11,6 +11,7 @@
  *
  *     node powerhouse.js <strands.ndjson> <directory or URL> live|pages|latency
  */
+import * as Effort from "../support/Effort.js"
 import * as Quantiles from "../support/Quantiles.js"
 import * as Strands from "../support/Strands.js"
 import { report } from "../support/Subject.js"
@@ -44,7 +45,10 @@ await manager.indexOperations([Switchboard.createDrive("bench-drive")])
 const indexer = made[0]!
 const latency = async () => {
   const keys = Search.keysOf(await indexer.table())
-  return { commit: Quantiles.make(callMillis), read: await Reads.measure(keys, (id) => indexer.find(id)) }
+  return {
+    commit: Quantiles.make(callMillis, Effort.countedCommits),
+    read: await Reads.measure(keys, (id) => indexer.find(id))
+  }
 }
 
 const callMillis: Array<number> = []

@@ -1,11 +1,14 @@
 /**
- * Visibility: how long after the begin of its append the row of an operation can be read by somebody else, who looks again
- * and again.
+ * Visibility: how long after the begin of its append an operation is committed, and how long after it the row of an operation
+ * can be read by somebody else, who looks again and again.
  *
- *     every 25 ms: append ──▶ … ──▶ row        a reader, on a connection of its own, waits for one row after the other
+ *     2,000, every 3 ms     append ──▶ … ──▶ row        warms up: a reader, on a connection of its own, waits for each row
+ *     100, every 25 ms      append ──▶ … ──▶ row        so they are measured
+ *     100, every 25 ms      append ──▶ … ──▶ commit     nobody looks: the system has nothing else to do
  *
  * The appends keep their pace whether the rows have come or not, so that a subject that looks for news now and then is
- * asked at any time between two looks. Each operation makes a row of its own, and the rows come in order.
+ * asked at any time between two looks; one that takes longer for an append is late. Each operation makes a row of its own, and
+ * the rows come in order.
  */
 import Database from "better-sqlite3"
 import { setImmediate, setTimeout } from "node:timers/promises"
@@ -15,6 +18,13 @@ import * as Strands from "../support/Strands.js"
 import { isPostgres } from "./processor.js"
 import * as Search from "./search.js"
 
+/** So many appends warm up, and so many are measured in each of two ways. */
+export const warmUps = 2_000
+export const counted = 100
+/** What {@link measure} has to be given. */
+export const appends = warmUps + 2 * counted
+
+const warmUpMillis = 3
 const paceMillis = 25
 /** Longer than any subject rests. */
 const patienceMillis = 30_000
@@ -49,36 +59,82 @@ export const reader = async (database: string, table = "search_index"): Promise<
   }
 }
 
-/** Appends the strands of a file, one operation each. Throws when a row does not come within half a minute. */
+/** What a subject tells that knows of its commits: each when it is made, in the order of the appends. */
+export class Commits {
+  readonly at: Array<number> = []
+
+  tell(operations: number): void {
+    const now = performance.now()
+    for (let i = 0; i < operations; i++) this.at.push(now)
+  }
+}
+
+export interface Measured {
+  readonly operations: number
+  readonly latency: {
+    /** To the row. */
+    readonly append: Quantiles.Quantiles
+    /** To the commit, where the subject tells of it. */
+    readonly appendToCommit?: Quantiles.Quantiles
+  }
+}
+
+/** Appends the strands of a file, one operation each. Throws when a row or a commit does not come within half a minute. */
 export const measure = async (
   input: string,
   append: (strand: Strands.RecordedStrand) => Promise<unknown>,
-  find: Reader["find"]
-): Promise<{ readonly operations: number; readonly append: Quantiles.Quantiles }> => {
+  find: Reader["find"],
+  commits?: Commits
+): Promise<Measured> => {
   const strands: Array<Strands.RecordedStrand> = []
   for await (const strand of Strands.read(input)) strands.push(strand)
+  if (strands.length !== appends) throw new Error(`${appends} strands are measured, not ${strands.length}`)
   const begun: Array<number> = []
-  const appending = async () => {
+  const appending = async (from: number, to: number, everyMillis: number) => {
     const first = performance.now()
-    for (const [i, strand] of strands.entries()) {
-      await setTimeout(Math.max(0, first + i * paceMillis - performance.now()))
+    for (let i = from; i < to; i++) {
+      await setTimeout(Math.max(0, first + (i - from) * everyMillis - performance.now()))
       begun.push(performance.now())
-      await append(strand)
+      await append(strands[i]!)
     }
   }
-  const watching = async () => {
+  const until = async (
+    what: string,
+    since: number,
+    holds: () => boolean | Promise<boolean>,
+    rest: () => Promise<unknown>
+  ) => {
+    while (!await holds()) {
+      if (performance.now() - since > patienceMillis) throw new Error(`${what} does not come`)
+      await rest()
+    }
+  }
+  const isThere = async (i: number) => {
+    const { documentId, operations } = strands[i]!
+    return await find(Search.rowOf(documentId, operations[0]!).id) !== undefined
+  }
+  const watching = async (from: number, to: number) => {
     const millis: Array<number> = []
-    for (const [i, { documentId, operations }] of strands.entries()) {
-      const { id } = Search.rowOf(documentId, operations[0]!)
+    for (let i = from; i < to; i++) {
       while (begun.length <= i) await setTimeout(1)
-      while (await find(id) === undefined) {
-        if (performance.now() - begun[i]! > patienceMillis) throw new Error(`${id} does not come`)
-        await setImmediate()
-      }
+      await until(`row ${i}`, begun[i]!, () => isThere(i), setImmediate)
       millis.push(performance.now() - begun[i]!)
     }
     return millis
   }
-  const [millis] = await Promise.all([watching(), appending()])
-  return { operations: strands.length, append: Quantiles.make(millis) }
+  await Promise.all([watching(0, warmUps), appending(0, warmUps, warmUpMillis)])
+  const [millis] = await Promise.all([
+    watching(warmUps, warmUps + counted),
+    appending(warmUps, warmUps + counted, paceMillis)
+  ])
+  await appending(warmUps + counted, appends, paceMillis)
+  const last = appends - 1
+  await until(`row ${last}`, begun[last]!, () => isThere(last), () => setTimeout(1))
+  if (commits === undefined) return { operations: appends, latency: { append: Quantiles.all(millis) } }
+  await until(`commit ${last}`, begun[last]!, () => commits.at.length > last, () => setTimeout(1))
+  const toCommit = begun.map((begin, i) => commits.at[i]! - begin).slice(-counted)
+  return {
+    operations: appends,
+    latency: { append: Quantiles.all(millis), appendToCommit: Quantiles.all(toCommit) }
+  }
 }

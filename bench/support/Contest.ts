@@ -3,7 +3,7 @@
  *
  *     warm-up, until it is known how much each can read ──▶ round, round, … ──▶ readings
  *
- * What counts is the ratio within a round. A subject that cannot read the whole stream in the time that is given reads its
+ * Contenders that warm up in each of their runs need none before the rounds. What counts is the ratio within a round. A subject that cannot read the whole stream in the time that is given reads its
  * beginning. Every run has to leave the table that the same operations leave when they are folded in memory; one that does
  * not ends the contest.
  */
@@ -33,7 +33,9 @@ export const hold = async (
   contenders: ReadonlyArray<Contender>,
   stream: Strands.File,
   databases: Databases,
-  rounds: number = Effort.rounds
+  rounds: number = Effort.rounds,
+  /** Whether each contender warms up by itself, in each of its runs. */
+  isWarmedUp = false
 ): Promise<ReadonlyArray<Entry>> => {
   const beginning = contenders.some(({ prefilled }) => prefilled)
     ? await Strands.first(stream.path, fillOperations, databases.directory)
@@ -50,7 +52,9 @@ export const hold = async (
   const entries: Array<Entry & { readonly readings: Array<Subject.Reading> }> = []
   for (const contender of contenders) {
     const whole = contender.prefilled ? beginning : stream
-    const file = await fit(contender, whole, (part) => compete(contender, part), databases.directory)
+    const file = isWarmedUp
+      ? whole
+      : await fit(contender, whole, (part) => compete(contender, part), databases.directory)
     entries.push({ contender, file, readings: [] })
   }
   for (let round = 0; round < rounds; round++) {

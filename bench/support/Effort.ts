@@ -24,5 +24,8 @@ export const operations = (otherwise: number): number => count("BENCH_OPERATIONS
 /** For how long a subject may read, about, in seconds: one that is too slow for the whole stream reads its beginning. */
 export const seconds: number = count("BENCH_SECONDS", 3)
 
+/** Of the commits whose latency is measured so many are counted, the last ones: those before warm the process up. */
+export const countedCommits = 1_000
+
 /** Processors of one reactor. */
 export const processors = (otherwise: number): number => count("BENCH_PROCESSORS", otherwise)

@@ -25,8 +25,11 @@ export interface Reading {
   readonly latency?: { readonly [what in Timing]?: Quantiles }
 }
 
-/** A commit, the read of one row by its key, or from the begin of an operation's append until its row can be read. */
-export type Timing = "commit" | "read" | "append"
+/**
+ * A commit, the read of one row by its key, or from the begin of an operation's append until its row can be read, or until it
+ * is committed.
+ */
+export type Timing = "commit" | "read" | "append" | "appendToCommit"
 
 export interface Subject {
   readonly name: string

@@ -66,5 +66,10 @@ describe("quantiles", () => {
   it("leave out the first tenth, which warms up", () => {
     const values = [...Array.from({ length: 100 }, () => 1_000), ...Array.from({ length: 900 }, (_, i) => i + 1)]
     expect(Quantiles.make(values)).toEqual({ p50: 450, p99: 891 })
+    expect(Quantiles.make([...values.map((value) => value + 1_000), ...values], 1_000)).toEqual({
+      p50: 500,
+      p99: 1_000
+    })
+    expect(() => Quantiles.make(values, 9)).toThrow("too few")
   })
 })
