@@ -5,11 +5,14 @@
  *     a hint ─────────────────────▶ look ──┐
  *     a pause, 5 ms doubling to 1 s ─▶ look ─┴▶ it has moved ──▶ those who wait go on
  *
- * Looking is the truth, a hint only makes it sooner; nobody looks while nobody waits. A look that fails sends everyone on,
- * so that each meets the failure itself.
+ * Looking is the truth, a hint only makes it sooner; nobody looks while nobody waits. The first hint after an append of this
+ * process is taken for its own, and looked after a pause later: there is nothing behind it but what others have appended in
+ * that moment, and now whoever was told has work to do. A look that fails sends everyone on, so that each meets the failure
+ * itself.
  */
 
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { origin } from "../domain/Position.js"
@@ -44,6 +47,8 @@ export const make = <E, R>(
     const hinted = yield* Effect.makeLatch(false)
     let head = origin
     let pauseMillis = minMillis
+    /** Whether the hint of an append of this process may be on its way. */
+    let isOwnExpected = false
 
     const wake = (isDue: (waiter: Waiter) => boolean) => {
       for (const waiter of Array.from(waiters).filter(isDue)) {
@@ -75,8 +80,11 @@ export const make = <E, R>(
         wanted.unsafeClose()
         yield* wanted.await
       }
-      yield* Effect.timeoutOption(hinted.await, pauseMillis)
+      const hint = yield* Effect.timeoutOption(hinted.await, pauseMillis)
       hinted.unsafeClose()
+      const isOwn = isOwnExpected && Option.isSome(hint)
+      isOwnExpected = false
+      if (isOwn) return
       pauseMillis = Math.min(2 * pauseMillis, maxMillis)
       yield* Effect.matchCause(look, {
         onSuccess: move,
@@ -87,7 +95,13 @@ export const make = <E, R>(
     // Nobody is asked for hints before somebody waits for one.
     yield* Effect.forkScoped(Effect.zipRight(wanted.await, Stream.runForEachChunk(hints, () => hinted.open)))
     yield* Effect.forkScoped(Effect.forever(round))
-    return { beyond, tell: (position) => Effect.sync(() => move(position)) }
+    const tell = (position: Position) =>
+      Effect.sync(() => {
+        if (position <= head) return
+        isOwnExpected = true
+        move(position)
+      })
+    return { beyond, tell }
   })
 
 interface Waiter {

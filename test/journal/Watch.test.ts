@@ -82,6 +82,30 @@ describe("a watch", () => {
       expect(yield* isDone(reader)).toBe(true)
     }))
 
+  it.scoped("the hint of an append of this process is looked after 5 ms later, and the next one at once", () =>
+    Effect.gen(function*() {
+      const log = new Log()
+      const hints = yield* Queue.unbounded<void>()
+      const watch = yield* Watch.make(log.look, Stream.fromQueue(hints))
+      const reader = yield* Effect.fork(Effect.zipRight(watch.beyond(at(0)), watch.beyond(at(1))))
+      yield* Eventually.settled
+      // What another process appends in that moment has one hint with it.
+      log.head = at(2)
+      yield* watch.tell(at(1))
+      yield* Queue.offer(hints, undefined)
+      yield* Eventually.settled
+      expect(log.looks).toBe(0)
+      expect(yield* isDone(reader)).toBe(false)
+      expect(yield* Eventually.nextSleep).toBe(5)
+      expect(log.looks).toBe(1)
+      yield* Fiber.join(reader)
+      yield* Effect.fork(watch.beyond(at(2)))
+      yield* Eventually.settled
+      yield* Queue.offer(hints, undefined)
+      yield* Eventually.settled
+      expect(log.looks).toBe(2)
+    }))
+
   it.scoped("one look serves a thousand readers, and wakes those alone that it concerns", () =>
     Effect.gen(function*() {
       const log = new Log()
