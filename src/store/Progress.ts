@@ -134,9 +134,13 @@ export class StreamProgress {
     this.record(operation, Slots.fingerprint(operation))
   }
 
-  /** {@link advance} for each operation of a chain, if the first is next and higher than all before; otherwise false. */
-  extend({ first, last, pieces }: Outline.Chain): boolean {
-    if (first.index <= this.head || !this.reaches(first)) return false
+  /** Whether a chain continues the stream: its first operation is next, and higher than all before. */
+  isBefore({ first }: Outline.Chain): boolean {
+    return first.index > this.head && this.reaches(first)
+  }
+
+  /** {@link advance} for each operation of a chain that {@link isBefore} holds of. */
+  extend({ first, last, pieces }: Outline.Chain): void {
     this.retire(Slots.pageOf(first.index))
     for (const { from, page, slots } of pieces) {
       this.pages.set(page, Slots.append(this.pages.get(page) ?? "", from, slots))
@@ -144,7 +148,6 @@ export class StreamProgress {
     }
     this.head = last.index
     this.headSkip = last.skip
-    return true
   }
 
   /** Whether nothing is missing between what was applied and an operation that is higher. */

@@ -99,8 +99,9 @@ export const sift = (
 }
 
 /**
- * The streams of whose operations nothing can be said but that each comes next, which is then so. Thousands of processors
- * may be given the same operations: what those are to each other is asked once.
+ * The streams of documents of whose operations nothing can be said but that each comes next, which is then so; where one is
+ * set aside, those of the document's other streams wait behind it. Thousands of processors may be given the same operations:
+ * what those are to each other is asked once.
  */
 const continued = ({ segment, sentence, standing, ways }: Sieve): "all" | ReadonlySet<StreamProgress> => {
   const whole = new Set<StreamProgress>()
@@ -108,14 +109,20 @@ const continued = ({ segment, sentence, standing, ways }: Sieve): "all" | Readon
     sentence !== undefined
   if (isAsked) return whole
   const outline = Outline.of(segment.strands)
+  const others = new Set<string>()
   for (const stretch of outline) {
     const chain = stretch.chain()
+    if (chain === undefined || !standing.progress.of(stretch).isBefore(chain)) others.add(stretch.documentId)
+  }
+  for (const stretch of outline) {
+    const chain = stretch.chain()
+    if (chain === undefined || others.has(stretch.documentId)) continue
     const stream = standing.progress.of(stretch)
-    if (chain === undefined || !stream.extend(chain)) continue
+    stream.extend(chain)
     ways.operations += stretch.operations.length
     whole.add(stream)
   }
-  return whole.size === outline.length ? "all" : whole
+  return others.size === 0 ? "all" : whole
 }
 
 /** Sends one operation its way, unless the segment halts before it; true when that is to the handler. */
