@@ -57,18 +57,22 @@ export class Follower {
   private resume: (() => void) | undefined = undefined
   /** Whether it waits for strands with nothing in its room, attached. */
   private isHungry = false
+  /** What it was given last, and may not have committed. */
   private hand: Parcel | undefined = undefined
   private handPosition: Position
   /** How many of the first strands of the room it has read itself. */
   private owned = 0
   private turn: Turn | undefined = undefined
   private reading: Reading.Reading | undefined = undefined
+  /** How far the reading has come. */
+  private readTo: Position
 
   constructor(private readonly hub: Hub, readonly following: Following) {
     this.room = new Room(following.after, following.limits)
     this.constraints = Filter.constraints(following.filter, following.filterDialect)
     this.committed = following.after
     this.handPosition = following.after
+    this.readTo = following.after
   }
 
   /** Everything wanted up to here was given. */
@@ -171,6 +175,7 @@ export class Follower {
   attached(run: Run): void {
     this.run = run
     this.countAt = run.count - (this.room.isEmpty ? this.room.unwanted : 0)
+    this.fullSinceMillis = this.room.isFull ? this.hub.now() : undefined
     this.rest()
   }
 
@@ -340,9 +345,8 @@ export class Follower {
 
   private letGo(): void {
     this.committed = this.handPosition
-    const { hand } = this
+    this.hand?.letGo()
     this.hand = undefined
-    if (hand?.letGo() === true) this.run?.changes()
     if (this.owned === 0) this.finishTurn()
   }
 
@@ -386,16 +390,23 @@ export class Follower {
   }
 
   private readThrough(at: Position, bounds: Pick<Wanted, "operations" | "bytes">): Effect.Effect<Page, SourceError> {
-    return Effect.flatMap(
-      Effect.suspend(() => this.reading === undefined ? this.openReading(at) : Effect.succeed(this.reading)),
-      (reading) =>
-        Effect.map(
-          reading.page(bounds),
-          Option.getOrElse((): Page => {
-            this.room.end = Exit.void
-            return { strands: [], position: at }
-          })
-        )
+    // What was read and has been forgotten since does not come again from a reading that is past it.
+    const forgotten = this.readTo > at ? this.closeReading : Effect.void
+    return forgotten.pipe(
+      Effect.zipRight(
+        Effect.suspend(() => this.reading === undefined ? this.openReading(at) : Effect.succeed(this.reading))
+      ),
+      Effect.flatMap((reading) => reading.page(bounds)),
+      Effect.map(Option.match({
+        onNone: (): Page => {
+          this.room.end = Exit.void
+          return { strands: [], position: at }
+        },
+        onSome: (page) => {
+          this.readTo = page.position
+          return page
+        }
+      }))
     )
   }
 
@@ -403,6 +414,7 @@ export class Follower {
     return Effect.uninterruptible(Effect.tap(Reading.open(this.hub.source, at), (reading) =>
       Effect.sync(() => {
         this.reading = reading
+        this.readTo = at
       })))
   }
 

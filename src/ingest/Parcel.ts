@@ -6,7 +6,8 @@
  * Of a thousand followers who want the same, one takes strand after strand; the others find that they would take the very
  * same ones. What is counted of each strand, and worked out of all of them, is then done once.
  *
- * Invariant: while somebody holds it, its strands are counted among those in hand, once.
+ * Invariant: while somebody holds it, its strands are counted among those in hand, once. In rooms they may be counted for
+ * longer than they are there, until somebody needs the room.
  */
 
 import type { Strand } from "../domain/Strand.js"
@@ -35,36 +36,44 @@ export class Parcel {
   /** One more holds it, who had its strands in a room. */
   take(): void {
     this.holders++
-    this.moved++
+    if (this.moved++ === 0) this.parcels.unsettled.add(this)
     // One of those that are left in rooms may be the window.
     if (this.parcels.rooms.holders(this.strands.at(-1)!) <= this.moved + 1) this.settle()
   }
 
-  /** One of them lets go; whether that made room for others. */
-  letGo(): boolean {
-    if (--this.holders > 0) return false
-    const makesRoom = this.moved > 0
+  /** One of them lets go. */
+  letGo(): void {
+    if (--this.holders > 0) return
     this.settle()
     this.parcels.forget(this)
     for (const strand of this.strands) this.parcels.hands.release(strand)
-    return makesRoom
   }
 
-  private settle(): void {
+  /** Counts its strands no more for the rooms that they have left. */
+  settle(): void {
     const { moved, parcels, strands } = this
-    if (moved > 0) { for (const strand of strands) parcels.rooms.release(strand, moved) }
+    if (moved === 0) return
     this.moved = 0
+    parcels.unsettled.delete(this)
+    for (const strand of strands) parcels.rooms.release(strand, moved)
   }
 }
 
 /** The parcels in hand. */
 export class Parcels {
   private readonly byFirst = new WeakMap<Strand, Parcel>()
+  /** Those whose strands are still counted for rooms that they have left. */
+  readonly unsettled = new Set<Parcel>()
 
   constructor(
     readonly rooms: Holding,
     readonly hands: Holding
   ) {}
+
+  /** Has the rooms count just what is in them: to be done before somebody waits for room. */
+  settle(): void {
+    for (const parcel of this.unsettled) parcel.settle()
+  }
 
   /** A parcel for one alone. */
   keep(strands: ReadonlyArray<Strand>, operations: number): Parcel {

@@ -110,6 +110,7 @@ export class Hub {
   readonly rooms: Holding
   /** What laggards have read, and what is being committed. */
   readonly hands: Holding
+  /** What followers have in hand, found by those who would take the same. */
   readonly parcels: Parcels
   readonly idle: Idle.Idle
   readonly patienceMillis: number

@@ -10,7 +10,7 @@
  */
 
 import type { Strand } from "../domain/Strand.js"
-import type * as Filter from "./Filter.js"
+import * as Filter from "./Filter.js"
 
 /** The constraints that a place in the index does not imply. */
 type Rest = ReadonlyArray<Filter.Constraint>
@@ -86,13 +86,8 @@ const allOf = <To>(at: Junction<To>): ReadonlyArray<To> | undefined => {
 
 const wantingOf = <To>(routes: ReadonlyMap<To, Rest>, strand: Strand): ReadonlyArray<To> => {
   const found: Array<To> = []
-  for (const [to, rest] of routes) if (rest.every((one) => meets(strand, one))) found.push(to)
+  for (const [to, rest] of routes) if (Filter.meets(strand, rest)) found.push(to)
   return found
-}
-
-const meets = (strand: Strand, { field, values }: Filter.Constraint): boolean => {
-  const value = strand[field]
-  return value !== undefined && values.has(value)
 }
 
 const none: Rest = []

@@ -150,6 +150,8 @@ export class Run {
   }
 
   private isHeldUp(strand: Strand): boolean {
+    const { parcels, rooms } = this.hub
+    if (rooms.free < strand.bytes) parcels.settle()
     return this.wanting.some(({ room }) => room.isFull) ||
       (this.wanting.length > 0 && !this.window.makeRoom(strand))
   }
