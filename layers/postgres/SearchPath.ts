@@ -5,8 +5,8 @@
  *            └ another, or not known ──────▶ SET search_path
  *
  * PostgreSQL 18 and later tell what the path is, whatever has changed it. Of an older server nothing is known for sure, since
- * a function may have changed it: a lease for a namespace always sets it there, which costs a round trip, and a text that
- * speaks of it counts as a change.
+ * a function may have changed it: a lease for a namespace always sets it there, along with its first statement, and a text
+ * that speaks of it counts as a change.
  *
  * The path of a namespace is its schema and then the session's temporary tables, which would otherwise come first and hide
  * those of the next namespace. `public` is not on it, so that what is left there by others means nothing here: name what an

@@ -50,6 +50,8 @@ export class Session implements Committer, Teller {
   private readonly settling: Array<() => void> = []
   /** What goes before the next statement: where the session is to be, and then that a transaction begins. */
   private ahead: ReadonlyArray<string> = []
+  /** Why that was not done: nothing may be sent any more but what ends it. */
+  private aheadFailure: SqlError | undefined = undefined
   private readonly client: Pg.PoolClient
   private readonly prepared: Prepared.Prepared
   private readonly socketMillis: number
@@ -150,23 +152,28 @@ export class Session implements Committer, Teller {
     const { ahead } = this
     if (ahead.length === 0) return Effect.void
     this.ahead = []
-    return Effect.map(this.sendTogether(ahead.map((text): Sent => [text, []])), () => this.wentAhead(ahead))
+    return Effect.map(this.sendTogether([], ahead), () => this.wentAhead(ahead))
   })
 
   /**
    * Sends all before the first is answered. What goes wrong with one does not keep the others from being sent; in a
-   * transaction they fail as well, and the first failure is the one that tells.
+   * transaction they fail as well, and the first failure is the one that tells. What goes `ahead` is not answered for.
    */
-  private sendTogether(statements: ReadonlyArray<Sent>): Effect.Effect<ReadonlyArray<Answer>, SqlError> {
+  private sendTogether(
+    statements: ReadonlyArray<Sent>,
+    ahead: ReadonlyArray<string> = []
+  ): Effect.Effect<ReadonlyArray<Answer>, SqlError> {
     return Effect.withFiberRuntime((fiber) => {
       const safeIntegers = Context.get(fiber.currentContext, SqlClient.SafeIntegers)
-      return this.answersTo(taking(statements), { safeIntegers })
+      const all = [...ahead.map((text): Sent => [text, []]), ...statements]
+      return this.answersTo(taking(all), { safeIntegers }, ahead.length)
     })
   }
 
   private answersTo(
     taken: () => ReadonlyArray<Sent> | undefined,
-    options: Asking
+    options: Asking,
+    ahead: number
   ): Effect.Effect<ReadonlyArray<Answer>, SqlError> {
     return Effect.uninterruptible(Effect.async<ReadonlyArray<Answer>, SqlError>((resume) => {
       const statements = taken()!
@@ -182,8 +189,9 @@ export class Session implements Committer, Teller {
           errors[i] = error
           if (answer !== undefined) answers[i] = answer
           if (--left > 0) return
-          const first = errors.find((each) => each !== undefined)
-          resume(first === undefined ? Effect.succeed(answers) : Effect.fail(first))
+          const first = errors.findIndex((each) => each !== undefined)
+          if (first !== -1 && first < ahead) this.aheadFailure = errors[first]!
+          resume(first === -1 ? Effect.succeed(answers.slice(ahead)) : Effect.fail(errors[first]!))
         })
       )
       socket?.uncork()
@@ -229,6 +237,7 @@ export class Session implements Committer, Teller {
     const fail = (cause: unknown) =>
       told(this.toldFailure ?? new SqlError({ cause, message: "Failed to execute statement" }))
     if (this.ended) return fail(new Error("the connection was used after it had been given back"))
+    if (this.aheadFailure !== undefined && text !== "ROLLBACK") return told(this.aheadFailure)
     if (values.length > parametersMax) {
       return fail(Object.assign(new Error(`more than ${parametersMax} parameters`), { code: tooComplex }))
     }
@@ -314,15 +323,15 @@ export class Session implements Committer, Teller {
   /** The BEGIN before them goes along if they only ask: if that fails, what came of them is nothing. */
   executeTogether: Committer["executeTogether"] = (statements) =>
     Effect.suspend(() => {
-      // Of what goes wrong before a transaction has begun nothing but questions may be sent.
+      // As long as it is not known that a transaction has begun, nothing but questions may be sent.
       if (!this.isBeginning || !statements.every(([text]) => isQuestion(text))) {
         return Effect.zipRight(this.goAhead, this.sendTogether(statements))
       }
       const { ahead } = this
       this.ahead = []
-      return Effect.map(this.sendTogether([...ahead.map((text): Sent => [text, []]), ...statements]), (answers) => {
+      return Effect.map(this.sendTogether(statements, ahead), (answers) => {
         this.wentAhead(ahead)
-        return answers.slice(ahead.length)
+        return answers
       })
     }).pipe(Effect.map((answers) => answers.map(rowsOf)))
 
