@@ -24,11 +24,11 @@ import type * as Scope from "effect/Scope"
 import type { Unplaced } from "../ingest/Source.js"
 import * as Fault from "../process/Fault.js"
 import * as Pauses from "../process/Pauses.js"
-import { CommitUnknown, prompt as transaction, RolledBack, turn } from "../store/Transaction.js"
+import { CommitUnknown, RolledBack, turn, withoutTurn as transaction } from "../store/Transaction.js"
 import * as Admission from "./Admission.js"
 import * as Group from "./Group.js"
 import type * as Log from "./Log.js"
-import type { Piece } from "./Tail.js"
+import type { Addition } from "./Tail.js"
 
 /** An append came to no answer: the database was away for longer than was waited, or cannot do what it is asked. */
 export class JournalUnavailable extends Data.TaggedError("JournalUnavailable")<{
@@ -67,7 +67,7 @@ export type Append = (strands: ReadonlyArray<Unplaced>) => Effect.Effect<Group.R
 export const make = (
   log: Log.Log,
   settings: Settings,
-  committed: (piece: Piece) => Effect.Effect<void>
+  committed: (addition: Addition) => Effect.Effect<void>
 ): Effect.Effect<Append, never, SqlClient.SqlClient | Scope.Scope> =>
   Effect.gen(function*() {
     const line = new Line(yield* Effect.makeLatch(false), yield* Effect.makeLatch(true))
@@ -87,7 +87,7 @@ export const make = (
 interface Desk {
   readonly log: Log.Log
   readonly settings: Settings
-  readonly committed: (piece: Piece) => Effect.Effect<void>
+  readonly committed: (addition: Addition) => Effect.Effect<void>
   readonly line: Line
 }
 

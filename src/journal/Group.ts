@@ -8,7 +8,8 @@
  *       write entries and progress, move the head, leave word
  *     COMMIT
  *
- * Where the connection can, the first three go in one flight, and what is written in another one.
+ * Where the connection can, the first three go in one flight, and what is written goes with COMMIT, unless an append asks
+ * for what is there already.
  */
 
 import * as SqlClient from "@effect/sql/SqlClient"
@@ -44,7 +45,7 @@ export interface Receipt {
 
 export type Outcome = Either.Either<Receipt, Admission.Refusal>
 
-export interface Written extends Tail.Piece {
+export interface Written extends Tail.Addition {
   /** One for each append, in their order. */
   readonly outcomes: ReadonlyArray<Outcome>
 }

@@ -127,10 +127,10 @@ export const make = (
     const { hints } = yield* Wakeups
     const watch = yield* Watch.make(Effect.map(Log.bounds(log), ({ head }) => head), hints(log.topic))
     const tail = new Tail()
-    const append = yield* Appends.make(log, { patience }, (piece) =>
+    const append = yield* Appends.make(log, { patience }, (addition) =>
       Effect.suspend(() => {
-        tail.add(piece)
-        return watch.tell(piece.positions.at(-1) ?? piece.before.head)
+        tail.add(addition)
+        return watch.tell(addition.positions.at(-1) ?? addition.before.head)
       }))
     const alone = outside(sql)
     const heeded = new Set<{ readonly complaints: Effect.Effect<ReadonlyArray<string>> }>()
@@ -249,7 +249,7 @@ interface Supply {
 
 /**
  * Reads on and on, with a turn for others after each page that is not the last; waits whenever there is no more. Only who has
- * waited takes what is recent: it stands where the database has said that the log ends.
+ * waited takes what is recent: it stands where the log ended when it was last asked, or told.
  */
 const follow = ({ beyond, page, recent }: Supply, after: Position): Stream.Stream<Log.Page, SourceError> =>
   Stream.suspend(() => {

@@ -5,7 +5,7 @@
  *                  └ not all that the reader is short of ──▶ it reads a page
  *
  * Invariants: what is in it is committed, and follows each other without a gap, so whoever is at its beginning, or anywhere in
- * it, is given just what the database would give; it is no more than {@link operationsMax} operations in {@link bytesMax}
+ * it, is given just what the database gave when that was committed; it is no more than {@link operationsMax} operations in {@link bytesMax}
  * bytes, and empty rather than that.
  */
 
@@ -15,7 +15,7 @@ import * as Filter from "../ingest/Filter.js"
 import * as Log from "./Log.js"
 
 /** What one transaction has put into a log. */
-export interface Piece {
+export interface Addition {
   /** Where the log began and ended before. */
   readonly before: Log.Bounds
   readonly entries: ReadonlyArray<Log.Entry>
@@ -28,7 +28,7 @@ export const operationsMax = 1_000
 /** The most bytes that are kept. */
 export const bytesMax = 256 * 1024
 
-interface Kept extends Piece {
+interface Kept extends Addition {
   readonly head: Position
   readonly operations: number
   readonly bytes: number
@@ -40,17 +40,17 @@ export class Tail {
   private bytes = 0
 
   /** Takes in what was committed. What came from elsewhere in between is not known, and nothing before it is kept then. */
-  add(piece: Piece): void {
-    const head = piece.positions.at(-1)
+  add(addition: Addition): void {
+    const head = addition.positions.at(-1)
     if (head === undefined) return
-    while (this.kept.length > 0 && this.kept.at(-1)!.head !== piece.before.head) this.forgetOldest()
+    while (this.kept.length > 0 && this.kept.at(-1)!.head !== addition.before.head) this.forgetOldest()
     let operations = 0
     let bytes = 0
-    for (const entry of piece.entries) {
+    for (const entry of addition.entries) {
       operations += entry.operationCount
       bytes += entry.bytes
     }
-    const { before, entries, positions } = piece
+    const { before, entries, positions } = addition
     // Without a spread: objects that get other properties behind one share no shape, and are slow to read.
     this.kept.push({ before, entries, positions, head, operations, bytes })
     this.operations += operations

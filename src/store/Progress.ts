@@ -134,12 +134,12 @@ export class StreamProgress {
     this.record(operation, Slots.fingerprint(operation))
   }
 
-  /** Whether a chain continues the stream: its first operation is next, and higher than all before. */
-  isBefore({ first }: Outline.Chain): boolean {
+  /** Whether this is continued by a chain: its first operation is next, and higher than all before. */
+  isContinuedBy({ first }: Outline.Chain): boolean {
     return first.index > this.head && this.reaches(first)
   }
 
-  /** {@link advance} for each operation of a chain that {@link isBefore} holds of. */
+  /** {@link advance} for each operation of a chain that {@link isContinuedBy} is true of. */
   extend({ first, last, pieces }: Outline.Chain): void {
     this.retire(Slots.pageOf(first.index))
     for (const { from, page, slots } of pieces) {

@@ -112,7 +112,7 @@ const continued = ({ segment, sentence, standing, ways }: Sieve): "all" | Readon
   const others = new Set<string>()
   for (const stretch of outline) {
     const chain = stretch.chain()
-    if (chain === undefined || !standing.progress.of(stretch).isBefore(chain)) others.add(stretch.documentId)
+    if (chain === undefined || !standing.progress.of(stretch).isContinuedBy(chain)) others.add(stretch.documentId)
   }
   for (const stretch of outline) {
     const chain = stretch.chain()

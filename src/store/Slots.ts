@@ -13,18 +13,22 @@ const pageSize = 32
 /** Characters of a slot. */
 export const size = 8
 
+/** Of an index of which nothing was applied. */
 export const empty = " ".repeat(size)
 
 /** Stands in place of a fingerprint's first character where the operation was left out. No fingerprint has it. */
 const leftOutMark = "!"
 
+/** The slot of the same operation, where it was left out. */
 export const leftOut = (slot: string): string => leftOutMark + slot.slice(1)
 
+/** Whether the operation of the slot was left out. */
 export const isLeftOut = (slot: string): boolean => slot.startsWith(leftOutMark)
 
 /** No page has a number as high as this. */
 export const pageMax = 2_147_483_647
 
+/** The number of the page that an index is in. */
 export const pageOf = (index: number): number => Math.floor(index / pageSize)
 
 const offsetOf = (index: number): number => (index % pageSize) * size
@@ -41,7 +45,7 @@ export const put = (page: string, index: number, slot: string): string => {
   return page.slice(0, offset).padEnd(offset) + slot + page.slice(offset + size)
 }
 
-/** The page, and behind it slots from an index on. */
+/** The page up to an index, and slots from there on; what it held there or behind is gone. */
 export const append = (page: string, index: number, slots: string): string =>
   page.slice(0, offsetOf(index)).padEnd(offsetOf(index)) + slots
 

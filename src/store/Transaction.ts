@@ -60,10 +60,10 @@ export type TransactionError = SqlError | CommitUnknown | RolledBack
 export const run = <A, E, R>(
   body: Effect.Effect<A, E, R>,
   errand?: Errand.Errand
-): Effect.Effect<A, E | TransactionError, R | SqlClient.SqlClient> => Effect.ensuring(prompt(body, errand), turn)
+): Effect.Effect<A, E | TransactionError, R | SqlClient.SqlClient> => Effect.ensuring(withoutTurn(body, errand), turn)
 
 /** {@link run} for who tells others of it at once, and takes the turn at its end by itself. */
-export const prompt = <A, E, R>(
+export const withoutTurn = <A, E, R>(
   body: Effect.Effect<A, E, R>,
   errand?: Errand.Errand
 ): Effect.Effect<A, E | TransactionError, R | SqlClient.SqlClient> =>
