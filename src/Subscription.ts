@@ -30,7 +30,7 @@ import * as Pace from "./ingest/Pace.js"
 import type * as Relay from "./ingest/Relay.js"
 import { Source, withoutDocuments } from "./ingest/Source.js"
 import type { SourceError } from "./ingest/Source.js"
-import { Tempo } from "./ingest/Tempo.js"
+import * as Tempo from "./ingest/Tempo.js"
 import type { Dispatch } from "./process/Dispatch.js"
 import type { Processor, StartFrom } from "./process/Processor.js"
 import { Claims } from "./store/Claims.js"
@@ -144,7 +144,7 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     yield* vitals.enter(Pulse.opening)
     Reach.forget(yield* SqlClient.SqlClient)
     const brake = options.brake ?? Pace.brake(processor.pace.rate)
-    const tempo = new Tempo(mostOf(processor), processor.pace.commitMillis)
+    const tempo = new Tempo.Tempo(boundsOf(processor))
     const done: Array<Commit.Commit> = []
     const owner: Commit.Owner<R> = {
       handler: yield* processor.handler,
@@ -197,9 +197,16 @@ const open = <R>(processor: Processor<never, R>, options: Options) =>
     return opened
   })
 
-/** How many operations a batch may hold: no more than may be committed in the time of a rate. */
-const mostOf = <R>({ limits, pace }: Processor<never, R>): number =>
-  Math.min(limits.operations ?? Batch.defaults.operations, pace.rate?.operations ?? Infinity)
+/** How many operations a batch may hold, and what it may take; any time, where it is said how much it may hold. */
+const boundsOf = <R>({ limits, pace }: Processor<never, R>): Tempo.Bounds => ({
+  // No more than may be committed in the time of a rate.
+  most: Math.min(limits.operations ?? Batch.defaults.operations, pace.rate?.operations ?? Infinity),
+  ...(pace.commitMillis !== undefined
+    ? { budgetMillis: pace.commitMillis }
+    : limits.operations === undefined
+    ? Pace.unasked
+    : {})
+})
 
 /** Whether its commits are made by measure, each for itself. */
 const isPaced = <R>({ pace }: Processor<never, R>): boolean =>
@@ -213,7 +220,7 @@ const follow = <R>(
   processor: Processor<never, R>,
   source: Context.Tag.Service<Source>,
   owner: Commit.Owner<R>,
-  tempo: Tempo,
+  tempo: Tempo.Tempo,
   vitals: Vitals,
   shared: Shared | undefined
 ) => {
@@ -235,16 +242,13 @@ const follow = <R>(
 }
 
 /** The bounds of its batches, as they are at the time: that of operations keeps to the tempo. */
-const limitsOf = <R>({ limits, pace }: Processor<never, R>, tempo: Tempo): Batch.Limits =>
-  Object.keys(limits).length === 0 && pace.rate === undefined && pace.commitMillis === undefined
-    ? Batch.defaults
-    : {
-      ...Batch.defaults,
-      ...limits,
-      get operations() {
-        return tempo.operations
-      }
-    }
+const limitsOf = <R>({ limits }: Processor<never, R>, tempo: Tempo.Tempo): Batch.Limits => ({
+  ...Batch.defaults,
+  ...limits,
+  get operations() {
+    return tempo.operations
+  }
+})
 
 /** Whether a strand is of a cursor's documents and not past it; `undefined` where all are that come after its position. */
 const newsOf = (cursor: Cursors.Cursor): ((strand: Strand) => boolean) | undefined =>

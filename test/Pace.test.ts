@@ -11,8 +11,7 @@ import * as Logger from "effect/Logger"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as Test from "../layers/Test.js"
-import { Reactor } from "../src/index.js"
-import type { Processor } from "../src/index.js"
+import { Policy, Processor, Reactor } from "../src/index.js"
 import * as Eventually from "./support/Eventually.js"
 import * as Ledger from "./support/Ledger.js"
 
@@ -22,7 +21,7 @@ const paced = (
 ) => Ledger.make("p", () => millisEach === 0 ? Effect.void : Effect.sleep(millisEach), options)
 
 /** When each commit was told, and how many operations were in it, until there are so many of them. */
-const commits = (processor: ReturnType<typeof paced>, operations: number) =>
+const commits = <R>(processor: Processor.Processor<never, R>, operations: number) =>
   Effect.gen(function*() {
     let left = operations
     const reactor = Layer.provide(
@@ -52,8 +51,33 @@ it.effect("a commit that took too long makes the next batches smaller, until the
     const sizes = (yield* commits(paced({ pace: { commitMillis: 8 }, batch: { operations: 16 } }, 1), 100)).map((
       [, operations]
     ) => operations)
-    expect(sizes).toEqual([16, 8, 9, 4, 5, 6, 7, 8, 9, 4, 5, 6, 7, 6])
+    expect(sizes).toEqual([16, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 4])
   }).pipe(Effect.provide(Test.layer(singles(100)))))
+
+/** The sizes of batches that come to so many operations, each of which is committed in 300 ms. */
+const slowly = (options: Pick<Processor.Options<never, never, never>, "batch">, operations: number) =>
+  Effect.map(
+    commits(
+      Processor.make("slow", {
+        ...options,
+        namespace: "slow",
+        migrations: {},
+        handler: Processor.onBatch(() => Effect.sleep(300))
+      }).pipe(Processor.withPolicy(Policy.standard)),
+      operations
+    ),
+    (all) => all.map(([, size]) => size)
+  )
+
+it.effect("where nothing is said of them, batches are large, until a commit takes longer than a quarter of a second", () =>
+  Effect.gen(function*() {
+    expect(yield* slowly({}, 9_000)).toEqual([4_000, 2_000, 1_000, 1_000, 1_000])
+  }).pipe(Effect.provide(Test.layer(singles(9_000)))))
+
+it.effect("what is said of a batch holds, however long it takes", () =>
+  Effect.gen(function*() {
+    expect(yield* slowly({ batch: { operations: 1_500 } }, 4_500)).toEqual([1_500, 1_500, 1_500])
+  }).pipe(Effect.provide(Test.layer(singles(4_500)))))
 
 it.effect("a rate holds batches back, all partitions together, and makes none larger than itself", () =>
   Effect.gen(function*() {

@@ -1,6 +1,6 @@
 /**
  * By hand, to many processors: the loop that one would write without a framework, for as many rows as `fanout.ts burst` where
- * all processors want all operations. Each processor's operations are inserted in batches of a thousand, one statement each,
+ * all processors want all operations. Each processor's operations are inserted in batches of four thousand, one statement each,
  * with the processor's cursor row in the same transaction; on PostgreSQL over as many connections as a reactor uses. It reads
  * nothing, checks nothing and remembers nothing of what was applied: what is left is what the driver and the server cost. As
  * for the others, each processor has had one operation when the clock starts.
@@ -20,7 +20,7 @@ const [processors = 0, operations = 0] = numbers.map(Number)
 const connections = 8
 
 /** As a batch of ours has at most, and a call of its statements on SQLite. */
-const batchRows = 1_000
+const batchRows = 4_000
 const sqliteRows = 128
 
 const createCursor = "CREATE TABLE cursor (processor TEXT PRIMARY KEY, position BIGINT NOT NULL)"

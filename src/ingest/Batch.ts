@@ -33,7 +33,10 @@ export interface Batch {
 
 /** The bounds of a batch and of what waits for the next one; read anew each time, so that they may change. */
 export interface Limits {
-  /** Operations in a batch; a longer strand is committed in pieces. At least 1. */
+  /**
+   * Operations in a batch at most; a longer strand is committed in pieces. At least 1. Where it is left out, batches get smaller,
+   * down to 1,000, where a commit takes longer than a quarter of a second; see `Pace`.
+   */
   readonly operations: number
   /** Bytes that close a batch, as sources estimate them; the strand that reaches the bound may exceed it. At least 1. */
   readonly bytes: number
@@ -58,7 +61,7 @@ export const checked: (limits: Partial<Limits>) => Partial<Limits> = Schema.deco
 ))
 
 export const defaults: Limits = {
-  operations: 1_000,
+  operations: 4_000,
   bytes: 8 * 1024 * 1024,
   lingerMillis: 0,
   unwanted: 10_000,

@@ -311,7 +311,7 @@ export class Follower {
     })
   }
 
-  /** What another one has in hand, where that is what would be taken. */
+  /** What another one has in hand, where that is about what would be taken. */
   private takeShared(): Batch | undefined {
     const parcel = this.owned === 0 ? this.hub.parcels.from(this.room.first) : undefined
     const batch = parcel && this.room.takeAs(parcel)

@@ -18,9 +18,18 @@ export interface Pace {
   readonly concurrency?: number | undefined
   /** How many operations may be committed in a time, all partitions together. No batch holds more. */
   readonly rate?: Rate | undefined
-  /** What a commit should take at most, in milliseconds; above 0. */
+  /**
+   * What a commit should take at most, in milliseconds; above 0. Default: that of {@link unasked}, and no bound where it is said
+   * how many operations a batch may hold.
+   */
   readonly commitMillis?: number | undefined
 }
+
+/**
+ * What a commit should take at most where nothing is said, since others may wait for it, and operations that a batch may hold
+ * all the same: in a crowd, where commits are slow because there are so many, small ones would only be more.
+ */
+export const unasked = { budgetMillis: 250, least: 1_000 } as const
 
 export interface Rate {
   /** At least 1. */

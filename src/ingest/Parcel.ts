@@ -3,8 +3,8 @@
  *
  *     room │ a · b · c │ d …  ──▶ parcel (a · b · c) ◀── room │ a · b · c │ d …  ◀── room …
  *
- * Of a thousand followers who want the same, one takes strand after strand; the others find that they would take the very
- * same ones. What is counted of each strand, and worked out of all of them, is then done once.
+ * Of a thousand followers who want the same, one takes strand after strand; the others find that they would take about the
+ * same, and take just that. What is counted of each strand, and worked out of all of them, is then done once.
  *
  * Invariant: while somebody holds it, its strands are counted among those in hand, once. In rooms they may be counted for
  * longer than they are there, until somebody needs the room.

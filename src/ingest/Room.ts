@@ -41,7 +41,11 @@ export class Room {
   behindSince: number | undefined = undefined
   end: Exit.Exit<void, unknown> | undefined = undefined
 
+  /** Operations that may wait: those of two batches, as large as they are in the beginning. */
+  private readonly operationsMax: number
+
   constructor(after: Position, readonly limits: Limits) {
+    this.operationsMax = 2 * limits.operations
     this.left = after
     this.seen = after
   }
@@ -60,7 +64,7 @@ export class Room {
   }
 
   get isFull(): boolean {
-    return this.operations >= 2 * this.limits.operations || this.bytes >= 2 * this.limits.bytes
+    return this.operations >= this.operationsMax || this.bytes >= 2 * this.limits.bytes
   }
 
   /** Whether there is a batch to take: strands, or an overdue move of the cursor past unwanted ones. */
@@ -132,12 +136,16 @@ export class Room {
     return { strands, position: this.left, operations }
   }
 
-  /** What {@link take} would take, where that are the strands of this parcel and no others; otherwise `undefined`. */
+  /**
+   * Takes the strands of this parcel, where they are the first ones and all that there is or half a batch at least; otherwise
+   * `undefined`.
+   */
   takeAs(parcel: Parcel): Batch | undefined {
     const { bytes, operations, strands } = parcel
     const { limits } = this
     const fits = this.offset === 0 && operations <= limits.operations && bytes <= limits.bytes &&
-      (operations === limits.operations || strands.length === this.strands.length) && this.strands.startsWith(strands)
+      (operations >= limits.operations / 2 || strands.length === this.strands.length) &&
+      this.strands.startsWith(strands)
     if (!fits) return undefined
     this.outstandingFrom = this.left
     this.strands.drop(strands.length)

@@ -129,49 +129,59 @@ describe("a tempo", () => {
       return tempo.operations
     })
 
-  it.effect("halves a batch that took too long, and makes full ones that did not a twentieth larger, up to the most", () =>
+  it.effect("halves a batch that took too long, and doubles full ones that took little, up to the most", () =>
     Effect.gen(function*() {
-      const tempo = new Tempo(1_000, 100)
+      const tempo = new Tempo({ most: 1_000, budgetMillis: 100 })
       expect(yield* commit(tempo, 100)).toBe(1_000)
       expect(yield* commit(tempo, 101)).toBe(500)
       expect(yield* commit(tempo, 300)).toBe(250)
-      expect(yield* commit(tempo, 50)).toBe(300)
-      expect(yield* commit(tempo, 50, 299)).toBe(300)
-      for (let i = 0; i < 14; i++) yield* commit(tempo, 1)
-      expect(tempo.operations).toBe(1_000)
-      expect(yield* commit(tempo, 1)).toBe(1_000)
+      expect(yield* commit(tempo, 25)).toBe(250)
+      expect(yield* commit(tempo, 24)).toBe(500)
+      expect(yield* commit(tempo, 24, 499)).toBe(500)
+      for (let i = 0; i < 3; i++) expect(yield* commit(tempo, 1)).toBe(1_000)
     }))
 
   it.effect("never goes below one operation, and comes back from there", () =>
     Effect.gen(function*() {
-      const tempo = new Tempo(10, 5)
+      const tempo = new Tempo({ most: 10, budgetMillis: 5 })
       for (let i = 0; i < 6; i++) yield* commit(tempo, 6)
       expect(tempo.operations).toBe(1)
-      expect(yield* commit(tempo, 5)).toBe(2)
+      expect(yield* commit(tempo, 1)).toBe(2)
+    }))
+
+  it.effect("goes no further down than it is to", () =>
+    Effect.gen(function*() {
+      const tempo = new Tempo({ least: 100, most: 350, budgetMillis: 5 })
+      expect(yield* commit(tempo, 6)).toBe(175)
+      expect(yield* commit(tempo, 6)).toBe(100)
+      expect(yield* commit(tempo, 6, 10)).toBe(100)
+      const small = new Tempo({ least: 100, most: 7, budgetMillis: 5 })
+      expect(yield* commit(small, 6)).toBe(7)
     }))
 
   it.effect("halves what the batch held where that was less than it might have", () =>
     Effect.gen(function*() {
-      const tempo = new Tempo(1_000, 5)
+      const tempo = new Tempo({ most: 1_000, budgetMillis: 5 })
       expect(yield* commit(tempo, 6, 10)).toBe(5)
     }))
 
   it.effect("settles where a commit takes its time, whatever an operation costs", () =>
     Effect.forEach([1, 3, 7], (cost) =>
       Effect.gen(function*() {
-        const tempo = new Tempo(1_000, 700)
+        const tempo = new Tempo({ most: 1_000, budgetMillis: 700 })
         for (let i = 0; i < 40; i++) yield* commit(tempo, cost * tempo.operations)
         const sizes: Array<number> = []
         for (let i = 0; i < 20; i++) {
           sizes.push(tempo.operations)
           yield* commit(tempo, cost * tempo.operations)
         }
-        expect(Math.max(...sizes)).toBeLessThanOrEqual(Math.min(1_000, 700 / cost) + 50)
-        expect(Math.min(...sizes)).toBeGreaterThanOrEqual(Math.min(1_000, 700 / cost) / 2 - 50)
+        expect(new Set(sizes).size).toBe(1)
+        expect(sizes[0]).toBeLessThanOrEqual(Math.min(1_000, 700 / cost))
+        expect(sizes[0]).toBeGreaterThanOrEqual(Math.min(1_000, 700 / cost / 4))
       })))
 
   it("without a time for commits leaves batches alone", () => {
-    const tempo = new Tempo(7, undefined)
+    const tempo = new Tempo({ most: 7 })
     tempo.committed(7)
     expect(tempo.operations).toBe(7)
   })
