@@ -59,11 +59,11 @@ export interface Status {
   readonly answeredMillis: number | undefined
   /** Whether the last round found nothing that was not in the journal, and nothing that is refused. */
   readonly isCaughtUp: boolean
-  /** Operations that were appended to the journal since it was begun. */
+  /** Operations that were appended to the journal since it was begun, by rounds that came to their end. */
   readonly appended: number
-  /** Operations that came and were in the journal already. */
+  /** Operations that came and were in the journal already, likewise. */
   readonly known: number
-  /** How often the remote was told anew who follows it. */
+  /** How often the remote was told anew who follows it, likewise. */
   readonly registrations: number
   /** Streams that cannot go on: the journal refuses an operation of theirs. At most {@link refusedMax}. */
   readonly refused: ReadonlyArray<Refused>
