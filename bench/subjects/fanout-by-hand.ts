@@ -25,6 +25,15 @@ const sqliteRows = 128
 
 const createCursor = "CREATE TABLE cursor (processor TEXT PRIMARY KEY, position BIGINT NOT NULL)"
 
+/** For PostgreSQL, with a list for each column. */
+const unnest = "INSERT INTO entry (id, title) SELECT * FROM unnest($1::text[], $2::text[])"
+
+/** The lists, as PostgreSQL reads them; nothing in the rows needs to be escaped. */
+const lists = (rows: ReadonlyArray<Fanout.Row>): readonly [ids: string, titles: string] => [
+  `{"${rows.map(({ id }) => id).join("\",\"")}"}`,
+  `{"${rows.map(({ title }) => title).join("\",\"")}"}`
+]
+
 /** What one transaction writes. */
 interface Batch {
   readonly processor: string
@@ -89,7 +98,7 @@ const onPostgres = async () => {
     return Promise.all(pool.map(async (client) => {
       for (const { position, processor, rows } of waiting) {
         await client.query("BEGIN")
-        await client.query({ name: "insert", text: Fanout.unnest, values: [...Fanout.lists(rows)] })
+        await client.query({ name: "insert", text: unnest, values: [...lists(rows)] })
         const text = "UPDATE cursor SET position = $1 WHERE processor = $2"
         await client.query({ name: "move", text, values: [position, processor] })
         await client.query("COMMIT")

@@ -44,12 +44,3 @@ export const rowsOf = (
   }
   return rows
 }
-
-/** For PostgreSQL, with a list for each column. */
-export const unnest = "INSERT INTO entry (id, title) SELECT * FROM unnest($1::text[], $2::text[])"
-
-/** The lists, as PostgreSQL reads them; nothing in the rows needs to be escaped. */
-export const lists = (rows: ReadonlyArray<Row>): readonly [ids: string, titles: string] => [
-  `{"${rows.map(({ id }) => id).join("\",\"")}"}`,
-  `{"${rows.map(({ title }) => title).join("\",\"")}"}`
-]

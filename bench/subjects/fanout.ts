@@ -18,13 +18,14 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { mkdirSync } from "node:fs"
 import { join } from "node:path"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import * as Test from "../../layers/Test.js"
-import { Journal, Namespace, Policy, Processor, Pulse, Reactor, Source } from "../../src/index.js"
+import { Journal, Namespace, Policy, Processor, Pulse, Reactor, Source, Table } from "../../src/index.js"
 import type { Position, Strand } from "../../src/index.js"
 import * as Quantiles from "../support/Quantiles.js"
 import * as Fanout from "./fanout-rows.js"
@@ -54,12 +55,7 @@ const migrations = {
   }
 }
 
-/** A batch of rows in one statement, as each database takes it best. */
-const insert = (sql: SqlClient.SqlClient, rows: ReadonlyArray<Fanout.Row>) =>
-  sql.onDialectOrElse({
-    sqlite: () => sql`INSERT INTO entry ${sql.insert([...rows])}`,
-    orElse: () => sql.unsafe(Fanout.unnest, Fanout.lists(rows))
-  })
+const Entries = Table.make("entry", Schema.Struct({ id: Schema.String, title: Schema.String }), { key: ["id"] })
 
 const processor = (name: string, type: string) =>
   Processor.make(name, {
@@ -67,8 +63,7 @@ const processor = (name: string, type: string) =>
     filter: { documentType: [type] },
     filterDialect: "reactor",
     migrations,
-    handler: Effect.map(SqlClient.SqlClient, (sql) =>
-      Processor.onBatch((strands) => insert(sql, Fanout.rowsOf(name, strands))))
+    handler: Effect.succeed(Processor.onBatch((strands) => Entries.insertAll(Fanout.rowsOf(name, strands))))
   }).pipe(Processor.withPolicy(Policy.standard))
 
 const typeOf = (i: number) => `bench/type-${i % types}`

@@ -19,6 +19,8 @@ import type * as Pg from "pg"
 import { taking } from "../../src/domain/Once.js"
 import type { Committer, Sent } from "../../src/store/Flight.js"
 import type { Teller } from "../../src/table/Bulk.js"
+import type { Copying } from "../../src/table/Copy.js"
+import { CopyIn, isCopyIn } from "./CopyIn.js"
 import * as Int8 from "./Int8.js"
 import * as Prepared from "./Prepared.js"
 import * as SearchPath from "./SearchPath.js"
@@ -37,7 +39,8 @@ const parametersMax = 65_535
 const tooComplex = "54000"
 
 /** Statements on it are not interrupted. Those sent after it was given back fail. */
-export class Session implements Committer, Teller {
+export class Session implements Committer, Teller, Copying {
+  readonly takesCopies = true
   private awaited = 0
   private ended = false
   private cursors = 0
@@ -229,10 +232,11 @@ export class Session implements Committer, Teller {
   }
 
   private ask(
-    [text, values]: Sent,
+    statement: Sent,
     { rowMode, safeIntegers }: Asking,
     told: (error: SqlError | undefined, answer?: Answer) => void
   ): void {
+    const [text, values] = statement
     // What fails behind something that was told fails because of that.
     const fail = (cause: unknown) =>
       told(this.toldFailure ?? new SqlError({ cause, message: "Failed to execute statement" }))
@@ -245,16 +249,9 @@ export class Session implements Committer, Teller {
     // In a flight its transaction may be over by the time that it fails: asked again it would be kept by itself.
     const isAlone = this.isIdle()
     const ask = (name: string | undefined) => {
-      const query = {
-        text,
-        values: values as Array<unknown>,
-        ...(name === undefined ? {} : { name }),
-        ...(rowMode === undefined ? {} : { rowMode }),
-        ...(safeIntegers ? { types: Int8.typesSafe } : {})
-      }
       this.await()
       let isTold = false
-      this.client.query(query, (error: Error | null, answer: unknown) => {
+      const hear = (error: Error | null | undefined, answer: unknown) => {
         // `pg` reports a parameter that it cannot write as an error, and then once more as a success.
         if (isTold) return
         isTold = true
@@ -266,9 +263,18 @@ export class Session implements Committer, Teller {
           if (isAlone && this.isIdle()) ask(undefined)
           else fail(Prepared.overtaken(error))
         })
-      })
+      }
+      if (isCopyIn(statement)) return void this.client.query(new CopyIn(text, statement[1][0], hear))
+      const query = {
+        text,
+        values: values as Array<unknown>,
+        ...(name === undefined ? {} : { name }),
+        ...(rowMode === undefined ? {} : { rowMode }),
+        ...(safeIntegers ? { types: Int8.typesSafe } : {})
+      }
+      this.client.query(query, hear)
     }
-    ask(this.prepared.nameOf(text, values.length))
+    ask(isCopyIn(statement) ? undefined : this.prepared.nameOf(text, values.length))
   }
 
   /** An error is reported before the server is ready for more, and in which state; so its word is waited for. */

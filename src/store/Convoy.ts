@@ -33,6 +33,7 @@ import * as Elapsed from "../domain/Elapsed.js"
 import { once } from "../domain/Once.js"
 import type { Position } from "../domain/Position.js"
 import type { Sent } from "../table/Bulk.js"
+import * as Copy from "../table/Copy.js"
 import * as Crowd from "./Crowd.js"
 import type * as Cursors from "./Cursors.js"
 import * as Flight from "./Flight.js"
@@ -395,7 +396,7 @@ const body = Effect.fnUntraced(function*(
   const passages = done.map(({ position }, i) => ({ from: held[i]!, position }))
   if (departure !== undefined) {
     const moving = Crowd.moving(sql, passages, yield* Clock.currentTimeMillis)
-    departure([...done.flatMap(({ last }) => last), ...[...saving, ...moving].map(sentOf)])
+    departure([...Copy.merged(done.flatMap(({ last }) => last)), ...[...saving, ...moving].map(sentOf)])
   } else {
     yield* Flight.send(saving)
     const moved = yield* Crowd.moveEach(passages)

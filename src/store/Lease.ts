@@ -18,11 +18,13 @@ import type { Dialect } from "../domain/Dialect.js"
 import { once } from "../domain/Once.js"
 import * as Statements from "../process/Statements.js"
 import type { Teller } from "../table/Bulk.js"
+import * as Copy from "../table/Copy.js"
+import type { Copying } from "../table/Copy.js"
 import { isFailure, promptOf } from "../table/Prompt.js"
 import type { Answer, Prompt, Prompting } from "../table/Prompt.js"
 import * as Flight from "./Flight.js"
 
-export class Lease implements Flight.Carrier, Flight.Departing, Prompting {
+export class Lease implements Flight.Carrier, Flight.Departing, Prompting, Copying {
   private broke: SqlError | undefined = undefined
   private readonly parts: Array<Lease> = []
   /** What goes with COMMIT. */
@@ -36,7 +38,9 @@ export class Lease implements Flight.Carrier, Flight.Departing, Prompting {
     private readonly connection: Connection,
     private readonly dialect: Dialect,
     /** Whether a failed statement has left the transaction open. */
-    private readonly survives: Effect.Effect<boolean>
+    private readonly survives: Effect.Effect<boolean>,
+    /** Whether it is for a part of the body. */
+    private readonly isPart = false
   ) {
     const prompt = promptOf(connection)
     this.prompt = prompt === undefined ? undefined : {
@@ -53,7 +57,7 @@ export class Lease implements Flight.Carrier, Flight.Departing, Prompting {
 
   /** Another lease for a part of the body, which ends with this one at the latest. */
   part(): Lease {
-    const part = new Lease(this.connection, this.dialect, this.survives)
+    const part = new Lease(this.connection, this.dialect, this.survives, true)
     this.parts.push(part)
     return part
   }
@@ -140,9 +144,16 @@ export class Lease implements Flight.Carrier, Flight.Departing, Prompting {
       return Effect.uninterruptible(Effect.catchAllCause(once(sent), this.broken))
     })
 
-  /** What takes statements that are not waited for, where there is something that does. */
+  get takesCopies(): boolean {
+    return Copy.takenBy(this.connection)
+  }
+
+  /**
+   * What takes statements that are not waited for, where there is something that does. A part has none: what it writes goes
+   * with COMMIT, in few large statements, and the database has others to work for meanwhile.
+   */
   get teller(): Teller | undefined {
-    const teller = Flight.tellerOf(this.connection)
+    const teller = this.isPart ? undefined : Flight.tellerOf(this.connection)
     return teller === undefined ? undefined : {
       tell: (statements) =>
         Effect.suspend(() => {

@@ -149,7 +149,7 @@ export const pg = (kinds: ReadonlyArray<Kind>, names: ReadonlyArray<string>, wri
   }
 }
 
-/** The types of PostgreSQL, by kind. */
+/** The types of PostgreSQL, by kind, under the names by which it tells them. */
 export const pgTypes: { readonly [K in Kind]: string } = {
   text: "text",
   enum: "text",
@@ -157,7 +157,7 @@ export const pgTypes: { readonly [K in Kind]: string } = {
   double: "double precision",
   bigint: "bigint",
   boolean: "boolean",
-  timestamp: "timestamptz",
+  timestamp: "timestamp with time zone",
   bytes: "bytea",
   json: "jsonb"
 }
@@ -211,7 +211,8 @@ const quoted = (cell: Cell): string => {
   return `"${special.test(text) ? text.replace(specials, "\\$&") : text}"`
 }
 
-const hexOf = (bytes: Uint8Array): string =>
+/** Bytes as PostgreSQL reads them. */
+export const hexOf = (bytes: Uint8Array): string =>
   `\\x${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex")}`
 
 const bytesLiteral = (cell: Cell): string => `"\\${hexOf(cell as Uint8Array)}"`

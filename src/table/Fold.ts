@@ -21,6 +21,7 @@ import type { Dialect } from "../domain/Dialect.js"
 import * as Bulk from "./Bulk.js"
 import type { Cells, Send, Sent } from "./Bulk.js"
 import * as Change from "./Change.js"
+import * as Copy from "./Copy.js"
 import { Entry } from "./Entry.js"
 import type { Folded } from "./Entry.js"
 import { hashAt, hashOf } from "./Key.js"
@@ -38,9 +39,14 @@ const earlyRows = 250
 /** Rows of a table that are held back: before there are more, they are flushed. */
 const heldMax = 20_000
 
-/** One table's part of a fold. */
+/**
+ * One table's part of a fold. As long as nothing but inserts has come, its rows are only kept: whether two have one key, the
+ * database says as well.
+ */
 class Sheet {
   readonly entries = new Map<Hash, Entry>()
+  /** Rows that are inserted, while there are no entries. */
+  private inserts: Array<Cells> = []
   /** Keys that are expected to be asked for, not read yet. */
   readonly expected = new Map<Hash, Cells>()
   /** Whether one of its unique values may be newly taken. */
@@ -48,7 +54,28 @@ class Sheet {
   /** Whether it is among those of the fold that have something pending. */
   isPending = false
 
-  constructor(readonly plan: Plan) {}
+  /** Where `copies`, many rows may be copied. */
+  constructor(readonly plan: Plan, private readonly copies: boolean) {}
+
+  /** Keeps a row to be inserted: "flush" if there is no room, `undefined` where it takes an entry. */
+  insert(row: Cells): Folded | undefined {
+    if (this.entries.size > 0 || this.expected.size > 0) return undefined
+    if (this.inserts.length >= heldMax) return "flush"
+    this.inserts.push(row)
+    return "folded"
+  }
+
+  /** Makes entries of rows that were only kept. False if two have one key, which the database would refuse. */
+  enter(): boolean {
+    const { inserts, plan } = this
+    this.inserts = []
+    for (const row of inserts) {
+      const hash = hashAt(row, plan.keyAt)
+      if (this.entries.has(hash)) return false
+      this.entry(hash, plan.keyAt.map((i) => row[i]!)).fold({ _tag: "Insert", row })
+    }
+    return true
+  }
 
   entry(hash: Hash, key: Cells): Entry {
     const found = this.entries.get(hash)
@@ -69,16 +96,34 @@ class Sheet {
     return this.entries.size < heldMax
   }
 
+  /** What is pending. */
+  sorted(): Pending {
+    return this.sortedOf(this.entries.values(), this.inserts)
+  }
+
+  /** What is pending of these. */
+  sortedOf(entries: Iterable<Entry>, inserts: ReadonlyArray<Cells> = []): Pending {
+    const sorted = new Sorted(this.plan, this.copies, inserts)
+    const unsure: Array<Entry> = []
+    for (const entry of entries) if (!entry.isClean && !sorted.add(entry)) unsure.push(entry)
+    return { sorted, unsure }
+  }
+
   /** What is pending; the sheet forgets it. */
-  take(): ReadonlyArray<Entry> {
-    const pending: Array<Entry> = []
-    for (const entry of this.entries.values()) if (!entry.isClean) pending.push(entry)
-    if (pending.length === this.entries.size) this.entries.clear()
-    else for (const [hash, entry] of this.entries) if (!entry.isClean) this.entries.delete(hash)
+  take(): Pending {
+    const pending = this.sorted()
+    this.inserts = []
+    for (const [hash, entry] of this.entries) if (!entry.isClean) this.entries.delete(hash)
     this.claims = false
     this.isPending = false
     return pending
   }
+}
+
+/** What is pending of a table: by the statements that write it, and the entries of which that cannot be said yet. */
+interface Pending {
+  readonly sorted: Sorted
+  readonly unsure: ReadonlyArray<Entry>
 }
 
 /** Told of each row that is asked for, before it is read. */
@@ -102,6 +147,7 @@ export class Fold {
   /** Whether statements were sent that may still fail. */
   private hasTold = false
   private readonly teller: Bulk.Teller | undefined
+  private readonly copies: boolean
   private readonly sheets = new Map<Plan, Sheet>()
   /** The one that was asked for last. */
   private latest: Sheet | undefined = undefined
@@ -117,6 +163,7 @@ export class Fold {
 
   constructor(connection: Connection, readonly dialect: Dialect, private readonly reach: Reach) {
     this.teller = tellerOf(connection)
+    this.copies = dialect === "pg" && Copy.takenBy(connection)
     this.send = (text, parameters) => connection.executeRaw(text, parameters)
     this.query = (text, parameters) => connection.executeValues(text, parameters)
   }
@@ -141,7 +188,7 @@ export class Fold {
   known(plan: Plan, key: Cells): Cells | null | undefined {
     this.isAsked = true
     if (this.reaches(plan)) return undefined
-    const entry = this.sheet(plan).entries.get(hashOf(key))
+    const entry = this.entered(this.sheet(plan)).entries.get(hashOf(key))
     this.watch?.(plan, key, entry)
     return entry?.current
   }
@@ -150,13 +197,13 @@ export class Fold {
   read(plan: Plan, key: Cells): Effect.Effect<Cells | null, SqlError> {
     return this.reaches(plan)
       ? this.alone(() => Effect.map(plan.readRows(plan.read, [key], this.query), ([row]) => row ?? null), null)
-      : this.load(this.sheet(plan), hashOf(key), key)
+      : this.load(this.entered(this.sheet(plan)), hashOf(key), key)
   }
 
   /** Rows that are expected to be asked for: they are read together, once the first of them is. */
   expect(plan: Plan, keys: Iterable<Cells>): void {
     this.isAsked = true
-    const sheet = this.sheet(plan)
+    const sheet = this.entered(this.sheet(plan))
     for (const key of keys) {
       if (sheet.expected.size >= expectedMax) return
       sheet.expected.set(hashOf(key), key)
@@ -185,10 +232,10 @@ export class Fold {
   /** What is pending, as statements; `undefined` where a row has to be read to tell. */
   private calls(): ReadonlyArray<Sent> | undefined {
     const calls: Array<Sent> = []
-    for (const { entries, plan } of this.pending) {
-      const sorted = new Sorted()
-      for (const entry of entries.values()) if (!entry.isClean && !sorted.add(entry)) return undefined
-      for (const [bulk, rows] of sorted.bulks(plan)) calls.push(...Bulk.calls(bulk, rows))
+    for (const sheet of this.pending) {
+      const { sorted, unsure } = sheet.sorted()
+      if (unsure.length > 0) return undefined
+      for (const [bulk, rows] of sorted.bulks) calls.push(...Bulk.calls(bulk, rows))
     }
     return calls
   }
@@ -309,7 +356,8 @@ export class Fold {
 
   /** Whether a change of the table may come to more, or to something else, than its row as a program sees it. */
   private reaches(plan: Plan): boolean {
-    const reaches = this.reach.size > 0 && this.reach.has(plan.definition.name.toLowerCase())
+    const { tables } = this.reach
+    const reaches = tables.size > 0 && tables.has(plan.definition.name.toLowerCase())
     if (reaches) this.hasReached = true
     return reaches
   }
@@ -328,14 +376,28 @@ export class Fold {
 
   private sheet(plan: Plan): Sheet {
     if (this.latest?.plan === plan) return this.latest
-    const sheet = this.sheets.get(plan) ?? new Sheet(plan)
+    const known = this.sheets.get(plan)
+    const sheet = known ?? new Sheet(plan, this.copies && plan.fits(this.reach.types.get(plan.definition.name)))
     this.sheets.set(plan, sheet)
     this.latest = sheet
     return sheet
   }
 
+  /** The sheet with an entry for each row. Two inserts of one key fail the whole try: that says which of them is refused. */
+  private entered(sheet: Sheet): Sheet {
+    if (!sheet.enter()) this.failure = duplicate(sheet.plan.definition.name)
+    return sheet
+  }
+
   private fold(sheet: Sheet, change: Change.Change): Folded {
     const { plan } = sheet
+    const kept = change._tag === "Insert" ? sheet.insert(change.row) : undefined
+    if (kept === "folded") {
+      this.held++
+      this.keep(sheet, plan.unique.length > 0)
+    }
+    if (kept !== undefined) return kept
+    this.entered(sheet)
     const hash = hashIn(plan, change)
     let entry = sheet.entries.get(hash)
     if (entry === undefined) {
@@ -346,13 +408,16 @@ export class Fold {
     const stake = plan.unique.length === 0 ? nothing : stakeOf(plan, entry, change)
     if (stake.releases && sheet.claims) return "flush"
     const folded = entry.fold(change)
-    if (folded !== "folded") return folded
-    if (stake.claims) sheet.claims = true
-    if (!sheet.isPending) {
-      sheet.isPending = true
-      this.pending.add(sheet)
-    }
+    if (folded === "folded") this.keep(sheet, stake.claims)
     return folded
+  }
+
+  /** Something of the sheet is pending. */
+  private keep(sheet: Sheet, claims: boolean): void {
+    if (claims) sheet.claims = true
+    if (sheet.isPending) return
+    sheet.isPending = true
+    this.pending.add(sheet)
   }
 
   /** Flushes up to `last`, or everything, and then runs `then`; no other flush or read comes between. */
@@ -427,7 +492,7 @@ export class Fold {
     if (entry === undefined) return Effect.succeed(null)
     sheet.entries.delete(hash)
     return Effect.flatMap(
-      this.noting(this.write(sheet.plan, [entry])),
+      this.noting(this.write(sheet.plan, sheet.sortedOf([entry]))),
       () =>
         Effect.map(this.fetch(sheet.plan, sheet.plan.read, new Map([[hash, key]])), (rows) => rows.get(hash) ?? null)
     )
@@ -441,15 +506,9 @@ export class Fold {
   }
 
   /** Writes what is pending of one table. */
-  private write(plan: Plan, entries: ReadonlyArray<Entry>): Effect.Effect<void, SqlError> {
-    return Effect.suspend(() => {
-      const sorted = new Sorted()
-      const unsure = entries.filter((entry) => !sorted.add(entry))
-      return unsure.length === 0 ? this.writeSorted(plan, sorted) : Effect.zipRight(
-        this.resolve(plan, unsure, sorted),
-        Effect.suspend(() => this.writeSorted(plan, sorted))
-      )
-    })
+  private write(plan: Plan, { sorted, unsure }: Pending): Effect.Effect<void, SqlError> {
+    const writing = Effect.suspend(() => this.writeSorted(sorted))
+    return unsure.length === 0 ? writing : Effect.zipRight(this.resolve(plan, unsure, sorted), writing)
   }
 
   /** Reads the rows whose outcome depends on what is there, and decides. */
@@ -465,8 +524,8 @@ export class Fold {
     })
   }
 
-  private writeSorted(plan: Plan, sorted: Sorted): Effect.Effect<void, SqlError> {
-    const work = sorted.bulks(plan).map(([bulk, rows]) => Bulk.run(bulk, rows, this.send))
+  private writeSorted(sorted: Sorted): Effect.Effect<void, SqlError> {
+    const work = sorted.bulks.map(([bulk, rows]) => Bulk.run(bulk, rows, this.send))
     return work.length === 1 ? Effect.asVoid(work[0]!) : Effect.all(work, { discard: true })
   }
 }
@@ -480,22 +539,27 @@ const keyIn = (plan: Plan, change: Change.Change): Cells =>
 const hashIn = (plan: Plan, change: Change.Change): Hash =>
   change._tag === "Insert" || change._tag === "Upsert" ? hashAt(change.row, plan.keyAt) : hashOf(change.key)
 
-/** Entries by the statement that writes them. */
+/** Rows by the statement that writes them. */
 class Sorted {
-  readonly removes: Array<Cells> = []
-  readonly patches = new Map<Mask, Array<Cells>>()
-  readonly upserts: Array<Cells> = []
-  readonly counts = new Map<Mask, Array<Cells>>()
-  readonly inserts: Array<Cells> = []
+  private readonly removes: Array<Cells> = []
+  private readonly patches = new Map<Mask, Array<Cells>>()
+  private readonly upserts: Array<Cells> = []
+  private readonly counts = new Map<Mask, Array<Cells>>()
+  private readonly inserts: Array<Cells>
+
+  constructor(private readonly plan: Plan, private readonly copies: boolean, inserts: ReadonlyArray<Cells>) {
+    this.inserts = inserts.slice()
+  }
 
   /** Its statements, in order: what gives unique values up goes before what takes them. */
-  bulks(plan: Plan): ReadonlyArray<readonly [Bulk.Bulk, ReadonlyArray<Cells>]> {
+  get bulks(): ReadonlyArray<readonly [Bulk.Bulk, ReadonlyArray<Cells>]> {
+    const { inserts, plan } = this
     const all: Array<readonly [Bulk.Bulk, ReadonlyArray<Cells>]> = [
       [plan.remove, this.removes],
       ...Array.from(this.patches, ([mask, rows]) => [plan.patch(mask), rows] as const),
       [plan.upsert, this.upserts],
       ...Array.from(this.counts, ([mask, rows]) => [plan.count(mask), rows] as const),
-      [plan.insert, this.inserts]
+      [this.copies && inserts.length >= Copy.rowsMin ? plan.copy : plan.insert, inserts]
     ]
     return all.filter(([, rows]) => rows.length > 0)
   }

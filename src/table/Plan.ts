@@ -2,6 +2,7 @@
  * A plan: what is sent for each operation on a table, in one dialect, for one row or for many.
  *
  *     insert   INSERT INTO t AS t … rows
+ *     copy     COPY t … rows
  *     upsert   INSERT INTO t AS t … rows ON CONFLICT (key) DO UPDATE SET a = excluded.a, …
  *     count    INSERT INTO t AS t … rows ON CONFLICT (key) DO UPDATE SET n = t.n + excluded.n
  *     patch    UPDATE t SET a = v.a, n = t.n + v.n FROM rows AS v WHERE t.key = v.key
@@ -18,6 +19,7 @@ import * as Bulk from "./Bulk.js"
 import type { Cells, Send } from "./Bulk.js"
 import * as Column from "./Column.js"
 import type { Cell } from "./Column.js"
+import * as Copy from "./Copy.js"
 import type { Definition } from "./Definition.js"
 import { refused } from "./Refusal.js"
 
@@ -29,6 +31,8 @@ const kept = 200
 
 export class Plan {
   readonly insert: Bulk.Bulk
+  /** What `insert` does, for many rows on a connection that takes copies. */
+  readonly copy: Bulk.Bulk
   readonly upsert: Bulk.Bulk
   readonly remove: Bulk.Bulk
   /** Reads the rows with these keys. */
@@ -55,6 +59,7 @@ export class Plan {
     const all = this.names.map((_, i) => i)
     const others = all.filter((i) => !this.keyAt.includes(i))
     this.insert = this.rows(all, ({ list }) => `${this.into} ${list}`)
+    this.copy = Copy.into(this.table, this.names, definition.columns.map(({ kind }) => kind))
     this.upsert = this.rows(
       all,
       ({ list }) =>
@@ -66,6 +71,12 @@ export class Plan {
     )
     this.read = this.reading("")
     this.hold = this.reading(dialect === "pg" ? " FOR UPDATE OF t" : "")
+  }
+
+  /** Whether rows mean in a COPY what they mean in a statement, as a table's types are. */
+  fits(types: { readonly [column: string]: string } | undefined): boolean {
+    return types !== undefined &&
+      this.definition.columns.every(({ kind, name }) => types[name] === Bulk.pgTypes[kind])
   }
 
   /** Rows hold the key and then the cells of the columns that the mask names, in the table's order. */

@@ -4,6 +4,9 @@
  *     a trigger, a view, a foreign key ON DELETE CASCADE to it    a change sets off others, in whichever tables
  *     a unique column in which "a" equals "A", or "a" equals "a " two keys of the program's are one row
  *
+ * And of which types the columns of the others are on PostgreSQL, so that rows can be copied into them (see `Copy`): there
+ * a cell means what it means in a statement only where the type is that of its kind, and a COPY minds no row security.
+ *
  * It is asked of a client before its first fold, and again after a subscription has opened: what a migration adds while
  * subscriptions run is known when the next one opens. Tables drafted from types are never among them.
  */
@@ -13,8 +16,12 @@ import type { Connection } from "@effect/sql/SqlConnection"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 
-/** Names in lower case. */
-export type Reach = ReadonlySet<string>
+export interface Reach {
+  /** The tables that cannot be folded, in lower case. */
+  readonly tables: ReadonlySet<string>
+  /** The types of columns that can be copied into, by table and by column. */
+  readonly types: ReadonlyMap<string, { readonly [column: string]: string }>
+}
 
 const known = new WeakMap<SqlClient.SqlClient, Reach>()
 
@@ -25,7 +32,13 @@ export const of = (sql: SqlClient.SqlClient, connection: Connection): Effect.Eff
     if (found !== undefined) return Effect.succeed(found)
     const text = sql.onDialectOrElse({ sqlite: () => sqliteText, orElse: () => pgText })
     return Effect.map(connection.executeValues(text, []), (rows) => {
-      const reach: Reach = new Set(rows.map(([name]) => String(name).toLowerCase()))
+      const tables = new Set<string>()
+      const types = new Map<string, { readonly [column: string]: string }>()
+      for (const [name, columns] of rows) {
+        if (typeof columns === "string") types.set(String(name), JSON.parse(columns))
+        else tables.add(String(name).toLowerCase())
+      }
+      const reach: Reach = { tables, types }
       known.set(sql, reach)
       return reach
     })
@@ -35,15 +48,15 @@ export const of = (sql: SqlClient.SqlClient, connection: Connection): Effect.Eff
 export const forget = (sql: SqlClient.SqlClient): void => void known.delete(sql)
 
 const sqliteText = `
-  SELECT tbl_name FROM sqlite_schema WHERE type IN ('trigger', 'view')
-  UNION SELECT f."table" FROM sqlite_schema AS s, pragma_foreign_key_list(s.name) AS f
+  SELECT tbl_name, NULL FROM sqlite_schema WHERE type IN ('trigger', 'view')
+  UNION SELECT f."table", NULL FROM sqlite_schema AS s, pragma_foreign_key_list(s.name) AS f
     WHERE s.type = 'table' AND (f.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT')
       OR f.on_update IN ('CASCADE', 'SET NULL', 'SET DEFAULT'))
-  UNION SELECT s.name FROM sqlite_schema AS s, pragma_index_list(s.name) AS i, pragma_index_xinfo(i.name) AS c
+  UNION SELECT s.name, NULL FROM sqlite_schema AS s, pragma_index_list(s.name) AS i, pragma_index_xinfo(i.name) AS c
     WHERE s.type = 'table' AND i."unique" AND c."key" AND c.coll <> 'BINARY'`
 
 const pgText = `
-  SELECT t.relname FROM pg_catalog.pg_class AS t
+  SELECT t.relname, NULL FROM pg_catalog.pg_class AS t
   WHERE t.relkind IN ('r', 'p', 'v', 'f') AND t.relnamespace <> 'pg_catalog'::pg_catalog.regnamespace
     AND pg_catalog.pg_table_is_visible(t.oid) AND (
       t.relkind IN ('v', 'f')
@@ -59,4 +72,12 @@ const pgText = `
         JOIN pg_catalog.pg_type AS y ON y.oid = a.atttypid
         LEFT JOIN pg_catalog.pg_collation AS c ON c.oid = a.attcollation
         WHERE i.indrelid = t.oid AND i.indisunique
-          AND (y.typname IN ('bpchar', 'citext') OR NOT coalesce(c.collisdeterministic, TRUE))))`
+          AND (y.typname IN ('bpchar', 'citext') OR NOT coalesce(c.collisdeterministic, TRUE))))
+  UNION ALL
+  SELECT t.relname, (
+    SELECT coalesce(pg_catalog.json_object_agg(a.attname, pg_catalog.format_type(a.atttypid, NULL)), '{}')::text
+    FROM pg_catalog.pg_attribute AS a
+    WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attidentity <> 'a' AND a.attgenerated = '')
+  FROM pg_catalog.pg_class AS t
+  WHERE t.relkind IN ('r', 'p') AND NOT t.relrowsecurity AND t.relnatts > 0
+    AND t.relnamespace <> 'pg_catalog'::pg_catalog.regnamespace AND pg_catalog.pg_table_is_visible(t.oid)`

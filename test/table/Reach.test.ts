@@ -29,7 +29,7 @@ const inHandler = <A, E>(body: Effect.Effect<A, E, SqlClient.SqlClient>) =>
 
 const reach = Transaction.run(Effect.flatMap(
   Effect.all([SqlClient.SqlClient, SqlClient.TransactionConnection]),
-  ([sql, [connection]]) => Effect.map(Reach.of(sql, connection), (found) => Array.from(found))
+  ([sql, [connection]]) => Effect.map(Reach.of(sql, connection), ({ tables }) => Array.from(tables))
 ) as Effect.Effect<ReadonlyArray<string>, SqlError, SqlClient.SqlClient>)
 
 describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
