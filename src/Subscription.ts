@@ -235,7 +235,9 @@ const follow = <R>(
   }
   const moved = (commit: Commit.Commit) => Effect.zipRight(vitals.moved(commit), shared.moved(commit))
   const movable = { mover: shared.mover, cursor: { owner, moved } satisfies Moves.Holder }
-  return Effect.map(shared.follow({ after, filter, filterDialect, alsoWanted: isNews, limits, movable }), (batches) => {
+  const { isCrowded } = shared.convoy
+  const following = { after, filter, filterDialect, alsoWanted: isNews, limits, isCrowded, movable }
+  return Effect.map(shared.follow(following), (batches) => {
     shared.arrived()
     return batches
   })

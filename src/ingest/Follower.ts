@@ -34,6 +34,8 @@ export interface Following {
   /** What else has to hold of a strand, beside the filter. */
   readonly alsoWanted?: ((strand: Strand) => boolean) | undefined
   readonly limits: Limits
+  /** Whether others wait for their turn to commit where it would have to wait behind them. Default: nobody does. */
+  readonly isCrowded?: (() => boolean) | undefined
   /** How its cursor is moved while nothing is wanted; without it, by batches of no strands. */
   readonly movable?: Movable | undefined
 }
@@ -94,6 +96,11 @@ export class Follower {
   /** Whether it has passed by so many unwanted strands that its cursor should move. */
   get hasPassedMany(): boolean {
     return this.run !== undefined && this.run.count - this.countAt >= this.room.limits.unwanted
+  }
+
+  /** Whether it waits with nothing to do, and could commit at once. */
+  get isHeldUp(): boolean {
+    return this.isHungry && this.following.isCrowded?.() !== true
   }
 
   wants(strand: Strand): boolean {

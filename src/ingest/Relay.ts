@@ -7,7 +7,8 @@
  *
  * A follower that is full is waited for. One that has kept the reader waiting for longer than the patience, while others want
  * to go on, is let go: it forgets what waits and reads pages of its own until it is back in the window. So a slow one holds
- * nobody up, and where all are slow the reader is slow with them.
+ * nobody up, and where all are slow the reader is slow with them. Where commits wait for their turn, nobody is held up who would
+ * have to wait there too: a crowd that has fallen behind would otherwise read the same pages a thousand times.
  *
  * Invariants: each follower is given exactly the strands that it wants, each once and in order; joining and leaving a run
  * happen in one turn, so nothing falls between; strands in memory occupy no more than `bytesMax`, and for each follower at

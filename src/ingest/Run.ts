@@ -5,6 +5,9 @@
  *                                               ├─ one is full ─▶ wait ─▶ … ────▶ … and so on
  *                                               └─ for too long, while others want to go on ─▶ it is let go
  *
+ * Who wants to go on and would then wait for a turn to commit, behind those that are full, is not held up by them: a crowd that
+ * is slow together is read for together.
+ *
  * Invariants: whoever is attached has been given everything wanted up to `position`; the window holds every strand above
  * `from`, up to `position`.
  */
@@ -38,6 +41,8 @@ export class Run {
   private wanting: ReadonlyArray<Follower> = nobody
   /** Since when the next strand has been held up, in milliseconds. */
   private heldUpSince: number | undefined = undefined
+  /** When somebody last waited with nothing to do, and nobody who could have gone on, in milliseconds. */
+  private crowdedAt = -Infinity
   private resume: (() => void) | undefined = undefined
 
   constructor(private readonly hub: Hub, from: Position) {
@@ -161,12 +166,26 @@ export class Run {
     const now = this.hub.now()
     this.heldUpSince ??= now
     if (this.hungry === 0) return false
+    if (!this.isAnybodyHeldUp()) {
+      this.crowdedAt = now
+      return false
+    }
     const overdue = now - this.hub.patienceMillis
-    const stays = ({ fullSinceMillis, room }: Follower) => !room.isFull || (fullSinceMillis ?? now) > overdue
+    const stays = (follower: Follower) => !follower.room.isFull || this.slowSince(follower, now) > overdue
     for (const follower of this.wanting) if (!stays(follower)) this.letGo(follower)
-    if (this.heldUpSince <= overdue) this.makeRoom(strand)
+    if (this.heldUpSince <= overdue && this.crowdedAt <= overdue) this.makeRoom(strand)
     this.wanting = this.wanting.filter(({ run }) => run === this)
     return !this.isHeldUp(strand)
+  }
+
+  private isAnybodyHeldUp(): boolean {
+    for (const follower of this.attached) if (follower.isHeldUp) return true
+    return false
+  }
+
+  /** Since when a full one has held others up. */
+  private slowSince({ fullSinceMillis }: Follower, now: number): number {
+    return Math.max(fullSinceMillis ?? now, this.crowdedAt)
   }
 
   /** Lets go of the furthest behind until there is room for the strand. */
@@ -200,11 +219,12 @@ export class Run {
 
   /** In how many milliseconds somebody will have held the others up for too long. */
   private nextOverdue(): number {
+    const now = this.hub.now()
     const since = this.wanting.reduce(
-      (first, { fullSinceMillis }) => Math.min(first, fullSinceMillis ?? first),
+      (first, follower) => Math.min(first, follower.fullSinceMillis ?? first),
       this.heldUpSince ?? Infinity
     )
-    return since + this.hub.patienceMillis - this.hub.now()
+    return Math.max(since, this.crowdedAt) + this.hub.patienceMillis - now
   }
 }
 

@@ -77,6 +77,8 @@ export class Dispersed extends Data.TaggedError("Dispersed")<{}> {
 }
 
 export interface Convoy {
+  /** Whether commits wait for a turn here, so that whoever had one more to make would wait behind them. */
+  readonly isCrowded: () => boolean
   /** See {@link Seat.join}. */
   readonly join: <E, R, E2, R2>(
     seat: Seat,
@@ -84,6 +86,8 @@ export interface Convoy {
     alone: Effect.Effect<unknown, E2, R2>,
     turn: Permits.Permits
   ) => Effect.Effect<void, Dispersed | CommitUnknown | E2, R | R2>
+  /** Makes a commit that goes with no others, when its turn has come. */
+  readonly single: <E, R>(alone: Effect.Effect<unknown, E, R>, turn: Permits.Permits) => Effect.Effect<void, E, R>
 }
 
 /** Bounds of a convoy. */
@@ -119,7 +123,7 @@ export class Seat {
       const isWelcome = this.barred === 0 && this.expectedMillis(part.operations) <= expectedMaxMillis
       if (isWelcome) return this.convoy.join(this, part, alone, turn)
       if (this.barred > 0) this.barred--
-      return Effect.asVoid(turn(alone))
+      return this.convoy.single(alone, turn)
     })
   }
 
@@ -274,7 +278,21 @@ export const make = (leadersMax: number): Effect.Effect<Convoy, never, SqlClient
         )
       })
 
+    /** Who waits for a turn to go alone. */
+    const singles = new Set<object>()
+
     return {
+      isCrowded: () => line.size > 0 || singles.size > 0,
+      single: (alone, turn) =>
+        Effect.suspend(() => {
+          const waiter = {}
+          singles.add(waiter)
+          const begins = Effect.suspend(() => {
+            singles.delete(waiter)
+            return alone
+          })
+          return Effect.asVoid(Effect.onInterrupt(turn(begins), () => Effect.sync(() => singles.delete(waiter))))
+        }),
       join: <E, R, E2, R2>(
         seat: Seat,
         part: Part<E, R>,

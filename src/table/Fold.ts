@@ -34,7 +34,7 @@ import { duplicate, isRefused, outOfRange } from "./Refusal.js"
 export const expectedMax = 10_000
 
 /** Rows of all tables that come together before they are sent early. */
-const earlyRows = 250
+const earlyRows = 1_000
 
 /** Rows of a table that are held back: before there are more, they are flushed. */
 const heldMax = 20_000

@@ -399,6 +399,49 @@ describe("a slow follower", () => {
       expect(yield* relay.standing).toMatchObject({ attached: 3, laggards: 0 })
     }))
 
+  it.scoped("is waited for as long as commits wait for their turn where others would have to wait too", () =>
+    Effect.gen(function*() {
+      const feed = yield* Feed.make("feed")
+      const relay = yield* Relay.make(paged(feed))
+      let isCrowded = true
+      const crowd = { ...following(undefined, bounds), isCrowded: () => isCrowded }
+      const slow = yield* relay.follow(crowd)
+      const fast = yield* relay.follow(crowd)
+      const seen: Array<string> = []
+      yield* Effect.forkScoped(drain(fast, seen))
+      yield* feed.push(...many(100))
+      yield* Eventually.settled
+      yield* TestClock.adjust("1 minute")
+      yield* Eventually.settled
+      expect(yield* relay.standing).toMatchObject({ attached: 2, laggards: 0 })
+      expect(seen.length).toBeLessThan(30)
+      // From then on it has the patience that everybody has.
+      isCrowded = false
+      yield* TestClock.adjust("199 millis")
+      yield* Eventually.settled
+      expect(yield* relay.standing).toMatchObject({ attached: 2, laggards: 0 })
+      yield* TestClock.adjust("201 millis")
+      yield* Eventually.settled
+      expect(yield* relay.standing).toMatchObject({ attached: 1, laggards: 1 })
+      expect(seen).toHaveLength(100)
+      expect(yield* takeSome(slow, 100)).toEqual(seen)
+    }))
+
+  it.scoped("is not waited for by one that could commit at once, however many wait elsewhere", () =>
+    Effect.gen(function*() {
+      const feed = yield* Feed.make("feed")
+      const relay = yield* Relay.make(paged(feed))
+      for (let i = 0; i < 3; i++) yield* relay.follow({ ...following(undefined, bounds), isCrowded: () => true })
+      const elsewhere = yield* relay.follow(following(undefined, bounds))
+      const seen: Array<string> = []
+      yield* Effect.forkScoped(drain(elsewhere, seen))
+      yield* feed.push(...many(100))
+      yield* Eventually.settled
+      yield* TestClock.adjust("200 millis")
+      yield* Eventually.settled
+      expect(seen).toHaveLength(100)
+    }))
+
   it.scoped("that reads by itself moves its cursor behind so many unwanted strands, however far positions are apart", () =>
     Effect.gen(function*() {
       const feed = yield* Feed.make("feed")
