@@ -226,7 +226,8 @@ export class Follower {
     const { room, run } = this
     if (run === undefined) return
     if (run.position > room.seen) room.seen = run.position
-    if (room.isEmpty) room.unwanted = run.position > this.handPosition ? run.count - this.countAt : 0
+    // A run may have come further while the cursor was being moved, which counts as one at least.
+    if (room.isEmpty) room.unwanted = run.position > this.handPosition ? Math.max(1, run.count - this.countAt) : 0
   }
 
   private get next(): Effect.Effect<Option.Option<Batch>, SourceError> {

@@ -159,7 +159,7 @@ export class Room {
   /** The cursor has moved: nothing up to this position was wanted. */
   pass(position: Position): void {
     if (position > this.left) this.left = position
-    this.unwanted = 0
+    this.unwanted = this.seen > position ? 1 : 0
     this.pressing = false
     this.behindSince = undefined
   }

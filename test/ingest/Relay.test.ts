@@ -673,19 +673,43 @@ describe("cursors of idle followers", () => {
       expect(told).toHaveLength(2)
     }))
 
+  /** A mover that tells when it has begun, and ends when it may. */
+  const held = Effect.gen(function*() {
+    const entered = yield* Deferred.make<void>()
+    const goOn = yield* Deferred.make<void>()
+    const mover: Relay.Mover<string> = {
+      move: (moves) =>
+        Effect.gen(function*() {
+          yield* Deferred.succeed(entered, undefined)
+          yield* Deferred.await(goOn)
+          for (const { settle } of moves) settle("moved")
+        })
+    }
+    return { entered, goOn, mover }
+  })
+
+  it.scoped("move to the end of a source that goes on, and ends, while they are being moved", () =>
+    Effect.gen(function*() {
+      const feed = yield* Feed.make("feed")
+      const { entered, goOn, mover } = yield* held
+      const ofTwo = { ...feed.source, strands: () => Stream.take(feed.source.strands(position(0n)), 2) }
+      const relay = yield* Relay.make(ofTwo)
+      const batches = yield* relay.follow({ ...following("a", { unwanted: 1 }), movable: { mover, cursor: "p" } })
+      const taken = yield* Effect.fork(next(batches))
+      yield* Eventually.settled
+      yield* feed.push(unplaced({ type: "b" }))
+      yield* Deferred.await(entered)
+      yield* feed.push(unplaced({ type: "b" }))
+      yield* Eventually.settled
+      yield* Deferred.succeed(goOn, undefined)
+      expect(yield* Fiber.join(taken)).toMatchObject({ strands: [], position: 2n })
+      expect(Option.isNone(yield* batches.take)).toBe(true)
+    }))
+
   it.scoped("are not moved while a batch is at work, and no batch is taken while they are", () =>
     Effect.gen(function*() {
       const feed = yield* Feed.make("feed")
-      const entered = yield* Deferred.make<void>()
-      const goOn = yield* Deferred.make<void>()
-      const mover: Relay.Mover<string> = {
-        move: (moves) =>
-          Effect.gen(function*() {
-            yield* Deferred.succeed(entered, undefined)
-            yield* Deferred.await(goOn)
-            for (const { settle } of moves) settle("moved")
-          })
-      }
+      const { entered, goOn, mover } = yield* held
       const relay = yield* Relay.make(feed.source)
       const batches = yield* relay.follow({
         ...following("a", { unwanted: 1 }),
