@@ -114,8 +114,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           )
           expect(missing).toEqual([])
         }
-      }),
-    60_000
+      })
   )
 
   it.scopedLive("control: a processor that does not say so runs ahead, and is found out", () =>

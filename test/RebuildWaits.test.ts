@@ -154,5 +154,5 @@ describe("on a PostgreSQL that goes away", () => {
       }).pipe(Effect.provide(
         Layer.merge(Layer.orDie(Postgres.layer({ url: Redacted.make(proxy.url), connectTimeout: "2 seconds" })), silent)
       ))
-    }), 60_000)
+    }))
 })

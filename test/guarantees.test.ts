@@ -83,7 +83,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         })
         expect(violations).toEqual([])
         expect(kills).toBeGreaterThan(killsMin)
-      }), 240_000)
+      }))
 
     it.scopedLive.runIf(dialect === "sqlite")(
       "killed at each message to the thread that commits",
@@ -99,8 +99,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           })
           expect(violations).toEqual([])
           expect(kills).toBeGreaterThan(100)
-        }),
-      240_000
+        })
     )
 
     it.scopedLive("killed at each statement of four partitions, and resumed as one", () =>
@@ -115,7 +114,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         })
         expect(violations).toEqual([])
         expect(kills).toBeGreaterThan(100)
-      }), 240_000)
+      }))
 
     it.scopedLive("killed at times nobody chose, again and again", () =>
       Effect.gen(function*() {
@@ -128,7 +127,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         })
         expect(violations).toEqual([])
         expect(kills).toBeGreaterThanOrEqual(10)
-      }), 120_000)
+      }))
 
     it.scopedLive.each(["cursor-after", "cursor-before"] as const)(
       "control: a loop that saves its cursor beside the transaction (%s) is found out",
@@ -143,8 +142,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           })
           expect(kills).toBeGreaterThan(10)
           expect(violations.length).toBeGreaterThan(0)
-        }),
-      60_000
+        })
     )
   })
 
@@ -243,8 +241,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
             expect(yield* Ledger.balances(`${position}/`)).toEqual(Ledger.fold(survivors))
             expect(yield* letters(key)).toEqual([])
             expect((yield* Cursors.peek(key))?.parked).toBe(0)
-          }))),
-      60_000
+          })))
     )
 
     it.scopedLive.each(
@@ -275,7 +272,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         for (const ops of histories) yield* DeadLetters.retry(processor, key.source, ops[0]!.documentId)
         expect(yield* Ledger.balances()).toEqual(Ledger.fold(all))
         expect((yield* Cursors.peek(key))?.parked).toBe(0)
-      })), 60_000)
+      })))
 
     it.scopedLive(
       "one in a thousand costs at most 2 log2 n + 3 transactions in a batch, and 5 where the handler tells which",
@@ -300,8 +297,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
               )
             }
           }
-        })),
-      60_000
+        }))
     )
 
     it.scopedLive("a policy of skip leaves the operation out and goes on with its document", () =>
@@ -351,8 +347,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
               expect(yield* Ledger.balances(`${kind}-${place}-`)).toEqual(Ledger.fold(own))
             }
           }
-        })),
-      60_000
+        }))
     )
 
     it.scopedLive("a policy of retry tries as often as its schedule says, then does what it says otherwise", () =>
@@ -532,8 +527,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
             }
             expect(yield* Ledger.balances(`${run}/`)).toEqual(Ledger.fold(entries))
           })
-        ),
-      120_000
+        )
     )
 
     it.scopedLive(
@@ -549,8 +543,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
             yield* Follow.follow(processor, run, delivery.map((ops) => Ledger.strand(ops)))
             expect(yield* Ledger.balances(`${run}/`)).toEqual(Ledger.fold(truth.flat()))
           })
-        ),
-      120_000
+        )
     )
 
     it.scopedLive(
@@ -601,8 +594,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
             }
             expect(yield* Ledger.balances(`${run}/`)).toEqual(Ledger.fold(entries))
           })
-        ),
-      120_000
+        )
     )
 
     /** Whether an operation lies behind one that was reached without it: such a one needs no gap to be closed. */
@@ -662,8 +654,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
             expect(yield* Ledger.balances()).toEqual(Ledger.fold(ops))
             expect((yield* Ledger.entries()).map((entry) => entry.index)).toEqual(ops.map((op) => op.index))
           }).pipe(Effect.provide(storeOf(database)))
-        }),
-      60_000
+        })
     )
 
     it.scopedLive(
@@ -694,8 +685,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
               }).pipe(Effect.provide(storeOf(database)))
             })
           for (let round = 0; round < 8; round++) yield* race(round)
-        }),
-      60_000
+        })
     )
   })
 
@@ -759,8 +749,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           expect(yield* holdings).toEqual(before)
           expect(before.open).toBe(0)
           expect(before.server).toEqual(dialect === "sqlite" ? [] : [{ sessions: 0, locks: 0, temporary: 0 }])
-        }),
-      120_000
+        })
     )
 
     it.scopedLive("control: one connection that is left open is seen", () =>
@@ -871,8 +860,7 @@ describe("An outage parks nothing. A lost database is waited out and work resume
               idleInTransactionTimeout: "1 second"
             }))
             yield* direct(database)(expectOutlived(outlived))
-          })), { concurrency: 3 }),
-      60_000
+          })), { concurrency: 3 })
     )
 
     it.scopedLive(
@@ -897,8 +885,7 @@ describe("An outage parks nothing. A lost database is waited out and work resume
           yield* outlive(hiding).pipe(through(proxy.url))
           const parked = yield* direct(database)(DeadLetters.list(Follow.keyOf(hiding, "s")))
           expect(parked[0]?.cause).toBe("Refused")
-        }),
-      60_000
+        })
     )
 
     it.scopedLive("the server crashes and starts again, twice", () =>
@@ -913,7 +900,7 @@ describe("An outage parks nothing. A lost database is waited out and work resume
           before: (strand, operation) => Effect.zipRight(one(strand, operation), two(strand, operation))
         })).pipe(direct(database))
         yield* direct(database)(expectOutlived(outlived))
-      }), 60_000)
+      }))
 
     it.scopedLive("the server ends our sessions, and cancels a statement", () =>
       Effect.gen(function*() {
@@ -943,7 +930,7 @@ describe("An outage parks nothing. A lost database is waited out and work resume
         })).pipe(direct(database))
         yield* direct(database)(expectOutlived(outlived))
         expect(outlived.told.filter((incident) => incident._tag === "Waiting").length).toBeGreaterThanOrEqual(2)
-      }), 60_000)
+      }))
   })
 
   describe("on 'sqlite'", () => {
@@ -994,7 +981,7 @@ describe("An outage parks nothing. A lost database is waited out and work resume
           yield* expectOutlived({ outcomes, told })
         }).pipe(Effect.provide(storeOf(database)))
         expect(told.every((incident) => incident._tag === "Waiting" && incident.fault === "infrastructure")).toBe(true)
-      }), 60_000)
+      }))
 
     it.scopedLive.each([5, 13, 23])(
       "the database may not grow, then it may again (operation %s)",
@@ -1022,8 +1009,7 @@ describe("An outage parks nothing. A lost database is waited out and work resume
               ))
             )).toBe(true)
           }).pipe(Effect.provide(storeOf(database)))
-        }),
-      60_000
+        })
     )
 
     it.scopedLive.skipIf(!canMount())("the disk is full, then there is room again", () =>
@@ -1041,7 +1027,7 @@ describe("An outage parks nothing. A lost database is waited out and work resume
           }))
           yield* expectOutlived(outlived)
         }).pipe(Effect.provide(storeOf({ dialect: "sqlite", filename: join(directory, "test.db") })))
-      }), 60_000)
+      }))
   })
 })
 
@@ -1112,8 +1098,7 @@ describe("An unknown COMMIT is resolved, never guessed", () => {
           // Not committed: handled again. Committed: known to be, and not handled again.
           expect([before.handled, after.handled]).toEqual([2, 1])
         }
-      }),
-    60_000
+      })
   )
 
   for (const which of ["cutBeforeCommit", "cutAfterCommit"] as const) {
@@ -1136,7 +1121,7 @@ describe("An unknown COMMIT is resolved, never guessed", () => {
         expect(outlived.told.map((incident) => (incident.failure as Error).message)).toEqual([
           expect.stringMatching(/outcome of COMMIT is not known/)
         ])
-      }), 60_000)
+      }))
 
     it.scopedLive(`on 'pg': the COMMIT of a migration (${which})`, () =>
       Effect.gen(function*() {
@@ -1149,7 +1134,7 @@ describe("An unknown COMMIT is resolved, never guessed", () => {
           expect(yield* Ledger.balances()).toEqual([])
           yield* Follow.prepare(Ledger.make())
         }))
-      }), 60_000)
+      }))
   }
 
   it.scopedLive.each(
@@ -1167,7 +1152,7 @@ describe("An unknown COMMIT is resolved, never guessed", () => {
       const once = Transaction.run(Ledger.apply(strand, strand.operations[0]!))
       yield* Effect.catchTag(once, "CommitUnknown", () => applied === 2 ? once : Effect.void).pipe(through(proxy.url))
       expect(yield* direct(database)(Ledger.entries())).toHaveLength(applied)
-    }), 60_000)
+    }))
 
   it.scopedLive(
     "on 'pg': a COMMIT held back in a black hole comes true after the client has given it up",
@@ -1191,8 +1176,7 @@ describe("An unknown COMMIT is resolved, never guessed", () => {
         }))
         expect(outlived.told).toContainEqual(expect.objectContaining({ _tag: "Waiting", fault: "unknown" }))
         yield* direct(database)(expectOutlived(outlived))
-      }),
-    60_000
+      })
   )
 
   it.scopedLive.skipIf(!canLimit())("on 'sqlite': a COMMIT that fails to be written", () =>
@@ -1215,7 +1199,7 @@ describe("An unknown COMMIT is resolved, never guessed", () => {
         expect(outlived.told.some((incident) => incident._tag === "Waiting" && incident.fault === "unknown")).toBe(true)
         expect(handled).toBeGreaterThan(outageOps.length)
       }).pipe(Effect.provide(storeOf(database)))
-    }), 60_000)
+    }))
 })
 
 /** Whether the size of this process's files can be limited for a while, so that writing beyond it is an I/O error. */

@@ -512,7 +512,7 @@ describe("what the first generation delivered", () => {
       expect([delivered, distinct.size]).toEqual([9_679, 294])
       expect(tables.flat().length).toBeGreaterThan(0)
       expect(tables.flat().toSorted(byPlace)).toEqual(Tally.fold(inOrder).toSorted(byPlace))
-    }).pipe(Effect.provide(ours(Database.sqlite))), 60_000)
+    }).pipe(Effect.provide(ours(Database.sqlite))))
 })
 
 /** A strand of the recording. */

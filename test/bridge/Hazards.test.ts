@@ -77,8 +77,7 @@ describe("an outage", () => {
           { document_id: "d2", amount: 2, operations: 1 },
           { document_id: "d3", amount: 3, operations: 1 }
         ])
-      }),
-    60_000
+      })
   )
 })
 

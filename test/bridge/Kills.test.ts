@@ -19,8 +19,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         })
         expect(violations).toEqual([])
         expect(kills).toBeGreaterThan(60)
-      }),
-    600_000
+      })
   )
 })
 
@@ -36,6 +35,5 @@ it.scopedLive(
       })
       expect(kills).toBeGreaterThan(20)
       expect(violations.length).toBeGreaterThan(0)
-    }),
-  600_000
+    })
 )

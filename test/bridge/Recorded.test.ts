@@ -179,5 +179,5 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       expect(outcome).toMatchObject({ phase: "ended", waiting: 0 })
       const rows = yield* Run.rows(database, "kept", "seen", "ours")
       expect([...rows].sort(byKey)).toEqual([...expected].sort(byKey))
-    }), 120_000)
+    }))
 })

@@ -85,7 +85,6 @@ const become = (wanted: { readonly [document: string]: ReadonlyArray<string> }) 
 
 describe.each(Database.dialects)(
   "a processor that replays documents, on $dialect",
-  { timeout: 60_000 },
   ({ fresh }) => {
     it.scopedLive("has what is left of them, from the archive of the current reactor", () =>
       Effect.gen(function*() {

@@ -114,7 +114,7 @@ const store = (database: Database.PostgresDatabase) =>
     Layer.provide(Store.layer(database))
   )
 
-describe.each(Database.dialects)("a class of theirs, on $dialect", { timeout: 60_000 }, ({ fresh }) => {
+describe.each(Database.dialects)("a class of theirs, on $dialect", ({ fresh }) => {
   const processorOf = (models: Powerhouse.RelationalProcessor.Options["models"], name: string, scope?: string) =>
     Run.decided(name, Telling, {
       namespace: name,
@@ -195,7 +195,7 @@ describe.each(Database.dialects)("a class of theirs, on $dialect", { timeout: 60
     }))
 })
 
-describe("resulting states", { timeout: 60_000 }, () => {
+describe("resulting states", () => {
   it.scopedLive("are the same for a strand that is tried again, in pieces, and for who begins late", () =>
     Effect.gen(function*() {
       const models = yield* promise(() => Reactor6.modules())

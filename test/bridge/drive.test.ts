@@ -115,7 +115,7 @@ describe.each(Database.dialects)("document-drive, with ours on $dialect", ({ fre
       const [outcome] = yield* bridge.outcomes
       expect(outcome?.totals.operations).toBe(stored.length)
       yield* holdsAll(server)
-    }).pipe(Effect.provide(ours(fresh))), 120_000)
+    }).pipe(Effect.provide(ours(fresh))))
 
   it.scopedLive(
     "delivers nothing of a drive with a document that it cannot replay; ours get all of it",
@@ -140,8 +140,7 @@ describe.each(Database.dialects)("document-drive, with ours on $dialect", ({ fre
         expect(stored.length).toBe(12)
         expect(other.seen.size).toBeLessThan(stored.length)
         expect([...other.seen.keys()].some((name) => name.startsWith("b"))).toBe(false)
-      }).pipe(Effect.provide(ours(fresh))),
-    120_000
+      }).pipe(Effect.provide(ours(fresh)))
   )
 
   it.scopedLive(
@@ -168,8 +167,7 @@ describe.each(Database.dialects)("document-drive, with ours on $dialect", ({ fre
         const [outcome] = yield* bridge.outcomes
         expect(outcome?.waiting).toBe(5)
         expect(other.given()).toBe(0)
-      }).pipe(Effect.provide(ours(fresh))),
-    120_000
+      }).pipe(Effect.provide(ours(fresh)))
   )
 
   it.scopedLive(
@@ -193,7 +191,6 @@ describe.each(Database.dialects)("document-drive, with ours on $dialect", ({ fre
         yield* writeTo(server, 3, "a")
         yield* holdsAll(server)
         expect(namespaced.seen.has("a 5")).toBe(false)
-      }).pipe(Effect.provide(ours(fresh))),
-    120_000
+      }).pipe(Effect.provide(ours(fresh)))
   )
 })

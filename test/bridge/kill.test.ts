@@ -152,8 +152,7 @@ describe.each(Database.dialects)(
             const last = yield* campaign(file, order)
             yield* Effect.provide(holds(last, yield* currentTruth(theirs)), Store.layerMany(database))
           })
-        ),
-      300_000
+        )
     )
 
     it.scopedLive(
@@ -173,8 +172,7 @@ describe.each(Database.dialects)(
             const last = yield* campaign(file, order)
             yield* Effect.provide(holds(last, yield* formerTruth(directory)), Store.layerMany(database))
           })
-        ),
-      300_000
+        )
     )
   }
 )

@@ -131,8 +131,7 @@ describe.each(Database.dialects)("the current reactor, with ours on $dialect", (
         const stored = yield* holdsAll("tally_drive", reactor)
         expect(other.distinct()).toBeLessThan(stored.length)
         expect(reactor.processorManager.getAll().every(({ status }) => status === "active")).toBe(true)
-      }).pipe(Effect.provide(ours(fresh))),
-    120_000
+      }).pipe(Effect.provide(ours(fresh)))
   )
 
   it.scopedLive(
@@ -179,8 +178,7 @@ describe.each(Database.dialects)("the current reactor, with ours on $dialect", (
         yield* promise(() => again.execute("drive-0", again.setName("after the restart")))
         const stored = yield* holdsAll("tally_drive", again)
         expect(other.distinct()).toBeLessThan(stored.length - 400)
-      }).pipe(Effect.provide(ours(fresh))),
-    120_000
+      }).pipe(Effect.provide(ours(fresh)))
   )
 
   it.scopedLive("tells processors by their place in a list; ours by their name", () =>
@@ -208,7 +206,7 @@ describe.each(Database.dialects)("the current reactor, with ours on $dialect", (
       for (const namespace of ["fresh_drive", "a_drive", "b_drive"]) yield* holdsAll(namespace, reactor)
       expect(after.fresh.given).toEqual([])
       expect(givenTwice(before.b, after.b)).toBeGreaterThan(20)
-    }).pipe(Effect.provide(ours(fresh))), 120_000)
+    }).pipe(Effect.provide(ours(fresh))))
 
   it.scopedLive(
     "gives a processor up for ever after one failure; ours try again, and stay",
@@ -243,8 +241,7 @@ describe.each(Database.dialects)("the current reactor, with ours on $dialect", (
         const stored = yield* holdsAll("tally_drive", reactor)
         expect(other.given.length).toBe(given)
         expect(given).toBeLessThan(stored.length)
-      }).pipe(Effect.provide(ours(fresh))),
-    120_000
+      }).pipe(Effect.provide(ours(fresh)))
   )
 
   it.scopedLive(
@@ -268,8 +265,7 @@ describe.each(Database.dialects)("the current reactor, with ours on $dialect", (
         yield* promise(() => reactor.execute("drive-0", reactor.setName("later")))
         yield* holdsAll("tally_drive", reactor)
         expect(givenTwice(other, replayed)).toBe(other.distinct())
-      }).pipe(Effect.provide(ours(fresh))),
-    120_000
+      }).pipe(Effect.provide(ours(fresh)))
   )
 
   it.scopedLive(
@@ -311,7 +307,6 @@ describe.each(Database.dialects)("the current reactor, with ours on $dialect", (
         )
         const own = (all: ReadonlyArray<Tally.Row>) => all.filter(({ documentId }) => documentId === "one-1")
         expect(own(yield* Tally.rows("tally_two"))).toEqual(own(rows))
-      }).pipe(Effect.provide(ours(fresh))),
-    120_000
+      }).pipe(Effect.provide(ours(fresh)))
   )
 })

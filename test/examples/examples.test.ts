@@ -29,7 +29,7 @@ const run = (name: string, env: { readonly [key: string]: string } = {}) =>
       cwd: root,
       encoding: "utf8",
       env: { PATH: process.env["PATH"], ...env },
-      timeout: 20_000
+      timeout: 300_000
     })
   )
 

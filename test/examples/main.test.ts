@@ -22,7 +22,7 @@ import * as Tables from "./Tables.js"
 
 beforeAll(Program.build, 120_000)
 
-const runMillis = 120_000
+const runMillis = 300_000
 
 /** An empty directory to run in, gone with the test. */
 const workplace = Effect.acquireRelease(

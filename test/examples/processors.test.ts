@@ -257,7 +257,7 @@ describe.each(Database.dialects)("the processors on $dialect", ({ fresh }) => {
       const [search] = outcomes
       expect(search?.totals.operations).toBe(294)
       expect(search?.totals.redelivered).toBe(9_679 - 294)
-    }).pipe(Effect.provide(store)), 120_000)
+    }).pipe(Effect.provide(store)))
 
   it.scopedLive.each([1, 7, 1_000])(
     "g3-concurrent.delivered in batches of %i: documents with a gap are held before it, and it is named",
@@ -287,8 +287,7 @@ describe.each(Database.dialects)("the processors on $dialect", ({ fresh }) => {
                 " before it"
           )
         }
-      }).pipe(Effect.provide(store)),
-    60_000
+      }).pipe(Effect.provide(store))
   )
 })
 

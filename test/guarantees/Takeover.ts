@@ -89,7 +89,7 @@ export interface Course {
 }
 
 /** So long anything may take, in milliseconds; on a machine that is busy with other tests as well. */
-const patienceMillis = 30_000
+const patienceMillis = 120_000
 /** A second that has said nothing so long waits before it has subscriptions that could say something. */
 const silentMillis = 4_000
 const lookMillis = 10

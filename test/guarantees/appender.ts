@@ -81,7 +81,7 @@ const store = (order: Order) =>
   (order.dialect === "sqlite"
     ? Sqlite.layer({ filename: order.target, synchronous: "normal", busyTimeoutMillis: 10 })
     : Postgres.layer({ url: Redacted.make(order.target), maxConnections: 2 })).pipe(
-      Layer.retry(Schedule.spaced("20 millis").pipe(Schedule.jittered, Schedule.upTo("20 seconds")))
+      Layer.retry(Schedule.spaced("20 millis").pipe(Schedule.jittered, Schedule.upTo("5 minutes")))
     )
 
 const told = (what: string) => Effect.sync(() => writeSync(1, `${what}\n`))

@@ -29,7 +29,7 @@ const resume = (order: Pick<Post.Order, "program" | "received">) =>
     yield* Namespace.query(Senders.namespace, Outbox.summary).pipe(
       Effect.filterOrFail(({ undelivered }) => undelivered === 0, () => "not yet"),
       Effect.retry({ schedule: Schedule.spaced("5 millis"), while: (failure) => failure === "not yet" }),
-      Effect.timeout("20 seconds")
+      Effect.timeout("5 minutes")
     )
   }).pipe(Effect.provide(Layer.provideMerge(Reactor.layer(Post.processor(order)), Post.layer(order))))
 
@@ -106,6 +106,6 @@ describe.each(Database.dialects)("on $dialect", ({ dialect }) => {
       Effect.gen(function*() {
         const { violations } = yield* everyStatement(dialect, "direct", ["before"])
         expect(violations.some((what) => what.endsWith("is not committed"))).toBe(true)
-      }), 240_000)
+      }))
   })
 })

@@ -19,7 +19,7 @@ const isCampaign = process.env["FENCE_ROUNDS"] !== undefined
 const roundsMin = Number(process.env["FENCE_ROUNDS"] ?? 24)
 const seed = Number(process.env["FENCE_SEED"] ?? 1)
 /** So long everything may take that a test does. */
-const testMillis = Math.max(240_000, roundsMin * 5_000)
+const testMillis = Math.max(600_000, roundsMin * 5_000)
 
 const lanes = 4
 

@@ -29,7 +29,7 @@ import * as World from "./World.js"
 const isCampaign = process.env["GRACE_ROUNDS"] !== undefined
 const rounds = Number(process.env["GRACE_ROUNDS"] ?? 24)
 const seed = Number(process.env["GRACE_SEED"] ?? 1)
-const testMillis = Math.max(120_000, rounds * 3_000)
+const testMillis = Math.max(600_000, rounds * 3_000)
 const lanes = 4
 
 /** So long a program may take to end, in milliseconds: several times what its own bounds come to, for a machine that is busy. */

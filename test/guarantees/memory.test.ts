@@ -63,5 +63,5 @@ describe("Bounded. Memory does not grow with the backlog", () => {
       const file = yield* Bundle.make(new URL("burst.ts", import.meta.url))
       const order = { dialect: "sqlite", target: "", operations: Math.max(operations, 200_000), way: "naive" } as const
       expect(yield* run(file, 96, order)).toBeUndefined()
-    }), 120_000)
+    }))
 })

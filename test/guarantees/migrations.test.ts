@@ -76,8 +76,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
             expect(yield* migrator.isComplete).toBe(true)
           }).pipe(on(database))
         }
-      }).pipe(quietly),
-    60_000
+      }).pipe(quietly)
   )
 
   it.scopedLive.each([
@@ -121,8 +120,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
             expect(yield* applied(migrator.steps())).toBe(3)
           }).pipe(on(database))
         }
-      }).pipe(quietly),
-    60_000
+      }).pipe(quietly)
   )
 
   it.scopedLive(
@@ -145,8 +143,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
             expect(yield* sql`SELECT id FROM outside`).toEqual([{ id: 1 }])
           }).pipe(on(database))
         }
-      }).pipe(quietly),
-    60_000
+      }).pipe(quietly)
   )
 
   it.scopedLive(
@@ -164,8 +161,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         expect(answers.every((answer) => answer.kind === "migrated" && answer.isComplete)).toBe(true)
         expect(answers.flatMap((answer) => answer.kind === "migrated" ? answer.applied : []).sort())
           .toEqual(["0002_race", "0003_race"])
-      }).pipe(quietly),
-    60_000
+      }).pipe(quietly)
   )
 
   for (const { rounds, size } of races) {
@@ -198,7 +194,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         wrong.push(...answers.filter((answer) => answer.kind !== "migrated" || !answer.isComplete))
       }
       expect(wrong.length).toBeGreaterThan(0)
-    }).pipe(quietly), 120_000)
+    }).pipe(quietly))
 
   it.scopedLive("up, down and up again leaves the catalogue equal byte for byte", () =>
     Effect.gen(function*() {

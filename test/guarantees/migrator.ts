@@ -111,7 +111,7 @@ const layer = (database: Database) =>
       Layer.retry(
         Schedule.spaced("50 millis").pipe(
           Schedule.jittered,
-          Schedule.upTo("30 seconds"),
+          Schedule.upTo("5 minutes"),
           Schedule.whileInput((failure: unknown) =>
             typeof failure === "object" && failure !== null && "transient" in failure && failure.transient === true
           )

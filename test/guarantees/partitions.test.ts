@@ -61,8 +61,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
             expect((yield* Cursors.all(key)).reduce((sum, { parked }) => sum + parked, 0)).toBe(0)
           }))
         }
-      }),
-    120_000
+      })
   )
 
   it.scopedLive(
@@ -82,8 +81,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
             expect(yield* DeadLetters.list(Follow.keyOf(late, "s"))).toEqual([])
           }))
         }
-      }),
-    60_000
+      })
   )
 
   it.scopedLive("what a partition has passed does not come again when it is put together with one that is behind", () =>

@@ -31,7 +31,7 @@ import * as World from "./World.js"
 const isCampaign = process.env["POWER_CUTS"] !== undefined
 const cuts = Number(process.env["POWER_CUTS"] ?? 4)
 const seed = Number(process.env["POWER_SEED"] ?? 1)
-const testMillis = Math.max(180_000, cuts * 10_000)
+const testMillis = Math.max(600_000, cuts * 10_000)
 
 /** What keeps the power from being cut here; nobody but root mounts. Where nothing does, none of this is skipped. */
 const missing = await Effect.runPromise(Disk.missing)

@@ -119,8 +119,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           }
           expect(seen.apart).toBeGreaterThan(3)
           expect(seen.ahead).toBeGreaterThan(3)
-        }),
-      240_000
+        })
     )
 
     it.scopedLive("a replay that is sent on goes back for who was behind, and repeats nothing of the others", () =>
@@ -170,8 +169,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           expect(result.kills).toBeGreaterThan(4)
           expect(result.violations.filter((what) => what.endsWith("neither the old ones nor the new ones")).length)
             .toBeGreaterThan(0)
-        }),
-      60_000
+        })
     )
   })
 })

@@ -115,7 +115,6 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         yield* Effect.all([lane, lane, lane, lane], { concurrency: "unbounded", discard: true })
         expect(found).toEqual([])
         expect(kills).toBeGreaterThan(30)
-      }),
-    600_000
+      })
   )
 })

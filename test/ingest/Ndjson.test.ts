@@ -449,8 +449,7 @@ describe("resuming", () => {
             }
           }).pipe(Effect.scoped, Effect.runPromise)),
         { numRuns: 40 }
-      ),
-    60_000
+      )
   )
 
   it.scoped("does not parse the lines before, nor open the files before", () =>

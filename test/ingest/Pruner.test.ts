@@ -375,7 +375,7 @@ describe("a source that is read with a thread", () => {
     expect(strands).toBeGreaterThan(100)
     expect(failures).toBeGreaterThan(3)
     expect(failures).toBeLessThan(50)
-  }, 60_000)
+  })
 
   it.scoped("refuses what is not UTF-8 in a line that could be pruned", () =>
     Effect.gen(function*() {
@@ -482,8 +482,7 @@ describe("a source that is read with a thread", () => {
           expect(alive()).toBe(0)
         }
         expect(workers.size - before).toBe(23)
-      }),
-    30_000
+      })
   )
 
   it.scoped.each<readonly [string, Partial<Pruner.Bounds>]>([
@@ -578,7 +577,7 @@ describe("a process of its own", () => {
       const child = execFile(
         process.execPath,
         args,
-        { timeout: 20_000 },
+        { timeout: 300_000 },
         (error, out, err) =>
           resume(Effect.succeed({ code: error === null ? 0 : error.code ?? error.signal ?? "", out, err }))
       )
@@ -597,7 +596,6 @@ describe("a process of its own", () => {
         expect(permitted).toEqual({ code: 0, out: "1 thread, 222 strands\n", err: "" })
         const refused = yield* run(["--experimental-permission", "--allow-fs-read=*", "--no-warnings", child, file])
         expect(refused).toEqual({ code: 0, out: "0 threads, 222 strands\n", err: "" })
-      }),
-    60_000
+      })
   )
 })

@@ -130,7 +130,6 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         )
         yield* Effect.promise(() => FastCheck.assert(property, { numRuns: 40 }))
         for (const tag of ["StrandGap", "HistoryRewritten", "ChainBroken"]) expect(seen).toContain(tag)
-      }),
-    120_000
+      })
   )
 })

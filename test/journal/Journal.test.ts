@@ -131,8 +131,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         )
         let tries = 0
         yield* Effect.promise(() => FastCheck.assert(property, { numRuns: 25 }))
-      }),
-    60_000
+      })
   )
 
   describe("again", () => {
@@ -377,7 +376,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         )
         yield* Effect.promise(() => FastCheck.assert(property, { numRuns: 150 }))
         expect(matched).toBeGreaterThan(30)
-      }), 60_000)
+      }))
 
     it.scopedLive("a reader of a long log leaves the event loop its turns", () =>
       Effect.gen(function*() {
@@ -405,7 +404,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         expect(found).toMatchObject({ value: { documentId: "b", position: 80_001n } })
         const none = yield* journal.page(Position.origin, { filter: { documentId: ["\u0000"] } })
         expect([none.strands.length, none.position]).toEqual([0, 50_000n])
-      }), 60_000)
+      }))
   })
 
   describe("live", () => {

@@ -121,8 +121,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
           )
           yield* Effect.promise(() => FastCheck.assert(property, { numRuns: 40 }))
         })
-      ),
-    60_000
+      )
   )
 
   it.scopedLive("many strands are removed step by step, while others append", () =>

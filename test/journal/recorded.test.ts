@@ -78,8 +78,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
           yield* Deferred.await(isThere)
           expect(yield* Tables.read).toEqual(fromFile)
         }).pipe(Effect.provide(Store.layerMany(database)), Effect.provide(context))
-      }),
-    60_000
+      })
   )
 })
 
@@ -106,5 +105,5 @@ describe("what was delivered with operations missing", () => {
         expect(index - skip).toBeLessThanOrEqual((heads.get(stream) ?? -1) + 1)
         heads.set(stream, index)
       }
-    }), 60_000)
+    }))
 })

@@ -51,7 +51,7 @@ const reported = (isMeant: (report: Health.Report) => boolean) =>
     }
   })
 
-describe.each(Database.dialects)("the health of a reactor on $dialect", { timeout: 30_000 }, ({ fresh }) => {
+describe.each(Database.dialects)("the health of a reactor on $dialect", ({ fresh }) => {
   it.scopedLive("says that a real endpoint lets the channel in no more, and what to do", () =>
     Effect.gen(function*() {
       const theirs = yield* Database.postgres

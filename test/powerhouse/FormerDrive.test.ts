@@ -63,7 +63,6 @@ const write = Real.writing(13)
 
 describe.each(Database.dialects)(
   "a pull responder of version 4 into a journal on $dialect",
-  { timeout: 60_000 },
   ({ fresh }) => {
     it.scopedLive("brings what was there and what comes, and acknowledges it in the words of the server", () =>
       Effect.gen(function*() {

@@ -77,7 +77,7 @@ const settled = Effect.sleep("100 millis")
 const reaches = (read: ReadonlyArray<number>, count: number) =>
   Effect.repeat(Effect.sleep("5 millis"), { until: () => read.length >= count })
 
-describe("an operation store", { timeout: 60_000 }, () => {
+describe("an operation store", () => {
   it.scopedLive("supplies what the reactor stored, and what it says of errors elsewhere", () =>
     Effect.gen(function*() {
       const database = yield* Database.postgres

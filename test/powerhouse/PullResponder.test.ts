@@ -79,7 +79,6 @@ const write = Real.writing(11)
 
 describe.each(Database.dialects)(
   "a pull responder into a journal on $dialect",
-  { timeout: 60_000 },
   ({ dialect, fresh }) => {
     it.scopedLive("brings what was there and what comes, and acknowledges what is in the journal and no more", () =>
       Effect.gen(function*() {

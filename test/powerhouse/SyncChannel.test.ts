@@ -121,7 +121,6 @@ const agree = (journal: Home.Home, database: Database.PostgresDatabase, seconds 
 
 describe.each(Database.dialects)(
   "a sync channel into a journal on $dialect",
-  { timeout: 60_000 },
   ({ dialect, fresh }) => {
     it.scopedLive("brings what was there, what comes, and which operations were refused", () =>
       Effect.gen(function*() {
@@ -251,7 +250,7 @@ describe.each(Database.dialects)(
   }
 )
 
-describe("a sync channel", { timeout: 60_000 }, () => {
+describe("a sync channel", () => {
   const sqlite = Database.sqlite
 
   it.scopedLive("has what a lost answer held, although it lies below what was acknowledged; the reactor's client has not", () =>

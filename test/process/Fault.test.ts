@@ -228,8 +228,7 @@ describe("on 'pg', for real", () => {
           sql`DELETE FROM u`
         )))
         expect([Fault.codeOf(readonly), Fault.classify(readonly)]).toEqual(["25006", "infrastructure"])
-      })),
-    20_000
+      }))
   )
 
   it.scopedLive("serialisation failures and deadlocks are conflicts", () =>

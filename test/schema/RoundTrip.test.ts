@@ -111,8 +111,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           expect(yield* catalogue).toBe("")
           yield* Migrator.up(shop, migrations)
           expect(yield* catalogue).toBe(first)
-        })),
-    600_000
+        }))
   )
 
   it.live(
@@ -124,8 +123,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           const migrations = { "0001_tables": Draft.migration(Draft.initial(definitions)) }
           const draft = yield* Draft.difference(shop, migrations, definitions, { shadow: Sqlite.layerMemory })
           expect(draft).toEqual({ changes: [], sql: { [dialect]: { up: [], down: [] } } })
-        })),
-    600_000
+        }))
   )
 
   it.live(
@@ -158,8 +156,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
             )
           )
           expect(reached).toBe(made)
-        })),
-    600_000
+        }))
   )
 
   it.live(
@@ -185,8 +182,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           yield* Migrator.up(shop, two)
           expect(yield* catalogue).toBe(reached)
           expect((yield* Draft.difference(shop, two, to, { shadow: Sqlite.layerMemory })).changes).toEqual([])
-        })),
-    600_000
+        }))
   )
 
   it.live(
@@ -211,8 +207,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           yield* Migrator.down(shop, two, "nothing")
           yield* Migrator.up(shop, { "0001_tables": Draft.migration(Draft.initial(to)) })
           expect(yield* catalogue).toBe(reached)
-        })),
-    600_000
+        }))
   )
 })
 
@@ -279,7 +274,7 @@ describe("the typings of a migrated database", () => {
       ).pipe(Logger.withMinimumLogLevel(LogLevel.Warning))
     )
     output = Compiler.compile(texts.flat())
-  }, 600_000)
+  })
 
   it("compile, and are the types that the migration was generated from", () => {
     expect(output).toBe("")

@@ -186,7 +186,7 @@ export const read = (db: Kysely<Database>): Promise<Array<${selected}>> =>
   expect(Compiler.compile([sqlite, pg])).toBe("")
   const wrong = Compiler.compile([file("pg", "0", "{ yes: boolean; at: string; note: unknown }")])
   expect(wrong.match(/error TS\d+/g)).toEqual(["error TS2345", "error TS2322"])
-}, 60_000)
+})
 
 it("tables whose names come out alike are numbered, and odd ones are named", () => {
   const table = (name: string): Definition.Shape => ({

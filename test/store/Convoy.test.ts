@@ -196,8 +196,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         for (const { position, processor } of yield* reactor.outcomes) {
           if (hanging.has(processor)) expect(position).toBe(4n)
         }
-      })),
-    30_000
+      }))
   )
 
   it.scopedLive("one that hangs and cannot be called off is left behind", () =>
@@ -224,7 +223,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       isOver = true
       yield* until((outcomes) => outcomes.every(isAt(4n)))
       expect(yield* written(all)).toEqual(each(all, said))
-    })), 30_000)
+    })))
 
   it.scopedLive("one whose cursor somebody else has claimed stops, and the others go on", () =>
     inDatabase(Effect.gen(function*() {
@@ -273,8 +272,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         expect((yield* reactor.outcomes).filter(({ phase }) => phase === "halted")).toEqual([])
         expect(yield* written(all)).toEqual(each(all, said))
         expect(together).toBeGreaterThan(1)
-      })),
-    60_000
+      }))
   )
 
   it.scopedLive("a fiber that outlives its handler cannot write in the parts of others", () =>
@@ -349,7 +347,6 @@ describe("on 'pg', COMMIT of a convoy that is not answered", () => {
           expect(yield* written(all)).toEqual(each(all, said))
           expect(Math.max(...commits.map(({ together }) => together))).toBeGreaterThan(1)
         }).pipe(Effect.provide(Layer.merge(Store.layerMany({ dialect: "pg", url: proxy.url }), silent)))
-      }),
-    60_000
+      })
   )
 })

@@ -37,7 +37,7 @@ const upTo = (count: number) => Array.from({ length: count }, (_, i) => i)
 const until = <E, R>(question: Effect.Effect<boolean, E, R>) =>
   Effect.filterOrFail(question, (answer) => answer, () => "not yet").pipe(
     Effect.retry({ schedule: Schedule.spaced("10 millis"), while: (failure) => failure === "not yet" }),
-    Effect.timeout("10 seconds")
+    Effect.timeout("5 minutes")
   )
 
 const summary = Namespace.query(Senders.namespace, Outbox.summary)
@@ -104,8 +104,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         expect(takenBy(receiver, "long")).toEqual(upTo(many))
         const others = receiver.taken.findIndex(({ documentId }) => documentId === "other")
         expect(others).toBeLessThan(1_000)
-      })),
-    60_000
+      }))
   )
 
   it.scopedLive("delivers what a commit has sent at once, without waiting for its next look", () =>
@@ -319,8 +318,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
               expect(own.map(({ cause }) => cause.index)).toEqual(upTo(30).map((i) => 4 * i + d))
             }
           }
-        })),
-    60_000
+        }))
   )
 
   it.scopedLive("a courier that has gone without a word is waited for as long as its lease says, and no longer", () =>

@@ -209,8 +209,7 @@ describe("on SQLite", () => {
         // Only a COMMIT leaves anything open. One may follow what was on its way when the end came.
         if (moment === "sent") expect(unknown).toBeGreaterThanOrEqual(1)
         else expect(unknown).toBe(2)
-      }),
-    60_000
+      })
   )
 
   it.scopedLive("a file that another process has locked is waited for as ever", () =>

@@ -243,13 +243,13 @@ describe("on PostgreSQL", () => {
       expect(sent.flat()).not.toContain("COMMIT")
     })))
 
-  it.scopedLive.each([undefined, 300])(
+  it.scopedLive.each([undefined, 1_300])(
     "a large batch is sent while it is handled; refused in it: %s",
     (refused) =>
       kept(Effect.gen(function*() {
         const Notes = Table.make("note", Schema.Struct({ n: Schema.Int }), { key: ["n"] })
         const processor = Senders.make<SqlClient.SqlClient>({
-          batch: 1_000,
+          batch: 4_000,
           policy: { SqlError: Policy.park },
           handle: ({ n }) => Notes.insert({ n })
         })
@@ -262,7 +262,7 @@ describe("on PostgreSQL", () => {
           )
         )
         const sent = yield* flights()
-        const strands = [Senders.orders("d", 0, ...new Array<string>(600).fill("a"))]
+        const strands = [Senders.orders("d", 0, ...new Array<string>(2_400).fill("a"))]
         const { commits } = yield* Follow.follow(processor, "s", strands)
         if (refused === undefined) {
           // The first answer is waited for with the last statements on their way.
@@ -271,7 +271,7 @@ describe("on PostgreSQL", () => {
         }
         expect(commits.reduce((sum, { parked }) => sum + parked, 0)).toBe(refused === undefined ? 0 : 1)
         // Operations of the document that come after the refused one wait behind it.
-        expect(yield* Senders.notes).toEqual(Array.from({ length: refused ?? 600 }, (_, n) => n))
+        expect(yield* Senders.notes).toEqual(Array.from({ length: refused ?? 2_400 }, (_, n) => n))
       }))
   )
 

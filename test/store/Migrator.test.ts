@@ -53,8 +53,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
           yield* Effect.all(Array.from({ length: 8 }, () => one), { concurrency: "unbounded" })
           expect(ran).toEqual(["raced_0", "raced_1", "raced_2", "raced_3"])
         }
-      }),
-    60_000
+      })
   )
 
   it.scopedLive(
@@ -74,8 +73,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
           "DEBUG migration 0001_processors is up",
           "INFO migration 0001_raced_0 is up"
         ])
-      }),
-    60_000
+      })
   )
 
   it.scopedLive("who comes while another is at work waits for it", () =>
@@ -95,7 +93,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
       yield* Deferred.succeed(goOn, undefined)
       yield* Effect.all([Fiber.join(first), Fiber.join(second)])
       expect(ran).toEqual(["raced_0"])
-    }), 60_000)
+    }))
 
   it.scopedLive("a step that fails leaves nothing of itself, all of those before it, and goes on where it was once mended", () =>
     Effect.flatMap(fresh, (database) =>

@@ -267,7 +267,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       expect(yield* query("red", (sql) => sql`SELECT name, place FROM processor_namespace`)).toEqual([
         { name: "red", place: placeOf("red") }
       ])
-    }), 30_000)
+    }))
 
   test(
     "processes that open the same namespaces for the first time at once find the same places",
@@ -282,8 +282,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         const applied = answers.flatMap((answer) => answer.kind === "migrated" ? answer.applied : [])
         const steps = ["0001_processors", "0001_race", "0002_race", "0003_race"]
         expect(applied.sort()).toEqual(names.flatMap((name) => steps.map((id) => `${name} ${id}`)).sort())
-      }).pipe(Effect.scoped),
-    60_000
+      }).pipe(Effect.scoped)
   )
 
   describe("a query", () => {
@@ -407,7 +406,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         // Whoever may write still may: nothing of the tricks has stayed with a session or a handle.
         yield* within("red", (sql) => sql`INSERT INTO t (a) VALUES ('more')`)
         expect(existsSync("copy.db") || existsSync("other.db")).toBe(false)
-      }), 30_000)
+      }))
 
     test("leaves nothing behind in the session it had", () =>
       Effect.gen(function*() {
@@ -480,7 +479,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       for (const name of names) expect(yield* Ledger.applied(name)).toEqual([`for ${name}`, "for all"])
       const again = yield* Effect.provide(run, Layer.fresh(Store.layerMany(database)))
       expect(again.map(({ totals }) => totals.operations)).toEqual(names.map(() => 0))
-    }), 30_000)
+    }))
 
   test("processors of one namespace share its tables", () =>
     Effect.gen(function*() {
@@ -544,7 +543,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         const opens = names.map((name) => Effect.provide(Effect.exit(open(name)), Layer.fresh(Store.layer(database))))
         const exits = yield* Effect.all(opens, { concurrency: "unbounded" })
         expect(exits.filter(Exit.isSuccess)).toHaveLength(1)
-      }), 30_000)
+      }))
   })
 })
 
@@ -607,7 +606,7 @@ describe("a directory of files", () => {
       // Whoever only reads leaves a log behind, with nothing in it.
       expect(openFiles(directory).filter((file) => statSync(join(directory, file)).size > 0)).toEqual([])
       expect(readdirSync(directory).filter((file) => file.endsWith(".db"))).toHaveLength(50)
-    }), 60_000)
+    }))
 
   it.scopedLive("writes the log of the one that it closes back into its file", () =>
     Effect.gen(function*() {

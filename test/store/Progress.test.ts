@@ -423,7 +423,6 @@ describe.each(Database.dialects)("kept on $dialect", ({ fresh }) => {
             { numRuns: 60 }
           )
         )
-      })),
-    60_000
+      }))
   )
 })

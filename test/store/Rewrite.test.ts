@@ -93,14 +93,12 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         Effect.gen(function*() {
           const replayed = yield* compare({ history, batch: { operations } })
           if (operations < 1_000) expect(replayed).toBeGreaterThan(history === "replay" ? 100 : 0)
-        }),
-      240_000
+        })
     )
 
     it.scopedLive.each(["statements", "batch"] as const)(
       "likewise where the handler works with %s",
-      (kind) => compare({ history, kind, batch: { operations: 5 } }),
-      240_000
+      (kind) => compare({ history, kind, batch: { operations: 5 } })
     )
   })
 
@@ -166,7 +164,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         }
         expect(yield* cured).toEqual([])
         expect(yield* rows).toEqual(Lists.sorted(end))
-      })), 240_000)
+      })))
   })
 
   it.scopedLive.each(Lists.kinds)(

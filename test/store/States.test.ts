@@ -74,8 +74,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
           )
           expect(wrong).toEqual([])
           expect(yield* states).toEqual(Lists.sorted(world.at(BigInt(world.strands.length))))
-        })),
-      240_000
+        }))
     )
 
     it.scopedLive("a document's state goes on without what the processor left out, and has it", () =>
@@ -303,8 +302,7 @@ describe.each(Database.dialects)("on $dialect", ({ fresh }) => {
         expect(yield* DeadLetters.list({ ...key, processor: processor.name })).toEqual([])
         expect(differences).toEqual([])
         expect(compared).toBeGreaterThan(file.includes("reshuffle") ? 8 : 30)
-      })),
-    240_000
+      }))
   )
 })
 

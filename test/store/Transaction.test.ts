@@ -177,7 +177,7 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           yield* server.start
           yield* asking
         }).pipe(Effect.provide(Store.layer({ dialect: "pg", url: server.url })))
-      }), 60_000)
+      }))
 
     it.scopedLive("a failed statement leaves the session fit for the next transaction, many times over", () =>
       table(() =>
@@ -374,7 +374,6 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
             expect(order.slice(0, first + 1).filter((each) => each === name).length).toBeGreaterThan(10)
           }
           expect(ticks).toBeGreaterThan(10)
-        }).pipe(Effect.provide(Layer.mergeAll(Store.layer(database))))),
-    60_000
+        }).pipe(Effect.provide(Layer.mergeAll(Store.layer(database)))))
   )
 })

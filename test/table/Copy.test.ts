@@ -68,8 +68,7 @@ describe("on 'pg', a copy", () => {
               { numRuns: 200 }
             )
           )
-        }).pipe(Effect.provide(Store.layer(database)))),
-    60_000
+        }).pipe(Effect.provide(Store.layer(database))))
   )
 
   it("takes those that follow each other into one table along, and no others", () => {

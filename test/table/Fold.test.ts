@@ -113,7 +113,6 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
           expect(seen.falsely).toBeLessThan(seen.batches * 0.1)
           expect(seen.taken).toBe(dialect === "sqlite" ? seen.batches : 0)
           expect(seen.made).toBeGreaterThanOrEqual(seen.taken * 0.2)
-        }).pipe(Effect.provide(Store.layer(database)))),
-    120_000
+        }).pipe(Effect.provide(Store.layer(database))))
   )
 })

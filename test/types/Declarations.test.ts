@@ -57,11 +57,11 @@ const consume = (text: string): string => {
 }
 
 describe("a project without optional packages", () => {
-  it("is told when what it imports is not there", { timeout: 60_000 }, () => {
+  it("is told when what it imports is not there", () => {
     expect(consume(`import { Query } from "effect-processors/layers/Kysely"`)).toContain("TS2307")
   })
 
-  it("compiles against the index and the layers, with skipLibCheck off", { timeout: 60_000 }, () => {
+  it("compiles against the index and the layers, with skipLibCheck off", () => {
     expect(consume(`
       import { Processor, Query } from "effect-processors"
       import * as Sqlite from "effect-processors/layers/Sqlite"

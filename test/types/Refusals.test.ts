@@ -130,7 +130,7 @@ describe("the compiler", () => {
   let diagnostics: ReadonlyArray<Diagnostic> = []
   beforeAll(() => {
     diagnostics = compile()
-  }, 60_000)
+  })
 
   const diagnosticsOf = (file: string) =>
     diagnostics.filter((each) => each.file === `test/types/refused/${file}.ts`).toSorted((a, b) => a.line - b.line)

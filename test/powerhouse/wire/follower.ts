@@ -28,7 +28,7 @@ const order = JSON.parse(process.argv[2] ?? "{}") as Order
 const store = (order.dialect === "sqlite"
   ? Sqlite.layer({ filename: order.target, synchronous: "normal" })
   : Postgres.layer({ url: Redacted.make(order.target), maxConnections: 2 })).pipe(
-    Layer.retry(Schedule.spaced("20 millis").pipe(Schedule.upTo("20 seconds")))
+    Layer.retry(Schedule.spaced("20 millis").pipe(Schedule.upTo("5 minutes")))
   )
 
 const pauses = { min: "5 millis", max: "40 millis", failing: "40 millis" } as const
