@@ -40,7 +40,7 @@ const tooComplex = "54000"
 
 /** Statements on it are not interrupted. Those sent after it was given back fail. */
 export class Session implements Committer, Teller, Copying {
-  readonly takesCopies = true
+  readonly takesCopies = "alone"
   private awaited = 0
   private ended = false
   private cursors = 0

@@ -107,6 +107,11 @@ export class Follower {
     return strand.operations.length > 0 && this.mayWant(strand) && Filter.meets(strand, this.constraints)
   }
 
+  /** Whether something else than the routes decides what it wants. */
+  get isChoosy(): boolean {
+    return this.following.alsoWanted !== undefined
+  }
+
   /** What the routes do not know. */
   mayWant(strand: Strand): boolean {
     return strand.position > this.room.seen && (this.following.alsoWanted?.(strand) ?? true)

@@ -39,6 +39,10 @@ export class Run {
   /** The cursors of those who were attached when it ended. */
   lefts: ReadonlyArray<Position> = []
   private wanting: ReadonlyArray<Follower> = nobody
+  /** How many of the attached do not want all that they are routed. */
+  private choosy = 0
+  /** Up to here somebody has had strands already when he joined. */
+  private aheadTo: Position
   /** Since when the next strand has been held up, in milliseconds. */
   private heldUpSince: number | undefined = undefined
   /** When somebody last waited with nothing to do, and nobody who could have gone on, in milliseconds. */
@@ -47,6 +51,7 @@ export class Run {
 
   constructor(private readonly hub: Hub, from: Position) {
     this.position = from
+    this.aheadTo = from
     this.window = new Window(from, hub.rooms, hub.windowStrands, hub.windowBytes)
   }
 
@@ -66,6 +71,8 @@ export class Run {
         follower.room.put(strand, false)
       }
     }
+    if (follower.at > this.aheadTo) this.aheadTo = follower.at
+    if (follower.isChoosy) this.choosy++
     this.attached.add(follower)
     this.routes.add(follower.constraints, follower)
     follower.attached(this)
@@ -76,6 +83,7 @@ export class Run {
 
   leave(follower: Follower): void {
     if (!this.attached.delete(follower)) return
+    if (follower.isChoosy) this.choosy--
     this.routes.remove(follower.constraints, follower)
     this.hub.idle.leave(follower)
     follower.detached()
@@ -140,9 +148,7 @@ export class Run {
   /** Gives the strand to all who want it, or to nobody: not before all of them have room. */
   private accept(strand: Strand): boolean {
     if (this.attached.size === 0) return false
-    const mayWant = (follower: Follower) => follower.mayWant(strand)
-    const routed = strand.operations.length === 0 ? nobody : this.routes.wanting(strand)
-    this.wanting = routed.every(mayWant) ? routed : routed.filter(mayWant)
+    this.wanting = this.wantedBy(strand)
     if (this.isHeldUp(strand) && !this.relieve(strand)) return false
     this.heldUpSince = undefined
     if (this.wanting.length > 0) this.hub.rooms.add(strand, this.wanting.length)
@@ -152,6 +158,15 @@ export class Run {
     this.position = strand.position
     this.count++
     return true
+  }
+
+  /** Those who want it; not asked one by one where the routes know, since they may be thousands. */
+  private wantedBy(strand: Strand): ReadonlyArray<Follower> {
+    if (strand.operations.length === 0) return nobody
+    const routed = this.routes.wanting(strand)
+    if (this.choosy === 0 && strand.position > this.aheadTo) return routed
+    const mayWant = (follower: Follower) => follower.mayWant(strand)
+    return routed.every(mayWant) ? routed : routed.filter(mayWant)
   }
 
   private isHeldUp(strand: Strand): boolean {

@@ -96,6 +96,8 @@ const operationsMax = 8_000
 /** What its parts are expected to take together, in milliseconds; and one of which nothing is known. */
 const expectedMaxMillis = 250
 const unknownMillis = 30
+/** A batch of so many times the operations of another is not known by what that one took, of which all may have been overhead. */
+const knownTimes = 8
 /** So long after it has begun a part is not waited for any longer. */
 const patienceMillis = 1_000
 /** How many commits of its own somebody makes that a convoy has failed for; eight times as many after each further one. */
@@ -104,7 +106,8 @@ const penaltyMax = 4_096
 
 /** An owner's place in the convoys. */
 export class Seat {
-  private millisPerOperation: number | undefined = undefined
+  /** What was handled, and in how long. */
+  private known = { operations: 0, millis: 0 }
   private barred = 0
   private penalty = penaltyMin
 
@@ -129,7 +132,10 @@ export class Seat {
 
   /** What it takes to handle so many operations, as far as that is known. */
   expectedMillis(operations: number): number {
-    return this.millisPerOperation === undefined ? unknownMillis : this.millisPerOperation * operations
+    const { known } = this
+    return operations > knownTimes * known.operations
+      ? Math.max(unknownMillis, known.millis)
+      : known.millis * operations / known.operations
   }
 
   /** Notes what it takes to handle so many operations. */
@@ -137,10 +143,14 @@ export class Seat {
     return Effect.flatMap(Elapsed.millis, (began) =>
       Effect.zipLeft(
         work,
-        Effect.map(Elapsed.millis, (ended) => {
-          this.millisPerOperation = (ended - began) / Math.max(1, operations)
-        })
+        Effect.map(Elapsed.millis, (ended) => this.note(Math.max(1, operations), ended - began))
       ))
+  }
+
+  /** A few operations tell nothing of many, unless they are slow by themselves. */
+  private note(operations: number, millis: number): void {
+    const isSlow = millis > Math.max(unknownMillis, this.expectedMillis(operations))
+    if (isSlow || knownTimes * operations >= this.known.operations) this.known = { operations, millis }
   }
 
   /** A convoy has come to its end with it. */

@@ -144,8 +144,10 @@ export class Lease implements Flight.Carrier, Flight.Departing, Prompting, Copyi
       return Effect.uninterruptible(Effect.catchAllCause(once(sent), this.broken))
     })
 
-  get takesCopies(): boolean {
-    return Copy.takenBy(this.connection)
+  /** What the parts of a body copy goes with COMMIT, together. */
+  get takesCopies(): Copying["takesCopies"] {
+    const taken = Copy.takenBy(this.connection)
+    return taken === "alone" && this.isPart ? "together" : taken
   }
 
   /**

@@ -3,7 +3,7 @@
  *
  *     [["1", true], ["2", null]] ──▶ COPY "todos" ("id", "done") FROM STDIN ──▶ 1 ⇥ true ⏎ 2 ⇥ \N ⏎
  *
- * The text is sent with its data as the only parameter, to a connection that takes it so ({@link takenBy}). A cell is read by
+ * The text is sent with its data as the only parameter, to a connection that takes it so ({@link Copying}). A cell is read by
  * the type of its column alone, where an INSERT converts what is of another; so it is for tables whose columns are of the
  * types that their kinds have, as a `Reach` tells. Format: "COPY", PostgreSQL's documentation, File Formats, Text Format.
  */
@@ -13,19 +13,34 @@ import type { Bulk, Cells, Sent } from "./Bulk.js"
 import { hexOf } from "./Bulk.js"
 import type { Cell, Kind } from "./Column.js"
 
-/** A connection that takes the data of a COPY as the parameter of its text. */
+/** A connection that takes the data of a COPY as the parameter of its text, perhaps to send it together with others. */
 export interface Copying {
-  readonly takesCopies: boolean
+  readonly takesCopies: "no" | "alone" | "together"
 }
 
-export const takenBy = (connection: Connection): boolean =>
-  "takesCopies" in connection && (connection as Connection & Copying).takesCopies
+/** How a connection takes copies, whatever it is. */
+export const takenBy = (connection: Connection): Copying["takesCopies"] =>
+  "takesCopies" in connection ? (connection as Connection & Copying).takesCopies : "no"
+
+/** From how many rows on they are copied; `Infinity`: none are. */
+export const rowsFrom = (connection: Connection): number => {
+  switch (takenBy(connection)) {
+    case "no":
+      return Infinity
+    case "alone":
+      return rowsMin
+    case "together":
+      return rowsMinTogether
+  }
+}
 
 /**
  * Fewer rows are inserted. PostgreSQL (18.4 here) has places for up to 1,000 rows of a COPY, or 64 KB of them, and takes the
  * longer for each the more there are: narrow rows come to what they cost in an INSERT at two to four thousand.
  */
-export const rowsMin = 2_000
+const rowsMin = 2_000
+/** Fewer of them, where others' rows may join them (see {@link merged}). */
+const rowsMinTogether = 500
 
 /** So many at most at a time, since all of their text has to fit into a string. */
 const rowsMax = 4_000

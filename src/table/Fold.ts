@@ -54,8 +54,8 @@ class Sheet {
   /** Whether it is among those of the fold that have something pending. */
   isPending = false
 
-  /** Where `copies`, many rows may be copied. */
-  constructor(readonly plan: Plan, private readonly copies: boolean) {}
+  /** `copiedFrom` so many rows on, they are copied. */
+  constructor(readonly plan: Plan, private readonly copiedFrom: number) {}
 
   /** Keeps a row to be inserted: "flush" if there is no room, `undefined` where it takes an entry. */
   insert(row: Cells): Folded | undefined {
@@ -103,7 +103,7 @@ class Sheet {
 
   /** What is pending of these. */
   sortedOf(entries: Iterable<Entry>, inserts: ReadonlyArray<Cells> = []): Pending {
-    const sorted = new Sorted(this.plan, this.copies, inserts)
+    const sorted = new Sorted(this.plan, this.copiedFrom, inserts)
     const unsure: Array<Entry> = []
     for (const entry of entries) if (!entry.isClean && !sorted.add(entry)) unsure.push(entry)
     return { sorted, unsure }
@@ -147,7 +147,7 @@ export class Fold {
   /** Whether statements were sent that may still fail. */
   private hasTold = false
   private readonly teller: Bulk.Teller | undefined
-  private readonly copies: boolean
+  private readonly copiedFrom: number
   private readonly sheets = new Map<Plan, Sheet>()
   /** The one that was asked for last. */
   private latest: Sheet | undefined = undefined
@@ -163,7 +163,7 @@ export class Fold {
 
   constructor(connection: Connection, readonly dialect: Dialect, private readonly reach: Reach) {
     this.teller = tellerOf(connection)
-    this.copies = dialect === "pg" && Copy.takenBy(connection)
+    this.copiedFrom = dialect === "pg" ? Copy.rowsFrom(connection) : Infinity
     this.send = (text, parameters) => connection.executeRaw(text, parameters)
     this.query = (text, parameters) => connection.executeValues(text, parameters)
   }
@@ -377,7 +377,8 @@ export class Fold {
   private sheet(plan: Plan): Sheet {
     if (this.latest?.plan === plan) return this.latest
     const known = this.sheets.get(plan)
-    const sheet = known ?? new Sheet(plan, this.copies && plan.fits(this.reach.types.get(plan.definition.name)))
+    const sheet = known ??
+      new Sheet(plan, plan.fits(this.reach.types.get(plan.definition.name)) ? this.copiedFrom : Infinity)
     this.sheets.set(plan, sheet)
     this.latest = sheet
     return sheet
@@ -547,7 +548,7 @@ class Sorted {
   private readonly counts = new Map<Mask, Array<Cells>>()
   private readonly inserts: Array<Cells>
 
-  constructor(private readonly plan: Plan, private readonly copies: boolean, inserts: ReadonlyArray<Cells>) {
+  constructor(private readonly plan: Plan, private readonly copiedFrom: number, inserts: ReadonlyArray<Cells>) {
     this.inserts = inserts.slice()
   }
 
@@ -559,7 +560,7 @@ class Sorted {
       ...Array.from(this.patches, ([mask, rows]) => [plan.patch(mask), rows] as const),
       [plan.upsert, this.upserts],
       ...Array.from(this.counts, ([mask, rows]) => [plan.count(mask), rows] as const),
-      [this.copies && inserts.length >= Copy.rowsMin ? plan.copy : plan.insert, inserts]
+      [inserts.length >= this.copiedFrom ? plan.copy : plan.insert, inserts]
     ]
     return all.filter(([, rows]) => rows.length > 0)
   }

@@ -221,16 +221,22 @@ class ChangingAll<Given> extends Effectable.Class<void, SqlError, SqlClient.SqlC
   }
 
   private takeIn(fold: Fold, plan: Plan, given: Iterator<Given>): Effect.Effect<void, SqlError> {
-    const goOn = Effect.suspend(() => this.takeIn(fold, plan, given))
+    const left = this.takeSome(fold, plan, given)
+    if (left === undefined) return Effect.void
+    return Effect.zipRight(left, Effect.suspend(() => this.takeIn(fold, plan, given)))
+  }
+
+  /** Takes in what others wait for meanwhile, and no more; what is to be done before the rest, if there is any. */
+  private takeSome(fold: Fold, plan: Plan, given: Iterator<Given>): Effect.Effect<void, SqlError> | undefined {
     for (let taken = 0; taken < rowsATurn; taken++) {
       const next = given.next()
-      if (next.done === true) return Effect.void
+      if (next.done === true) return undefined
       const change = this.changeOf(next.value)
       if (isRefusal(change)) return Effect.fail(change)
       const left = fold.take(plan, change)
-      if (left !== undefined) return Effect.zipRight(left, goOn)
+      if (left !== undefined) return left
     }
-    return Effect.zipRight(Effect.yieldNow(), goOn)
+    return Effect.yieldNow()
   }
 }
 

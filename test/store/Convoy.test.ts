@@ -8,14 +8,18 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as TestClock from "effect/TestClock"
 import { Cursors, DeadLetters, Namespace, Policy, Processor, Reactor, Source } from "../../src/index.js"
 import type { Commit } from "../../src/index.js"
+import * as Convoy from "../../src/store/Convoy.js"
 import * as Database from "../support/Database.js"
+import * as Eventually from "../support/Eventually.js"
 import * as Feed from "../support/Feed.js"
 import * as Ledger from "../support/Ledger.js"
 import * as Proxy from "../support/Proxy.js"
@@ -324,6 +328,43 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
       const found = yield* written(all)
       for (const name of all) expect([...found[name]!].sort()).toEqual(said)
     })))
+})
+
+describe("a seat", () => {
+  /** Whether a commit of so many operations would go with others, by a seat that has handled some before. */
+  const goes = (operations: number, ...handled: ReadonlyArray<readonly [operations: number, millis: number]>) =>
+    Effect.gen(function*() {
+      const gone: Array<"together" | "alone"> = []
+      const note = (how: "together" | "alone") => Effect.sync(() => void gone.push(how))
+      const seat = new Convoy.Seat({
+        isCrowded: () => false,
+        join: () => note("together"),
+        single: () => note("alone")
+      })
+      for (const [count, millis] of handled) {
+        const handling = yield* Effect.fork(seat.timed(count, Effect.sleep(millis)))
+        yield* Eventually.settled
+        yield* TestClock.adjust(millis)
+        yield* Fiber.join(handling)
+      }
+      const part = { operations } as unknown as Convoy.Part<never, never>
+      yield* seat.join(part, Effect.void, identity)
+      return gone[0]
+    })
+
+  it.effect.each<[string, "together" | "alone", number, ReadonlyArray<readonly [number, number]>]>([
+    ["of which nothing is known", "together", 4_000, []],
+    ["that was slow", "alone", 4_000, [[4_000, 300]]],
+    ["that was fast", "together", 4_000, [[4_000, 200]]],
+    ["with one operation that took a moment, before many", "together", 1_000, [[1, 5]]],
+    ["with one operation that took long by itself", "alone", 1_000, [[1, 300]]],
+    ["that was slow with many, and had one since", "alone", 4_000, [[4_000, 300], [1, 1]]],
+    ["that was slow with many, and fast with as many since", "together", 4_000, [[4_000, 300], [2_000, 100]]],
+    ["that was fast with many, and slow with one since", "alone", 4_000, [[4_000, 10], [1, 300]]]
+  ])(
+    "%s goes %s",
+    ([, how, operations, handled]) => Effect.map(goes(operations, ...handled), (gone) => expect(gone).toBe(how))
+  )
 })
 
 describe("on 'pg', COMMIT of a convoy that is not answered", () => {
