@@ -133,7 +133,7 @@ export class Seat {
   /** What it takes to handle so many operations, as far as that is known. */
   expectedMillis(operations: number): number {
     const { known } = this
-    return operations > knownTimes * known.operations
+    return knownTimes * known.operations < Math.max(1, operations)
       ? Math.max(unknownMillis, known.millis)
       : known.millis * operations / known.operations
   }

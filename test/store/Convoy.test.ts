@@ -354,6 +354,8 @@ describe("a seat", () => {
 
   it.effect.each<[string, "together" | "alone", number, ReadonlyArray<readonly [number, number]>]>([
     ["of which nothing is known", "together", 4_000, []],
+    ["of which nothing is known, and that has only its cursor to move,", "together", 0, []],
+    ["that was slow, and has only its cursor to move,", "together", 0, [[4_000, 300]]],
     ["that was slow", "alone", 4_000, [[4_000, 300]]],
     ["that was fast", "together", 4_000, [[4_000, 200]]],
     ["with one operation that took a moment, before many", "together", 1_000, [[1, 5]]],
