@@ -224,7 +224,10 @@ export const attempt = Effect.fnUntraced(function*<R>(
         owner.turn
       )
     const exit = yield* Effect.exit(Effect.map(committed, () => trial.done!))
-    if (Exit.isSuccess(exit)) return yield* settle(owner, segment, exit.value, trial, started)
+    if (Exit.isSuccess(exit)) {
+      if (isOffered && !errand.isTaken) owner.habits?.failed()
+      return yield* settle(owner, segment, exit.value, trial, started)
+    }
     if (Cause.isInterrupted(exit.cause)) return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
     const error = Option.getOrElse(
       Cause.failureOption(exit.cause),

@@ -147,10 +147,12 @@ export class Seat {
       ))
   }
 
-  /** A few operations tell nothing of many, unless they are slow by themselves. */
+  /** A few operations tell nothing of many, unless they take as long. */
   private note(operations: number, millis: number): void {
-    const isSlow = millis > Math.max(unknownMillis, this.expectedMillis(operations))
-    if (isSlow || knownTimes * operations >= this.known.operations) this.known = { operations, millis }
+    const { known } = this
+    if (millis >= Math.max(unknownMillis, known.millis) || knownTimes * operations >= known.operations) {
+      this.known = { operations, millis }
+    }
   }
 
   /** A convoy has come to its end with it. */

@@ -48,7 +48,7 @@ export interface Bounds {
   readonly operations: number
   /** Commits of that size, one after another, that wrote through tables alone before. */
   readonly calm: number
-  /** After each errand that failed so many times more of them are wanted, but never more than `calmMax`. */
+  /** After each errand that failed, or was not taken, so many times more of them are wanted, up to `calmMax`. */
   readonly factor: number
   readonly calmMax: number
 }
@@ -80,7 +80,7 @@ export class Habits {
     this.calm = errand.statements === 0 ? this.calm + 1 : 0
   }
 
-  /** Learns from an errand that failed. */
+  /** Learns from an errand that failed, or that nobody took: it could have gone with the commits of others. */
   failed(): void {
     this.calm = 0
     this.wanted = Math.min(this.bounds.calmMax, this.wanted * this.bounds.factor)

@@ -15,9 +15,10 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
-import { Cursors, DeadLetters, Namespace, Policy, Processor, Reactor, Source } from "../../src/index.js"
+import { Cursors, DeadLetters, Namespace, Policy, Processor, Reactor, Source, Table } from "../../src/index.js"
 import type { Commit } from "../../src/index.js"
 import * as Convoy from "../../src/store/Convoy.js"
+import * as Errand from "../../src/store/Errand.js"
 import * as Database from "../support/Database.js"
 import * as Eventually from "../support/Eventually.js"
 import * as Feed from "../support/Feed.js"
@@ -361,12 +362,47 @@ describe("a seat", () => {
     ["with one operation that took a moment, before many", "together", 1_000, [[1, 5]]],
     ["with one operation that took long by itself", "alone", 1_000, [[1, 300]]],
     ["that was slow with many, and had one since", "alone", 4_000, [[4_000, 300], [1, 1]]],
+    ["that was slow with many, and less so with one since", "alone", 4_000, [[4_000, 900], [1, 31]]],
     ["that was slow with many, and fast with as many since", "together", 4_000, [[4_000, 300], [2_000, 100]]],
     ["that was fast with many, and slow with one since", "alone", 4_000, [[4_000, 10], [1, 300]]]
   ])(
     "%s goes %s",
     ([, how, operations, handled]) => Effect.map(goes(operations, ...handled), (gone) => expect(gone).toBe(how))
   )
+})
+
+describe("on 'pg', where nobody takes an errand", () => {
+  it.scopedLive("large commits through tables go together, and not alone for the sake of being offered", () =>
+    Effect.flatMap(Database.postgres, (database) =>
+      Effect.gen(function*() {
+        const all = names(20)
+        const said = texts(30)
+        const Entries = Table.make("entry", Schema.Struct({ processor: Schema.String, text: Schema.String }), {
+          key: ["processor", "text"]
+        })
+        const through = (name: string) =>
+          Processor.make(name, {
+            namespace,
+            migrations,
+            handler: Processor.onOperations(Ledger.Model, {
+              PUT: ({ input: { text } }) => Entries.insert({ processor: name, text })
+            })
+          }).pipe(Processor.withPolicy(Policy.standard))
+        const feed = yield* Feed.make("feed")
+        const { commits, until } = yield* running(feed.source, all.map(through))
+        for (let i = 0; i < said.length; i += 3) {
+          yield* feed.push(...strands(said).slice(i, i + 3))
+          yield* until((outcomes) => outcomes.every(isAt(BigInt(i + 3))))
+        }
+        expect(yield* written(all)).toEqual(each(all, said))
+        // Each has been offered once, early; what comes late goes with the others.
+        const late = commits.filter(({ position }) => position > 15n)
+        expect(Math.max(...late.map(({ together }) => together))).toBeGreaterThan(1)
+      }).pipe(Effect.provide(Layer.mergeAll(
+        Store.layerMany(database),
+        silent,
+        Layer.succeed(Errand.Limits, { operations: 1, calm: 1, factor: 4_096, calmMax: 4_096 })
+      )))))
 })
 
 describe("on 'pg', COMMIT of a convoy that is not answered", () => {
