@@ -144,7 +144,7 @@ export class Lease implements Flight.Carrier, Flight.Departing, Prompting, Copyi
       return Effect.uninterruptible(Effect.catchAllCause(once(sent), this.broken))
     })
 
-  /** What the parts of a body copy goes with COMMIT, together. */
+  /** What the parts of a body copy goes with COMMIT, together, unless a handler has to see it before. */
   get takesCopies(): Copying["takesCopies"] {
     const taken = Copy.takenBy(this.connection)
     return taken === "alone" && this.isPart ? "together" : taken

@@ -131,7 +131,7 @@ export type Watch = (plan: Plan, key: Cells, entry: Entry | undefined) => void
 
 export class Fold {
   /**
-   * What a flush failed with: nothing of the transaction may be committed, and whatever the handler fails with, the flush
+   * What a flush failed with, or would: nothing of the transaction may be committed, and whatever the handler fails with, the flush
    * may be why. Unset, the handler's failure is what it would be if nothing had been held back.
    */
   failure: SqlError | undefined = undefined
@@ -459,6 +459,8 @@ export class Fold {
       }
       return Effect.flatMap(this.readExpected(sheet, hash, wanted), (rows) => {
         if (rows === undefined) return this.reload(sheet, hash, key)
+        // Of rows that were inserted meanwhile, some may be among those that were read.
+        this.entered(sheet)
         for (const [each, cells] of wanted) {
           const entry = sheet.entry(each, cells)
           entry.found(rows.get(each) ?? null)

@@ -4,11 +4,11 @@
  *     a trigger, a view, a foreign key ON DELETE CASCADE to it    a change sets off others, in whichever tables
  *     a unique column in which "a" equals "A", or "a" equals "a " two keys of the program's are one row
  *
- * And of which types the columns of the others are on PostgreSQL, so that rows can be copied into them (see `Copy`): there
+ * And of which types columns are on PostgreSQL, so that rows can be copied into tables that can be folded (see `Copy`): there
  * a cell means what it means in a statement only where the type is that of its kind, and a COPY minds no row security.
  *
  * It is asked of a client before its first fold, and again after a subscription has opened: what a migration adds while
- * subscriptions run is known when the next one opens. Tables drafted from types are never among them.
+ * subscriptions run is known when the next one opens. Tables drafted from types can always be folded.
  */
 
 import type * as SqlClient from "@effect/sql/SqlClient"

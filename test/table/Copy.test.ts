@@ -195,6 +195,18 @@ describe("in a part of a transaction on 'pg', many rows that are inserted", () =
       expect(yield* count).toBe(0)
     }))
 
+  test("are known while others are read", plain, () =>
+    Effect.gen(function*() {
+      const { exit } = yield* inPart(Effect.gen(function*() {
+        yield* Effect.all([Things.get({ id: "x" }), Things.insert({ id: "x", n: 1 })], { concurrency: 2 })
+        expect(yield* Things.find({ n: 1 })).toEqual([{ id: "x", n: 1 }])
+        expect(Option.getOrUndefined(yield* Things.get({ id: "x" }))).toEqual({ id: "x", n: 1 })
+        yield* Things.update({ id: "x" }, { n: 2 })
+      }))
+      expect(exit._tag).toBe("Success")
+      expect(yield* Things.get({ id: "x" })).toEqual(Option.some({ id: "x", n: 2 }))
+    }))
+
   test("are known to what is asked behind them, and can be changed", plain, () =>
     Effect.gen(function*() {
       const { exit } = yield* inPart(Effect.gen(function*() {
