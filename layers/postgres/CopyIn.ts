@@ -28,6 +28,9 @@ type Connection = Pg.Connection & {
   readonly endCopyFrom: () => void
 }
 
+const bufferOf = (data: Data): Buffer =>
+  typeof data === "string" ? Buffer.from(data) : Buffer.from(data.buffer, data.byteOffset, data.byteLength)
+
 /** One of its own queries: of others it takes none into a pipeline. */
 export class CopyIn extends pg.Query {
   constructor(
@@ -39,9 +42,8 @@ export class CopyIn extends pg.Query {
   }
 
   override submit = (connection: Pg.Connection): void => {
-    const { data } = this
     connection.query(this.copy)
-    ;(connection as Connection).sendCopyFromChunk(typeof data === "string" ? Buffer.from(data) : data)
+    ;(connection as Connection).sendCopyFromChunk(bufferOf(this.data))
     ;(connection as Connection).endCopyFrom()
   }
 

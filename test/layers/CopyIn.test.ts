@@ -29,7 +29,13 @@ it.scopedLive("what is copied is there, as text or as bytes, and the answer is t
       expect(yield* sql.unsafe(copy, ["1\tone\n2\t\\N\n"])).toEqual([])
       yield* sql.unsafe(`${copy} WITH (FORMAT csv)`, [Buffer.from("3,\"a, b\"\n")])
       yield* sql.unsafe(copy, [""])
-      expect(yield* rows(sql)).toEqual([{ id: 1, name: "one" }, { id: 2, name: null }, { id: 3, name: "a, b" }])
+      yield* sql.unsafe(copy, [new TextEncoder().encode("(4\tfour\n").subarray(1)])
+      expect(yield* rows(sql)).toEqual([
+        { id: 1, name: "one" },
+        { id: 2, name: null },
+        { id: 3, name: "a, b" },
+        { id: 4, name: "four" }
+      ])
     })
   ))
 
