@@ -192,9 +192,12 @@ export class Idle {
     })
   }
 
-  /** It is not due any more, if it is still there. */
+  /** It is not due any more, if it is still there; behind again, if its run has gone on or nothing was moved. */
   private rests(follower: Follower): void {
-    if (follower.isFollowing) this.kindOf(follower).members.add(follower)
+    if (!follower.isFollowing) return
+    const kind = this.kindOf(follower)
+    kind.members.add(follower)
+    if (follower.isBehind) this.arm(kind)
   }
 
   private kindOf({ room: { limits } }: Follower): Kind {

@@ -25,6 +25,12 @@ import { Window } from "./Window.js"
 
 const nobody: ReadonlyArray<Follower> = []
 
+/**
+ * How many times the patience a strand waits for a crowd at most. Longer than commits of a thousand in their turns take;
+ * whoever is full for longer has something else to wait for than a turn.
+ */
+const crowdPatience = 150
+
 export class Run {
   readonly attached = new Set<Follower>()
   private readonly routes = new Routes<Follower>()
@@ -181,7 +187,7 @@ export class Run {
     const now = this.hub.now()
     this.heldUpSince ??= now
     if (this.hungry === 0) return false
-    if (!this.isAnybodyHeldUp()) {
+    if (!this.isAnybodyHeldUp() && now - this.heldUpSince < crowdPatience * this.hub.patienceMillis) {
       this.crowdedAt = now
       return false
     }
@@ -234,12 +240,11 @@ export class Run {
 
   /** In how many milliseconds somebody will have held the others up for too long. */
   private nextOverdue(): number {
-    const now = this.hub.now()
     const since = this.wanting.reduce(
       (first, follower) => Math.min(first, follower.fullSinceMillis ?? first),
       this.heldUpSince ?? Infinity
     )
-    return Math.max(since, this.crowdedAt) + this.hub.patienceMillis - now
+    return Math.max(since, this.crowdedAt) + this.hub.patienceMillis - this.hub.now()
   }
 }
 

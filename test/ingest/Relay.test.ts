@@ -411,7 +411,7 @@ describe("a slow follower", () => {
       yield* Effect.forkScoped(drain(fast, seen))
       yield* feed.push(...many(100))
       yield* Eventually.settled
-      yield* TestClock.adjust("1 minute")
+      yield* TestClock.adjust("29 seconds")
       yield* Eventually.settled
       expect(yield* relay.standing).toMatchObject({ attached: 2, laggards: 0 })
       expect(seen.length).toBeLessThan(30)
@@ -425,6 +425,25 @@ describe("a slow follower", () => {
       expect(yield* relay.standing).toMatchObject({ attached: 1, laggards: 1 })
       expect(seen).toHaveLength(100)
       expect(yield* takeSome(slow, 100)).toEqual(seen)
+    }))
+
+  it.scoped("is waited for no longer than half a minute, whatever it waits for among commits that wait for their turn", () =>
+    Effect.gen(function*() {
+      const feed = yield* Feed.make("feed")
+      const relay = yield* Relay.make(paged(feed))
+      const crowd = { ...following(undefined, bounds), isCrowded: () => true }
+      const stuck = yield* relay.follow(crowd)
+      const seen: Array<string> = []
+      yield* Effect.forkScoped(drain(yield* relay.follow(crowd), seen))
+      yield* feed.push(...many(100))
+      yield* Eventually.settled
+      yield* TestClock.adjust("30 seconds")
+      yield* Eventually.settled
+      yield* TestClock.adjust("200 millis")
+      yield* Eventually.settled
+      expect(yield* relay.standing).toMatchObject({ attached: 1, laggards: 1 })
+      expect(seen).toHaveLength(100)
+      expect(yield* takeSome(stuck, 100)).toEqual(seen)
     }))
 
   it.scoped("is not waited for by one that could commit at once, however many wait elsewhere", () =>
@@ -705,6 +724,40 @@ describe("cursors of idle followers", () => {
       expect(yield* Fiber.join(taken)).toMatchObject({ strands: [], position: 2n })
       expect(Option.isNone(yield* batches.take)).toBe(true)
     }))
+
+  it.scoped.each(["moved", "failed"] as const)(
+    "are moved again in their time where the source went on, or nothing was moved: %s",
+    (outcome) =>
+      Effect.gen(function*() {
+        const feed = yield* Feed.make("feed")
+        const told: Array<bigint> = []
+        const goOn = yield* Deferred.make<void>()
+        const mover: Relay.Mover<string> = {
+          move: (moves) =>
+            Effect.gen(function*() {
+              told.push(...moves.map(({ position: to }) => to))
+              if (told.length === 1) yield* Deferred.await(goOn)
+              for (const { settle } of moves) settle(told.length === 1 ? outcome : "moved")
+            })
+        }
+        const relay = yield* Relay.make(feed.source)
+        const batches = yield* relay.follow({ ...following("a"), movable: { mover, cursor: "p" } })
+        yield* Effect.fork(batches.take)
+        yield* Eventually.settled
+        yield* feed.push(unplaced({ type: "b" }))
+        yield* Eventually.settled
+        yield* TestClock.adjust("5 seconds")
+        yield* Eventually.settled
+        if (outcome === "moved") yield* feed.push(unplaced({ type: "b" }))
+        yield* Eventually.settled
+        yield* Deferred.succeed(goOn, undefined)
+        yield* Eventually.settled
+        expect(told).toEqual([1n])
+        yield* TestClock.adjust("5 seconds")
+        yield* Eventually.settled
+        expect(told).toEqual(outcome === "moved" ? [1n, 2n] : [1n, 1n])
+      })
+  )
 
   it.scoped("are not moved while a batch is at work, and no batch is taken while they are", () =>
     Effect.gen(function*() {
