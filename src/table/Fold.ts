@@ -97,26 +97,24 @@ class Sheet {
   }
 
   /** What is pending. */
-  sorted(): Pending {
-    return this.sortedOf(this.entries.values(), this.inserts)
+  get pending(): Pending {
+    return this.pendingOf(this.entries.values(), this.inserts)
   }
 
   /** What is pending of these. */
-  sortedOf(entries: Iterable<Entry>, inserts: ReadonlyArray<Cells> = []): Pending {
+  pendingOf(entries: Iterable<Entry>, inserts: ReadonlyArray<Cells> = []): Pending {
     const sorted = new Sorted(this.plan, this.copiedFrom, inserts)
     const unsure: Array<Entry> = []
     for (const entry of entries) if (!entry.isClean && !sorted.add(entry)) unsure.push(entry)
     return { sorted, unsure }
   }
 
-  /** What is pending; the sheet forgets it. */
-  take(): Pending {
-    const pending = this.sorted()
+  /** Nothing is pending any more: it is written by others. */
+  clear(): void {
     this.inserts = []
     for (const [hash, entry] of this.entries) if (!entry.isClean) this.entries.delete(hash)
     this.claims = false
     this.isPending = false
-    return pending
   }
 }
 
@@ -229,14 +227,16 @@ export class Fold {
     return this.pending.size > 0 || this.hasTold || this.failure !== undefined
   }
 
-  /** What is pending, as statements; `undefined` where a row has to be read to tell. */
-  private calls(): ReadonlyArray<Sent> | undefined {
+  /** What is pending, as statements, which nobody else writes; `undefined` where a row has to be read to tell. */
+  private takeCalls(): ReadonlyArray<Sent> | undefined {
     const calls: Array<Sent> = []
     for (const sheet of this.pending) {
-      const { sorted, unsure } = sheet.sorted()
+      const { sorted, unsure } = sheet.pending
       if (unsure.length > 0) return undefined
       for (const [bulk, rows] of sorted.bulks) calls.push(...Bulk.calls(bulk, rows))
     }
+    for (const sheet of this.pending) sheet.clear()
+    this.pending.clear()
     return calls
   }
 
@@ -247,19 +247,13 @@ export class Fold {
     if (teller === undefined || this.isAsked || this.failure !== undefined) return Effect.void
     return Effect.asVoid(Effect.uninterruptible(
       this.lock.withPermitsIfAvailable(1)(Effect.suspend(() => {
-        const calls = this.calls()
+        const calls = this.takeCalls()
         if (calls === undefined) return Effect.void
-        this.takeAll()
         this.hasTold = true
         return this.noting(teller.tell(calls))
       }))
     ))
   })
-
-  private takeAll(): void {
-    for (const sheet of this.pending) sheet.take()
-    this.pending.clear()
-  }
 
   /** Hears of what was sent early. */
   private readonly hear: Effect.Effect<void, SqlError> = Effect.suspend(() => {
@@ -289,9 +283,8 @@ export class Fold {
   readonly seal: Effect.Effect<void, SqlError> = Effect.suspend(() =>
     Effect.flatMap(
       this.undisturbed(() => {
-        const last = this.calls()
+        const last = this.takeCalls()
         if (last === undefined) return Effect.succeed(false)
-        this.takeAll()
         this.isClosed = true
         this.last = last
         return Effect.succeed(true)
@@ -427,7 +420,8 @@ export class Fold {
       const work: Array<Effect.Effect<void, SqlError>> = []
       for (const sheet of last === null ? [] : this.pending) {
         this.pending.delete(sheet)
-        work.push(this.write(sheet.plan, sheet.take()))
+        work.push(this.write(sheet.plan, sheet.pending))
+        sheet.clear()
         if (sheet === last) break
       }
       if (work.length === 0) return this.hasTold ? Effect.flatMap(this.hear, then) : then()
@@ -495,7 +489,7 @@ export class Fold {
     if (entry === undefined) return Effect.succeed(null)
     sheet.entries.delete(hash)
     return Effect.flatMap(
-      this.noting(this.write(sheet.plan, sheet.sortedOf([entry]))),
+      this.noting(this.write(sheet.plan, sheet.pendingOf([entry]))),
       () =>
         Effect.map(this.fetch(sheet.plan, sheet.plan.read, new Map([[hash, key]])), (rows) => rows.get(hash) ?? null)
     )

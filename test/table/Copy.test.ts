@@ -1,5 +1,5 @@
 /**
- * A copy: comes to what an INSERT of the same rows does, and is used for many rows of a convoy's part where it does.
+ * A copy: comes to what an INSERT of the same rows does, and is used for many rows where it does.
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import { describe, expect, it } from "@effect/vitest"
@@ -114,49 +114,73 @@ const copies: Effect.Effect<Array<string>, never, Scope.Scope> = Effect.acquireR
   ({ restore }) => Effect.sync(restore)
 ).pipe(Effect.map(({ sent }) => sent))
 
-/** A handler as a part of a transaction, and its fold. */
-const inPart = <A, E>(handler: Effect.Effect<A, E, SqlClient.SqlClient>) =>
+/** A handler in a transaction, on what `leased` makes of its lease, and its fold. */
+const inTransaction = (leased: (lease: Lease) => Lease) => <A, E>(handler: Effect.Effect<A, E, SqlClient.SqlClient>) =>
   Effect.gen(function*() {
     let fold: Fold | undefined
-    const exit = yield* Effect.exit(Transaction.run(Effect.flatMap(SqlClient.TransactionConnection, ([connection]) =>
-      Effect.provideService(
-        folding(handler, (begun) => {
-          fold = begun
-        }),
-        SqlClient.TransactionConnection,
-        [(connection as Lease).part(), 0]
-      )) as Effect.Effect<A, E, SqlClient.SqlClient>))
+    const exit = yield* Effect.exit(
+      Transaction.run(Effect.flatMap(SqlClient.TransactionConnection, ([connection]) =>
+        Effect.provideService(
+          folding(handler, (begun) => {
+            fold = begun
+          }),
+          SqlClient.TransactionConnection,
+          [leased(connection as Lease), 0]
+        )) as Effect.Effect<A, E, SqlClient.SqlClient>)
+    )
     return { exit, isUnsure: fold?.failure !== undefined }
   })
 
+const inPart = inTransaction((lease) => lease.part())
+const alone = inTransaction((lease) => lease)
+
+const test = (
+  title: string,
+  columns: string,
+  use: (sent: ReadonlyArray<string>) => Effect.Effect<void, unknown, SqlClient.SqlClient>
+) =>
+  it.scopedLive(title, () =>
+    Effect.flatMap(Database.postgres, (database) =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        for (const each of columns.split(";")) yield* sql.unsafe(each)
+        yield* use(yield* copies)
+      }).pipe(Effect.provide(Store.layer(database)))))
+
+const plain = "CREATE TABLE things (id TEXT PRIMARY KEY, n BIGINT NOT NULL)"
+const copy = "COPY \"things\" (\"id\", \"n\") FROM STDIN"
+const count = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) =>
+    Effect.map(
+      sql<{ readonly n: number }>`SELECT count(*)::int AS n FROM things WHERE id = 'thing' || chr(9) || n`,
+      ([found]) => found?.n
+    )
+)
+
+describe("in a transaction of its own on 'pg', rows that are held back since others are asked for", () => {
+  const inserted = (rows: number) => Effect.zipRight(Things.get({ id: "" }), Things.insertAll(things(rows)))
+
+  test("are copied where they are very many", plain, (sent) =>
+    Effect.gen(function*() {
+      expect((yield* alone(inserted(2_000))).exit._tag).toBe("Success")
+      expect(sent).toEqual([copy])
+      expect(yield* count).toBe(2_000)
+    }))
+
+  test("are inserted where they are not", plain, (sent) =>
+    Effect.gen(function*() {
+      expect((yield* alone(inserted(1_999))).exit._tag).toBe("Success")
+      expect(sent).toEqual([])
+      expect(yield* count).toBe(1_999)
+    }))
+})
+
 describe("in a part of a transaction on 'pg', many rows that are inserted", () => {
-  const test = (
-    title: string,
-    columns: string,
-    use: (sent: ReadonlyArray<string>) => Effect.Effect<void, unknown, SqlClient.SqlClient>
-  ) =>
-    it.scopedLive(title, () =>
-      Effect.flatMap(Database.postgres, (database) =>
-        Effect.gen(function*() {
-          const sql = yield* SqlClient.SqlClient
-          for (const each of columns.split(";")) yield* sql.unsafe(each)
-          yield* use(yield* copies)
-        }).pipe(Effect.provide(Store.layer(database)))))
-
-  const plain = "CREATE TABLE things (id TEXT PRIMARY KEY, n BIGINT NOT NULL)"
-  const count = Effect.flatMap(
-    SqlClient.SqlClient,
-    (sql) =>
-      Effect.map(
-        sql<{ readonly n: number }>`SELECT count(*)::int AS n FROM things WHERE id = 'thing' || chr(9) || n`,
-        ([found]) => found?.n
-      )
-  )
-
   test("are copied", plain, (sent) =>
     Effect.gen(function*() {
       expect((yield* inPart(Things.insertAll(things(9_000)))).exit._tag).toBe("Success")
-      expect(sent).toEqual(new Array(3).fill("COPY \"things\" (\"id\", \"n\") FROM STDIN"))
+      expect(sent).toEqual([copy, copy, copy])
       expect(yield* count).toBe(9_000)
     }))
 
