@@ -133,42 +133,54 @@ const idle = Effect.gen(function*() {
   return yield* memory
 })
 
-/** Operations come at a steady pace; told is how long after its append began each was committed, by each who wants it. */
+/**
+ * Operations come at a steady pace, when each processor has had one; told is how long after its append was due each was
+ * committed, by each who wants it. What is late itself is appended at once.
+ */
 const arriving = (operations: number) =>
   Effect.gen(function*() {
     const journal = yield* Journal.Journal
     const reactor = yield* Reactor.Reactor
+    const pulses = yield* Pulse.Pulses
     yield* allIdle
-    const waiting = new Map<string, Array<{ readonly at: number; position: bigint | undefined }>>()
+    const next = (n: number) => {
+      const type = (n * 7) % types
+      return operation(`document ${type}`, typeOf(type), Math.floor(n / types))
+    }
+    const following = yield* pulses.all
+    const cold = now()
+    yield* journal.append(Array.from({ length: types }, (_, n) => next(n)))
+    while (following.some(({ totals }) => totals.operations === 0)) yield* Effect.sleep(20)
+    const firstSeconds = (now() - cold) / 1_000
+    const due = new Map<string, Array<number>>()
     const millis: Array<number> = []
     const done = yield* Deferred.make<void>()
     const expected = operations * Math.floor(count / types)
     yield* Effect.forkScoped(Stream.runForEachChunk(reactor.commits, (commits) =>
       Effect.suspend(() => {
         for (const { operations: applied, processor: name } of commits) {
-          for (const { at } of waiting.get(name)?.splice(0, applied) ?? []) millis.push(now() - at)
+          for (const at of due.get(name)?.splice(0, applied) ?? []) millis.push(now() - at)
         }
         return millis.length >= expected ? Deferred.succeed(done, undefined) : Effect.void
       })))
-    const indexes = new Array<number>(types).fill(0)
     const cpu = process.cpuUsage()
     const began = now()
     for (let i = 0; i < operations; i++) {
-      const type = (i * 7) % types
-      const at = now()
-      for (let p = type; p < count; p += types) {
-        const line = waiting.get(`p${p}`) ?? []
-        waiting.set(`p${p}`, line)
-        line.push({ at, position: undefined })
+      const at = began + i * 1_000 / perSecond
+      if (at > now()) yield* Effect.sleep(at - now())
+      for (let p = (i * 7) % types; p < count; p += types) {
+        const line = due.get(`p${p}`) ?? []
+        due.set(`p${p}`, line)
+        line.push(at)
       }
-      yield* Effect.fork(journal.append([operation(`document ${type}`, typeOf(type), indexes[type]!++)]))
-      yield* Effect.sleep(Math.max(0, began + (i + 1) * 1_000 / perSecond - now()))
+      yield* Effect.fork(journal.append([next(types + i)]))
     }
     yield* Deferred.await(done)
     const seconds = (now() - began) / 1_000
     const { system, user } = process.cpuUsage(cpu)
     const { head } = yield* journal.bounds
     return {
+      firstSeconds,
       commits: millis.length,
       latency: Quantiles.make(millis),
       cpuShare: (system + user) / 1e6 / seconds,

@@ -77,6 +77,8 @@ export class Dispersed extends Data.TaggedError("Dispersed")<{}> {
 }
 
 export interface Convoy {
+  /** What those of whom nothing is known are expected to take here. */
+  readonly newcomers: Newcomers
   /** Whether commits wait for a turn here, so that whoever had one more to make would wait behind them. */
   readonly isCrowded: () => boolean
   /** See {@link Seat.join}. */
@@ -93,16 +95,40 @@ export interface Convoy {
 /** Bounds of a convoy. */
 const partsMax = 32
 const operationsMax = 8_000
-/** What its parts are expected to take together, in milliseconds; and one of which nothing is known. */
+/** What its parts are expected to take together, in milliseconds; and one of which nothing is known, at most. */
 const expectedMaxMillis = 250
 const unknownMillis = 30
 /** A batch of so many times the operations of another is not known by what that one took, of which all may have been overhead. */
 const knownTimes = 8
+/** What newcomers are expected to take fades so with everybody who takes less: to a half with seven of them. */
+const fading = 0.9
 /** So long after it has begun a part is not waited for any longer. */
 const patienceMillis = 1_000
 /** How many commits of its own somebody makes that a convoy has failed for; eight times as many after each further one. */
 const penaltyMin = 8
 const penaltyMax = 4_096
+
+/**
+ * What those of whom nothing is known are expected to take, by what others have taken of late: thousands that have one
+ * operation each now and then would go in small convoys otherwise until every one of them has had its first.
+ */
+export class Newcomers {
+  private operations = 0
+  private millis = unknownMillis
+
+  /** What it takes one of them to handle so many operations: as long as it took others, and longer for more. */
+  expectedMillis(operations: number): number {
+    return knownTimes * this.operations < operations
+      ? unknownMillis
+      : Math.min(unknownMillis, this.millis * Math.max(1, operations / this.operations))
+  }
+
+  /** Somebody, known or not, has handled so many. */
+  note(operations: number, millis: number): void {
+    this.operations = operations
+    this.millis = Math.max(millis, this.millis * fading)
+  }
+}
 
 /** An owner's place in the convoys. */
 export class Seat {
@@ -132,7 +158,8 @@ export class Seat {
 
   /** What it takes to handle so many operations, as far as that is known. */
   expectedMillis(operations: number): number {
-    const { known } = this
+    const { convoy, known } = this
+    if (known.operations === 0) return convoy.newcomers.expectedMillis(Math.max(1, operations))
     return knownTimes * known.operations < Math.max(1, operations)
       ? Math.max(unknownMillis, known.millis)
       : known.millis * operations / known.operations
@@ -149,7 +176,8 @@ export class Seat {
 
   /** A few operations tell nothing of many, unless they take as long. */
   private note(operations: number, millis: number): void {
-    const { known } = this
+    const { convoy, known } = this
+    convoy.newcomers.note(operations, millis)
     if (millis >= Math.max(unknownMillis, known.millis) || knownTimes * operations >= known.operations) {
       this.known = { operations, millis }
     }
@@ -294,6 +322,7 @@ export const make = (leadersMax: number): Effect.Effect<Convoy, never, SqlClient
     const singles = new Set<object>()
 
     return {
+      newcomers: new Newcomers(),
       isCrowded: () => line.size > 0 || singles.size > 0,
       single: (alone, turn) =>
         Effect.suspend(() => {

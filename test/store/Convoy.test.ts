@@ -61,7 +61,7 @@ const write = (processor: string, text: string) =>
 const undecided = <E extends Policy.Tagged = never>(
   name: string,
   before: (text: string) => Effect.Effect<unknown, E, SqlClient.SqlClient> = () => Effect.void,
-  options: Pick<Processor.Options<E, never, never>, "batch"> = {}
+  options: Pick<Processor.Options<E, never, never>, "batch" | "filter"> = {}
 ) =>
   Processor.make(name, {
     ...options,
@@ -75,7 +75,7 @@ const undecided = <E extends Policy.Tagged = never>(
 const make = (
   name: string,
   before?: (text: string) => Effect.Effect<unknown, never, SqlClient.SqlClient>,
-  options?: Pick<Processor.Options<never, never, never>, "batch">
+  options?: Pick<Processor.Options<never, never, never>, "batch" | "filter">
 ): Followed => undecided(name, before, options).pipe(Processor.withPolicy(Policy.standard))
 
 /** The texts of so many operations, in turns of three documents. */
@@ -152,6 +152,22 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
         expect(own.map(({ sequence }) => sequence)).toEqual(own.map((_, i) => BigInt(i + 1)))
       }
       expect(Math.max(...commits.map(({ together }) => together))).toBeGreaterThan(1)
+    })))
+
+  it.scopedLive("processors that have one operation each go together by what those before them took", () =>
+    inDatabase(Effect.gen(function*() {
+      const all = names(300)
+      const feed = yield* Feed.make("feed")
+      const { commits, until } = yield* running(
+        feed.source,
+        all.map((name) => make(name, undefined, { filter: { documentId: [name] } }))
+      )
+      yield* feed.push(...all.map((name) => Ledger.strand(name, "its own")))
+      yield* until((outcomes) => outcomes.every(isAt(300n)))
+      expect(yield* written(all)).toEqual(each(all, ["its own"]))
+      const parts = commits.filter(({ operations }) => operations > 0).map(({ together }) => together)
+      // More than would all be allowed for what nobody knows.
+      expect(Math.max(...parts)).toBeGreaterThan(8)
     })))
 
   it.scopedLive("what one of them fails at is set aside for it alone", () =>
@@ -331,6 +347,38 @@ describe.each(Database.dialects)("on $dialect", ({ dialect, fresh }) => {
     })))
 })
 
+describe("newcomers", () => {
+  const unknown = 30
+  const expected = (operations: number, ...handled: ReadonlyArray<readonly [operations: number, millis: number]>) => {
+    const newcomers = new Convoy.Newcomers()
+    for (const some of handled) newcomers.note(...some)
+    return newcomers.expectedMillis(operations)
+  }
+  const quick = Array.from({ length: 60 }, () => [1, 0.2] as const)
+
+  it("are expected to take what is allowed for, as long as nobody has taken less", () => {
+    expect(expected(1)).toBe(unknown)
+    expect(expected(4_000)).toBe(unknown)
+    expect(expected(1, [1, 500])).toBe(unknown)
+  })
+
+  it("are expected to take what others do, once many have taken less", () => {
+    expect(expected(1, [1, 0.2])).toBeGreaterThan(unknown / 2)
+    expect(expected(1, ...quick)).toBe(0.2)
+    expect(expected(1, ...quick, [1, 10])).toBe(10)
+    expect(expected(1, ...quick, [1, 10], [1, 0.2])).toBe(9)
+    expect(expected(1, ...quick, [1, 500])).toBe(unknown)
+  })
+
+  it("are expected to take longer for more operations, and nothing is known of many more", () => {
+    expect(expected(8, ...quick)).toBe(1.6)
+    expect(expected(9, ...quick)).toBe(unknown)
+    // Of which all may have been overhead.
+    expect(expected(1, ...quick, [4_000, 20])).toBe(20)
+    expect(expected(8_000, ...quick, [4_000, 20])).toBe(unknown)
+  })
+})
+
 describe("a seat", () => {
   /** Whether a commit of so many operations would go with others, by a seat that has handled some before. */
   const goes = (operations: number, ...handled: ReadonlyArray<readonly [operations: number, millis: number]>) =>
@@ -338,6 +386,7 @@ describe("a seat", () => {
       const gone: Array<"together" | "alone"> = []
       const note = (how: "together" | "alone") => Effect.sync(() => void gone.push(how))
       const seat = new Convoy.Seat({
+        newcomers: new Convoy.Newcomers(),
         isCrowded: () => false,
         join: () => note("together"),
         single: () => note("alone")
