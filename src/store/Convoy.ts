@@ -167,15 +167,26 @@ export class Seat {
 
   /** Notes what it takes to handle so many operations. */
   timed<A, E, R>(operations: number, work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
-    return Effect.flatMap(Elapsed.millis, (began) =>
-      Effect.zipLeft(
-        work,
-        Effect.map(Elapsed.millis, (ended) => this.note(Math.max(1, operations), ended - began))
-      ))
+    return Effect.flatMap(
+      Elapsed.millis,
+      (began) =>
+        Effect.onExit(
+          work,
+          (exit) =>
+            Effect.map(
+              Elapsed.millis,
+              (ended) => this.note(Math.max(1, operations), ended - began, Exit.isSuccess(exit))
+            )
+        )
+    )
   }
 
-  /** A few operations tell nothing of many, unless they take as long. */
-  private note(operations: number, millis: number): void {
+  /**
+   * Of what came to no end it is only known that it takes no less. A few operations tell nothing of many, unless they take as
+   * long.
+   */
+  private note(operations: number, millis: number, isDone: boolean): void {
+    if (!isDone && millis <= this.expectedMillis(operations)) return
     const { convoy, known } = this
     convoy.newcomers.note(operations, millis)
     if (millis >= Math.max(unknownMillis, known.millis) || knownTimes * operations >= known.operations) {

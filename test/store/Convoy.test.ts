@@ -380,8 +380,10 @@ describe("newcomers", () => {
 })
 
 describe("a seat", () => {
+  type Handled = readonly [operations: number, millis: number, end?: Effect.Effect<void, Refused>]
+
   /** Whether a commit of so many operations would go with others, by a seat that has handled some before. */
-  const goes = (operations: number, ...handled: ReadonlyArray<readonly [operations: number, millis: number]>) =>
+  const goes = (operations: number, handled: ReadonlyArray<Handled>) =>
     Effect.gen(function*() {
       const gone: Array<"together" | "alone"> = []
       const note = (how: "together" | "alone") => Effect.sync(() => void gone.push(how))
@@ -391,18 +393,20 @@ describe("a seat", () => {
         join: () => note("together"),
         single: () => note("alone")
       })
-      for (const [count, millis] of handled) {
-        const handling = yield* Effect.fork(seat.timed(count, Effect.sleep(millis)))
+      for (const [count, millis, end = Effect.void] of handled) {
+        const handling = yield* Effect.fork(seat.timed(count, Effect.zipRight(Effect.sleep(millis), end)))
         yield* Eventually.settled
         yield* TestClock.adjust(millis)
-        yield* Fiber.join(handling)
+        yield* Fiber.await(handling)
       }
       const part = { operations } as unknown as Convoy.Part<never, never>
       yield* seat.join(part, Effect.void, identity)
       return gone[0]
     })
 
-  it.effect.each<[string, "together" | "alone", number, ReadonlyArray<readonly [number, number]>]>([
+  const refused = Effect.fail(new Refused("refused"))
+
+  it.effect.each<[string, "together" | "alone", number, ReadonlyArray<Handled>]>([
     ["of which nothing is known", "together", 4_000, []],
     ["of which nothing is known, and that has only its cursor to move,", "together", 0, []],
     ["that was slow, and has only its cursor to move,", "together", 0, [[4_000, 300]]],
@@ -413,10 +417,13 @@ describe("a seat", () => {
     ["that was slow with many, and had one since", "alone", 4_000, [[4_000, 300], [1, 1]]],
     ["that was slow with many, and less so with one since", "alone", 4_000, [[4_000, 900], [1, 31]]],
     ["that was slow with many, and fast with as many since", "together", 4_000, [[4_000, 300], [2_000, 100]]],
-    ["that was fast with many, and slow with one since", "alone", 4_000, [[4_000, 10], [1, 300]]]
+    ["that was fast with many, and slow with one since", "alone", 4_000, [[4_000, 10], [1, 300]]],
+    ["that was slow to fail", "alone", 1_000, [[1_000, 300, refused]]],
+    ["that was called off after long", "alone", 1_000, [[1_000, 300, Effect.interrupt]]],
+    ["that was slow, and quick to fail since", "alone", 4_000, [[4_000, 300], [4_000, 1, refused]]]
   ])(
     "%s goes %s",
-    ([, how, operations, handled]) => Effect.map(goes(operations, ...handled), (gone) => expect(gone).toBe(how))
+    ([, how, operations, handled]) => Effect.map(goes(operations, handled), (gone) => expect(gone).toBe(how))
   )
 })
 
